@@ -1,0 +1,58 @@
+# Two commands are enough: `make run` and `make test`. Both set the checkout up first (once; offline afterwards).
+# Everything lives in .venv; the system's Python is not changed. Extra arguments: make run ARGS="--homes 6".
+
+PYTHON ?= python3
+ARGS ?=
+RETRY ?=
+VENV := .venv/bin/python
+OPENMG := .venv/bin/openmg
+
+# Text is UTF-8 whatever the locale says; nothing on this machine is reached through a proxy.
+export PYTHONUTF8 := 1
+comma := ,
+export NO_PROXY := $(if $(NO_PROXY),$(NO_PROXY)$(comma))127.0.0.1,localhost,::1
+export no_proxy := $(if $(no_proxy),$(no_proxy)$(comma))127.0.0.1,localhost,::1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test test-slow test-setup bench clean
+
+help: ## show this list
+	@echo "make run         set up, then run the whole microgrid until Ctrl-C; prints the console's URL"
+	@echo "make test        set up, then run every check and the tests"
+	@echo "make demo        set up, then run one demo with ARGS, e.g. ARGS=\"--slots 8 --headless --report demo.json\""
+	@echo "make bench       set up, then run the benchmarks"
+	@echo "make setup       set up only (RETRY=1: try again what was left out, such as the native prover)"
+	@echo "make test-slow   the tests that take long; make test-setup: those of the set-up itself"
+	@echo "make clean       remove what set-up and runs made in this checkout"
+
+setup: ## .venv, packages, contract tools, native prover, development keys
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+	  echo "There is no $(PYTHON) on this machine: install Python 3.11 or newer (Debian: sudo apt install python3 python3-venv)." >&2; \
+	  exit 1; }
+	@"$(PYTHON)" scripts/bootstrap.py $(if $(RETRY),--retry)
+
+run: setup
+	@exec "$(OPENMG)" demo --slots 0 $(ARGS)
+
+demo: setup
+	@exec "$(OPENMG)" demo $(ARGS)
+
+test: setup
+	@exec "$(VENV)" scripts/check.py $(ARGS)
+
+test-slow: setup
+	@exec "$(VENV)" -m pytest -m slow $(ARGS)
+
+test-setup: setup
+	@exec "$(VENV)" -m pytest tests/setup -m "slow or not slow" $(ARGS)
+
+bench: setup
+	@failed=0; for file in benchmarks/bench_*.py; do \
+	  echo "== $$file"; "$(VENV)" "$$file" $(ARGS) || failed=1; \
+	done; exit $$failed
+
+clean:
+	rm -rf .venv .setup.lock contracts/node_modules native/target dist .openmg benchmarks/results
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +
+	@echo "Kept: the development keys in $${OPENMG_CACHE:-$$HOME/.cache/openmg}."

@@ -1,0 +1,207 @@
+"""The agent: meter, store, reports, MQTT and services put together in one asyncio loop.
+
+Rules: every part works without the others: without broker the outbox grows, without meter the broker still
+hears the device, a failing service harms nobody. Two agents never share a store. At the end the outbox is
+given a short time to empty.
+Not here: any of the parts; the command line (`cli`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import IO, Any
+
+from edge_agent.config import AgentConfig
+from edge_agent.meter import MeterPoller
+from edge_agent.modbus.link import LinkTarget, ModbusLink
+from edge_agent.modbus.reader import MeterReader
+from edge_agent.publisher import Publisher
+from edge_agent.reporting import Reporter
+from edge_agent.services import AgentContext, Service, ServiceRunner
+from edge_agent.slots import ClosedSlot
+from edge_agent.store import RawReading, Store, StoreError
+from openmg.identity import DeviceKey, load_or_create_key
+from openmg.messages import base, topics
+from openmg.messages.feeder import FEEDER_LIVE, FeederLive
+from openmg.messages.telemetry import Birth
+from openmg.mqtt import MqttLink, Will
+from openmg.profiles.profile import load_profile
+from openmg.tasks import end_task, end_tasks
+
+log = logging.getLogger(__name__)
+DRAIN_SECONDS = 5.0
+MAX_THREADS = 4
+"""Database, training and file work; each thread costs memory."""
+ONLINE, OFFLINE = b"online", b"offline"
+
+
+@dataclass(frozen=True)
+class PaymentIdentity:
+    """How the device's owner is paid: account, key of notes, key that notes are encrypted to (zeros: no wallet)."""
+
+    owner: bytes = bytes(20)
+    payment_key: int = 0
+    payment_box: bytes = bytes(32)
+
+
+def load_device_key(config: AgentConfig) -> DeviceKey:
+    """The device's key, made at first use; KeyFileError when its file cannot be used."""
+    config.device.key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return DeviceKey(load_or_create_key(config.device.key_file))
+
+
+def make_reader(config: AgentConfig) -> MeterReader:
+    """A reader of the configured meter on a link that is not open yet."""
+    meter, profile = config.meter, load_profile(config.meter.profile)
+    target = LinkTarget(
+        meter.host, meter.port, meter.unit, meter.transport, meter.timeout_seconds, profile.link.drain_ms / 1000
+    )
+    return MeterReader(ModbusLink(target), profile)
+
+
+class Agent:
+    """One running agent; `run` returns after `stop` was set and everything is closed."""
+
+    def __init__(self, config: AgentConfig, services: Sequence[Service] = (), payment: PaymentIdentity | None = None) -> None:
+        self.config = config
+        self.payment = payment or PaymentIdentity()
+        self.key = load_device_key(config)
+        self.store = Store(config.store_path)
+        self._lock = _lock_state(config)
+        name = config.device.name
+        self._state_topic = topics.from_meter(name, topics.STATE)
+        self._ack_topic, self._roster_topic = topics.ack(name), topics.roster(config.home.microgrid)
+        self.link = MqttLink(
+            config.mqtt.address,
+            config.mqtt.client_id or name,
+            self._on_message,
+            self._on_connected,
+            Will(self._state_topic, OFFLINE),
+            config.mqtt.credentials,
+        )
+        self.reader = make_reader(config)
+        self.reporter = Reporter(config, self.key, self.store)
+        self.publisher = Publisher(config, self.store, self.link)
+        clock = config.clock.clock()
+        self.poller = MeterPoller(self.reader, self.store, clock, config.meter.poll_seconds, self._on_slot, self._on_reading)
+        self._clock = clock
+        self._runners = [ServiceRunner(service) for service in services]
+        self._metering: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Runs until `stop` is set."""
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="agent"))
+        self.link.subscribe(self._ack_topic)
+        if self.config.home.role == "home":
+            self.link.subscribe(self._roster_topic)
+        for runner in self._runners:
+            runner.start(self._context(runner))
+        self.reader.link.open()
+        self.link.start()
+        self._metering = loop.create_task(self.poller.run(), name="metering")
+        self._spawn(self.publisher.run())
+        try:
+            await stop.wait()
+        finally:
+            await self._close()
+
+    async def stop_metering(self) -> None:
+        """Ends polling; reports, services and the connection go on."""
+        task, self._metering = self._metering, None
+        await end_task(task)
+
+    async def _close(self) -> None:
+        await self.stop_metering()
+        await self.reader.link.close()
+        await self._report()
+        if self.link.connected and not await self.publisher.drain(DRAIN_SECONDS):
+            log.warning("the hub did not acknowledge everything; the rest stays in %s", self.config.store_path)
+        for runner in self._runners:
+            await runner.stop()
+        await end_tasks(self._tasks)
+        await self.link.stop()
+        self.store.close()
+        self._lock.close()
+
+    def _context(self, runner: ServiceRunner) -> AgentContext:
+        def subscribe(topic_filter: str) -> None:
+            runner.filters.append(topic_filter)
+            self.link.subscribe(topic_filter)
+
+        return AgentContext(self.config, self.key, self.store, self._clock, self.link.publish, subscribe)
+
+    def _spawn(self, call: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(call)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Events
+
+    def _on_connected(self) -> None:
+        name, home = self.config.device.name, self.config.home
+        birth = Birth(
+            device=name,
+            microgrid=home.microgrid,
+            profile=self.config.meter.profile,
+            mask_public=self.key.mask_public,
+            owner=self.payment.owner,
+            payment_key=self.payment.payment_key,
+            payment_box=self.payment.payment_box,
+        )
+        signed = base.sign(birth, self.config.hub.chain_id, self.key.signing_key)
+        self.link.publish(topics.from_meter(name, topics.BIRTH), signed, retain=True)
+        self.link.publish(self._state_topic, ONLINE, retain=True)
+        self._spawn(self.publisher.restart())
+
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        if topic == self._ack_topic:
+            self._spawn(self.publisher.on_ack(topic, payload))
+        elif topic == self._roster_topic:
+            self._spawn(self._on_roster(topic, payload))
+        for runner in self._runners:
+            if runner.wants(topic):
+                runner.offer((topic, payload))
+
+    async def _on_roster(self, topic: str, payload: bytes) -> None:
+        try:
+            news = await asyncio.to_thread(self.reporter.accept_roster, payload)
+        except base.InvalidMessage as error:
+            self.publisher.malformed.note(topic, str(error))
+            return
+        if news:
+            await self._report()
+
+    async def _on_slot(self, closed: ClosedSlot) -> None:
+        await self._report()
+        for runner in self._runners:
+            runner.offer(closed)
+
+    def _on_reading(self, reading: RawReading) -> None:
+        if self.config.home.role != "feeder" or not self.link.connected:
+            return
+        live = FeederLive(self.config.device.name, reading.sim_time, reading.power_w)
+        signed = base.sign(live, self.config.hub.chain_id, self.key.signing_key)
+        self.link.publish(topics.from_meter(self.config.device.name, FEEDER_LIVE), signed, qos=0)
+
+    async def _report(self) -> None:
+        self.reporter.polls, self.reporter.poll_errors = self.poller.polls, self.poller.poll_errors
+        if await asyncio.to_thread(self.reporter.report_due):
+            await self.publisher.send()
+
+
+def _lock_state(config: AgentConfig) -> IO[bytes]:
+    """Holds the state folder for this process; StoreError when another agent does."""
+    file = (config.device.state_dir / "lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise StoreError(f"another agent uses {config.device.state_dir}; stop it or choose another state_dir") from error
+    return file

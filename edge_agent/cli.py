@@ -1,0 +1,170 @@
+"""The `openmg-agent` command.
+
+    run --config FILE                      the agent, until interrupted (SIGUSR1: stop metering, go on reporting)
+    import FILE --config FILE              a home's past into the store
+    read --config FILE [--group slow]      one poll, printed
+    check --config FILE                    configuration only
+    doctor --config FILE                   configuration, key, store, clock, meter, broker
+    store info|query|export ...            a look into the store
+
+Rules: a wrong configuration ends with one sentence and exit code 2, any other failure with one sentence and
+1. Heavy modules are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_agent.config import AgentConfig
+from edge_agent.importer import ImportFileError, import_file
+from edge_agent.store import Store, StoreError
+from openmg.config import CONFIG_EXIT_CODE, ConfigError, load_toml
+from openmg.identity import KeyFileError
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def _config(arguments: argparse.Namespace) -> AgentConfig:
+    return load_toml(arguments.config, AgentConfig)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from edge_agent.compose import make_agent
+
+    config = _config(arguments)
+
+    async def until_interrupted() -> None:
+        agent, stop = make_agent(config), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGUSR1, lambda: loop.create_task(agent.stop_metering()))
+        await agent.run(stop)
+
+    asyncio.run(until_interrupted())
+    return 0
+
+
+def import_past(arguments: argparse.Namespace) -> int:
+    from zoneinfo import ZoneInfo
+
+    config = _config(arguments)
+    store = Store(config.store_path)
+    try:
+        result = import_file(store, arguments.file, ZoneInfo(config.home.timezone))
+    finally:
+        store.close()
+    print(f"{result.new} slots imported, {result.known} known, {result.different} kept as stored")
+    return 0
+
+
+def read(arguments: argparse.Namespace) -> int:
+    from edge_agent.agent import make_reader
+    from edge_agent.modbus.link import LinkError
+
+    config = _config(arguments)
+
+    async def once() -> None:
+        reader = make_reader(config)
+        reader.link.open()
+        try:
+            reading = await reader.read_group(arguments.group)
+        finally:
+            await reader.link.close()
+        for point in reader.profile.group(arguments.group):
+            value = reading.values[point.name]
+            print(f"{point.name:26} {'n/a' if value is None else f'{value:14.3f}'} {point.unit}")
+
+    try:
+        asyncio.run(once())
+    except LinkError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    config = _config(arguments)
+    print(f"{arguments.config}: right; device {config.device.name}, meter {config.meter.host}:{config.meter.port}")
+    return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    from edge_agent.doctor import examine
+
+    findings = asyncio.run(examine(_config(arguments)))
+    for finding in findings:
+        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check:7} {finding.text}")
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def store(arguments: argparse.Namespace) -> int:
+    from edge_agent import store_tool
+
+    path = _config(arguments).store_path
+    if arguments.action == "info":
+        store_tool.print_info(path, arguments.json)
+    elif arguments.action == "query":
+        store_tool.query(path, arguments.sql, sys.stdout)
+    elif arguments.output is None:
+        store_tool.export(path, arguments.table, arguments.format, sys.stdout)
+    else:
+        with arguments.output.open("w", encoding="utf-8", newline="") as output:
+            count = store_tool.export(path, arguments.table, arguments.format, output)
+        print(f"{count} rows written to {arguments.output}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    with_config = argparse.ArgumentParser(add_help=False)
+    with_config.add_argument("--config", type=Path, required=True, help="the agent's TOML file")
+    parser = argparse.ArgumentParser(prog="openmg-agent", description="The agent on a meter.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Command, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, parents=[with_config])
+        command.set_defaults(function=function)
+        return command
+
+    add("run", run, "Run until interrupted.")
+    add("import", import_past, "Import a home's past.").add_argument("file", type=Path)
+    add("read", read, "Read the meter once.").add_argument("--group", choices=("fast", "slow"), default="fast")
+    add("check", check, "Check the configuration file.")
+    add("doctor", doctor, "Check everything the agent needs.")
+
+    tool = commands.add_parser("store", help="Look into the store.").add_subparsers(dest="action", required=True)
+    for name, text in (("info", "Counters and sizes."), ("query", "One SELECT."), ("export", "A table as a file.")):
+        action = tool.add_parser(name, help=text, parents=[with_config])
+        action.set_defaults(function=store)
+        if name == "info":
+            action.add_argument("--json", action="store_true")
+        elif name == "query":
+            action.add_argument("sql")
+        else:
+            action.add_argument("table", choices=("slots", "readings", "outbox", "counters", "baseline"))
+            action.add_argument("--format", choices=("csv", "json"), default="csv")
+            action.add_argument("--output", type=Path)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return int(arguments.function(arguments))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return CONFIG_EXIT_CODE
+    except (StoreError, KeyFileError, ImportFileError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""Which services an agent runs: the one place that knows metering, learning and wallet.
+
+Rules: a section that is missing in the configuration leaves its service out, and its modules are then not
+imported.
+"""
+
+from __future__ import annotations
+
+from edge_agent.agent import Agent, PaymentIdentity
+from edge_agent.config import AgentConfig
+from edge_agent.services import Service
+
+
+def make_agent(config: AgentConfig) -> Agent:
+    """The agent of a configuration; raises StoreError or KeyFileError when its files cannot be used."""
+    services: list[Service] = []
+    payment = None
+    if config.learning is not None and config.learning.enabled:
+        from edge_agent.learning.service import LearningService
+
+        services.append(LearningService())
+    if config.wallet is not None:
+        from edge_agent.wallet.keys import OwnerKeys
+        from edge_agent.wallet.service import WalletService
+        from openmg.identity import load_or_create_key
+
+        keys = OwnerKeys(load_or_create_key(config.wallet.seed_file))
+        config.device.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        services.append(WalletService(config.wallet, keys, config.device.state_dir))
+        address = keys.spending_key.address
+        payment = PaymentIdentity(keys.account, address.public_key, address.encryption_key)
+    return Agent(config, services, payment)

@@ -1,0 +1,199 @@
+"""Configuration of one agent, read by `openmg.config.load_toml` (errors name file, line, key and remedy).
+
+Sections: device, clock, meter, mqtt, hub, home, and the optional learning and wallet ones.
+Rules: paths are relative to the file; a section that has defaults for all of its keys may be left out.
+Not here: what learning and wallet do with their sections.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from openmg.clock import VirtualClock
+from openmg.messages.topics import DEVICE_NAME
+from openmg.mqtt import Credentials, MqttAddress
+from openmg.profiles.profile import TRANSPORTS, ProfileError, load_profile
+
+ROLES = ("home", "feeder")
+MIN_POLL_SECONDS = 0.05
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+
+
+@dataclass(frozen=True)
+class DeviceSection:
+    """Who the device is and where it keeps its key and its store."""
+
+    name: str
+    key_file: Path
+    state_dir: Path
+
+    def __post_init__(self) -> None:
+        if not DEVICE_NAME.fullmatch(self.name):
+            raise ValueError(f"name is {self.name!r}; use up to 32 lower-case letters, digits and dashes")
+
+
+@dataclass(frozen=True)
+class ClockSection:
+    """The virtual clock; the defaults are real time."""
+
+    t0: int = 0
+    w0: float = 0.0
+    speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.speed > 0:
+            raise ValueError(f"speed is {self.speed}; it must be above 0")
+
+    def clock(self) -> VirtualClock:
+        return VirtualClock(self.t0, self.w0, self.speed)
+
+
+@dataclass(frozen=True)
+class MeterSection:
+    """Where the meter is and how it is read; `poll_seconds` is wall time."""
+
+    host: str
+    port: int = 502
+    unit: int = 1
+    profile: str = "eastron_sdm630"
+    transport: str = "tcp"
+    poll_seconds: float = 1.0
+    timeout_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65_535:
+            raise ValueError(f"port is {self.port}; it must be 1 to 65535")
+        if not 1 <= self.unit <= 247:
+            raise ValueError(f"unit is {self.unit}; a Modbus unit is 1 to 247")
+        if self.transport not in TRANSPORTS:
+            raise ValueError(f"transport is {self.transport!r}; use one of {', '.join(TRANSPORTS)}")
+        if not MIN_POLL_SECONDS <= self.poll_seconds <= 900:
+            raise ValueError(f"poll_seconds is {self.poll_seconds}; it must be {MIN_POLL_SECONDS} to 900")
+        if not 0.05 <= self.timeout_seconds <= 60:
+            raise ValueError(f"timeout_seconds is {self.timeout_seconds}; it must be 0.05 to 60")
+        try:
+            profile = load_profile(self.profile)
+        except ProfileError as error:
+            raise ValueError(f"profile: {error}") from error
+        if self.transport not in profile.link.transports:
+            raise ValueError(f"transport {self.transport!r} is not one of profile {self.profile}")
+
+
+@dataclass(frozen=True)
+class MqttSection:
+    """The broker; an empty client_id takes the device's name."""
+
+    url: str
+    client_id: str = ""
+    username: str = ""
+    password_file: Path | None = None
+    resend_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        MqttAddress.parse(self.url)
+        if not 0.1 <= self.resend_seconds <= 3600:
+            raise ValueError(f"resend_seconds is {self.resend_seconds}; it must be 0.1 to 3600")
+
+    @property
+    def address(self) -> MqttAddress:
+        return MqttAddress.parse(self.url)
+
+    @property
+    def credentials(self) -> Credentials:
+        return Credentials(self.username, self.password_file)
+
+
+@dataclass(frozen=True)
+class HubSection:
+    """The operator whose rosters and acknowledgements count: its address, and the PPDL chain id signatures name."""
+
+    operator: str
+    chain_id: int
+
+    def __post_init__(self) -> None:
+        if not _ADDRESS.fullmatch(self.operator):
+            raise ValueError(f"operator is {self.operator!r}; write 0x and 40 hex digits")
+        if self.chain_id < 1:
+            raise ValueError(f"chain_id is {self.chain_id}; it must be 1 or more")
+
+    @property
+    def address(self) -> bytes:
+        return bytes.fromhex(self.operator[2:])
+
+
+@dataclass(frozen=True)
+class HomeSection:
+    """Which microgrid the meter belongs to; a feeder's meter is read in clear, a home's is masked."""
+
+    microgrid: int
+    timezone: str = "Asia/Seoul"
+    role: str = "home"
+
+    def __post_init__(self) -> None:
+        if self.microgrid < 1:
+            raise ValueError(f"microgrid is {self.microgrid}; microgrids count from 1")
+        if self.role not in ROLES:
+            raise ValueError(f"role is {self.role!r}; use one of {', '.join(ROLES)}")
+        try:
+            ZoneInfo(self.timezone)
+        except (KeyError, OSError, ValueError) as error:  # unknown, unreadable or malformed
+            raise ValueError(f"timezone {self.timezone!r} is unknown; write one like Asia/Seoul") from error
+
+
+@dataclass(frozen=True)
+class LearningSection:
+    """Whether the agent takes part in learning rounds."""
+
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class WalletSection:
+    """The owner's wallet on this device.
+
+    seed_file: the owner's 32-byte seed (0600, made when missing). provides_liquidity: opens the microgrid's pool with
+    its first energy. shield_wei: PETH turned into a note once. pay_to, pay_wei: a private payment to another meter's
+    owner after so many slots, and again every so many (0: once). share_account, share_microgrid: a quarter of the
+    surplus goes to this account. prover: native, portable or auto; cache_dir: where proving keys are.
+    """
+
+    seed_file: Path
+    provides_liquidity: bool = False
+    shield_wei: int = 0
+    pay_to: str = ""
+    pay_wei: int = 0
+    pay_after_slots: int = 0
+    pay_every_slots: int = 0
+    share_account: str = ""
+    share_microgrid: int = 0
+    prover: str = "auto"
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.shield_wei, self.pay_wei, self.pay_after_slots, self.pay_every_slots) < 0:
+            raise ValueError("shield_wei, pay_wei and the slots of payments must be 0 or more")
+        if self.prover not in ("auto", "native", "portable"):
+            raise ValueError(f"prover is {self.prover!r}; use native, portable or auto")
+        if self.share_account and not _ADDRESS.fullmatch(self.share_account):
+            raise ValueError(f"share_account is {self.share_account!r}; write 0x and 40 hex digits")
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The whole file of `openmg-agent run --config FILE`."""
+
+    device: DeviceSection
+    meter: MeterSection
+    mqtt: MqttSection
+    hub: HubSection
+    home: HomeSection
+    clock: ClockSection = ClockSection()
+    learning: LearningSection | None = None
+    wallet: WalletSection | None = None
+
+    @property
+    def store_path(self) -> Path:
+        return self.device.state_dir / "store.sqlite"

@@ -1,0 +1,113 @@
+"""`openmg-agent doctor` and `check`: looks at everything an agent needs and says in one sentence each what is
+wrong.
+
+Rules: each check is independent, touches nothing but what an agent would touch (it may make the key and the
+store), and ends within seconds. Not here: mending anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from edge_agent.agent import load_device_key, make_reader
+from edge_agent.config import AgentConfig
+from edge_agent.modbus.link import LinkError
+from edge_agent.store import Store, StoreError
+from openmg.identity import KeyFileError
+from openmg.mqtt import MqttLink
+
+BROKER_SECONDS = 3.0
+MIN_FREE_BYTES = 50 * 1024 * 1024
+
+
+class CheckFailed(Exception):
+    """What a check found wrong; the text says what and what to do."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check."""
+
+    check: str
+    ok: bool
+    text: str
+
+
+async def examine(config: AgentConfig) -> tuple[Finding, ...]:
+    """All checks, in the order in which an agent depends on them."""
+    checks: tuple[tuple[str, Callable[[AgentConfig], Awaitable[str]]], ...] = (
+        ("key", _key),
+        ("store", _store),
+        ("disk", _disk),
+        ("clock", _clock),
+        ("meter", _meter),
+        ("broker", _broker),
+    )
+    findings = []
+    for name, check in checks:
+        try:
+            findings.append(Finding(name, True, await check(config)))
+        except (CheckFailed, KeyFileError, StoreError, LinkError, OSError) as error:
+            findings.append(Finding(name, False, str(error)))
+    return tuple(findings)
+
+
+async def _key(config: AgentConfig) -> str:
+    return f"device address 0x{load_device_key(config).address.hex()}"
+
+
+async def _store(config: AgentConfig) -> str:
+    store = Store(config.store_path)
+    try:
+        totals = store.totals()
+    finally:
+        store.close()
+    return f"{totals.slots} slots, {totals.outbox_rows} reports waiting, {totals.lost} lost"
+
+
+async def _disk(config: AgentConfig) -> str:
+    stat = os.statvfs(config.device.state_dir)
+    free = stat.f_bavail * stat.f_frsize
+    if free < MIN_FREE_BYTES:
+        raise CheckFailed(f"only {free // 2**20} MiB free in {config.device.state_dir}; make room")
+    return f"{free // 2**20} MiB free"
+
+
+async def _clock(config: AgentConfig) -> str:
+    clock = config.clock.clock()
+    if clock.now() < 1_577_836_800:  # 1 January 2020: a board without battery wakes up in 1970
+        raise CheckFailed("the clock stands before 2020; set the time (chrony, timedatectl) or correct [clock]")
+    return f"slot {clock.slot()}, {clock.slot_wall_seconds():g} s each"
+
+
+async def _meter(config: AgentConfig) -> str:
+    reader = make_reader(config)
+    reader.link.open()
+    try:
+        value = await reader.detect()
+        point = reader.profile.point(reader.profile.detect)
+        return f"{reader.profile.device.model} answers, {point.name} {value:.2f} {point.unit}"
+    finally:
+        await reader.link.close()
+
+
+async def _broker(config: AgentConfig) -> str:
+    connected = asyncio.Event()
+    link = MqttLink(
+        config.mqtt.address,
+        f"{config.device.name}-doctor",
+        lambda _topic, _payload: None,
+        connected.set,
+        credentials=config.mqtt.credentials,
+    )
+    link.start()
+    try:
+        await asyncio.wait_for(connected.wait(), BROKER_SECONDS)
+    except TimeoutError:
+        raise CheckFailed(f"broker {config.mqtt.address} gave no connection; start it or correct [mqtt]") from None
+    finally:
+        await link.stop()
+    return f"{config.mqtt.address} accepts the device"

@@ -1,0 +1,121 @@
+"""The meter as the agent sees it: polls at the wished rhythm and at every slot boundary, slots closed from
+counters.
+
+Rules: a poll falls on each boundary, as near after it as the clock allows, so that a slot's energy is the
+slot's; an unreachable meter costs resolution and never energy, because counters go on. Raw readings are
+committed in batches, a closed slot at once. Not here: Modbus (`edge_agent.modbus`), what happens to a closed
+slot (`agent`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from edge_agent.modbus.link import LinkError
+from edge_agent.modbus.reader import MeterReader, Reading
+from edge_agent.slots import ClosedSlot, observe
+from edge_agent.store import RawReading, Store
+from openmg.clock import VirtualClock, slot_of, slot_start
+
+log = logging.getLogger(__name__)
+FLUSH_SECONDS = 10.0
+"""Wall time between commits of raw readings: a sixth of the flash writes of one commit a second."""
+MAX_BATCH = 512
+RETRY_AT_BOUNDARY_S = 0.25
+"""How soon a failed poll is repeated while a slot waits to be closed."""
+OnSlot = Callable[[ClosedSlot], Awaitable[None]]
+OnReading = Callable[[RawReading], None]
+
+
+class MeterPoller:
+    """Polls one meter until stopped; `on_slot` is awaited after each closed slot is stored."""
+
+    def __init__(
+        self,
+        reader: MeterReader,
+        store: Store,
+        clock: VirtualClock,
+        poll_seconds: float,
+        on_slot: OnSlot,
+        on_reading: OnReading,
+    ) -> None:
+        self._reader, self._store, self._clock = reader, store, clock
+        self._poll_seconds = poll_seconds
+        self._on_slot, self._on_reading = on_slot, on_reading
+        self._baseline = store.baseline()
+        self._batch: list[RawReading] = []
+        self._polled = self._errors = 0
+        self._unflushed_since = time.monotonic()
+        self.polls = 0
+        self.poll_errors = 0
+        self.last_reading: RawReading | None = None
+
+    async def run(self) -> None:
+        """Polls until cancelled."""
+        try:
+            while True:
+                began = time.monotonic()
+                ok = await self.poll()
+                await asyncio.sleep(self._pause(began, ok))
+        finally:
+            self.flush()
+
+    async def poll(self) -> bool:
+        """One poll; False when the meter gave nothing."""
+        try:
+            reading = await self._reader.read_group("fast")
+            raw = self._raw(reading)
+        except LinkError as error:
+            self._errors += 1
+            self.poll_errors += 1
+            log.debug("%s", error)
+            return False
+        self._polled += 1
+        self.polls += 1
+        self.last_reading = raw
+        self._batch.append(raw)
+        self._on_reading(raw)
+        await self._close_slot(raw)
+        if len(self._batch) >= MAX_BATCH or time.monotonic() - self._unflushed_since >= FLUSH_SECONDS:
+            await asyncio.to_thread(self.flush)
+        return True
+
+    def flush(self) -> None:
+        """Commits the readings and counts that are still in memory."""
+        batch, polled, errors = self._batch, self._polled, self._errors
+        self._batch, self._polled, self._errors = [], 0, 0
+        self._unflushed_since = time.monotonic()
+        if polled or errors:
+            self._store.add_readings(batch, polled, errors)
+
+    def _raw(self, reading: Reading) -> RawReading:
+        return RawReading(
+            wall_ms=time.time_ns() // 1_000_000,
+            sim_time=int(self._clock.now()),
+            power_w=round(reading.number("power_total_w")),
+            import_total_wh=round(reading.number("energy_import_kwh") * 1000),
+            export_total_wh=round(reading.number("energy_export_kwh") * 1000),
+        )
+
+    async def _close_slot(self, raw: RawReading) -> None:
+        baseline, closed = observe(self._baseline, raw.sim_time, raw.import_total_wh, raw.export_total_wh)
+        if baseline == self._baseline:
+            return
+        await asyncio.to_thread(self._store.move_baseline, baseline, closed)
+        self._baseline = baseline
+        if closed is not None:
+            log.debug("slot %d closed", closed.slot)
+            await self._on_slot(closed)
+
+    def _pause(self, began: float, ok: bool) -> float:
+        """Wall seconds until the next poll: the rhythm, or the slot's end when that comes first."""
+        now = self._clock.now()
+        rhythm = max(0.0, began + self._poll_seconds - time.monotonic())
+        overdue = self._baseline is not None and slot_of(now) > self._baseline.slot
+        if overdue and not ok:
+            return min(rhythm, RETRY_AT_BOUNDARY_S) or RETRY_AT_BOUNDARY_S
+        boundary = self._clock.wall_until(slot_start(slot_of(now) + 1))
+        return min(rhythm, boundary + 0.001)  # a little late is in the next slot, a little early is not

@@ -1,0 +1,106 @@
+"""`openmg-agent store`: looks into a store file and exports it, with sqlite-utils.
+
+Rules: reads only; sqlite-utils is imported here alone and late, because it costs as much memory as the rest
+of the agent.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, cast
+
+from edge_agent.store import StoreError
+
+TABLES = ("slots", "readings", "outbox", "counters", "baseline")
+FORMATS = ("csv", "json")
+
+
+def _database(path: Path) -> Any:
+    import sqlite3
+
+    import sqlite_utils
+
+    if not path.exists():
+        raise StoreError(f"store {path} does not exist; run the agent or `openmg-agent import` first")
+    # WAL readers need the shared-memory file, so the store is opened normally and writing is forbidden instead.
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA query_only=ON")
+    return sqlite_utils.Database(connection)
+
+
+def info(path: Path) -> dict[str, Any]:
+    """Size, schema version, row counts, counters and the span of slots."""
+    db = _database(path)
+    try:
+        tables = {name: db[name].count for name in TABLES}
+        span = next(iter(db.query("SELECT min(slot) AS first, max(slot) AS last FROM slots")))
+        return {
+            "path": str(path),
+            "bytes": path.stat().st_size,
+            "schema": db.execute("PRAGMA user_version").fetchone()[0],
+            "tables": tables,
+            "first_slot": span["first"],
+            "last_slot": span["last"],
+            **{row["name"]: row["value"] for row in db["counters"].rows},
+        }
+    finally:
+        db.conn.close()
+
+
+def query(path: Path, sql: str, output: IO[str]) -> None:
+    """Prints the rows of a read-only SQL statement as JSON lines; StoreError when it is refused."""
+    import sqlite3
+
+    db = _database(path)
+    try:
+        for row in db.query(sql):
+            print(json.dumps(row, default=_hex, ensure_ascii=False), file=output)
+    except (sqlite3.Error, ValueError) as error:
+        raise StoreError(f"query: {error}; write one SELECT") from error
+    finally:
+        db.conn.close()
+
+
+def export(path: Path, table: str, form: str, output: IO[str]) -> int:
+    """Writes a table as CSV or JSON lines and returns the number of rows."""
+    db = _database(path)
+    try:
+        columns = [column.name for column in db[table].columns]
+        return _write(cast(Iterable[Mapping[str, Any]], db[table].rows), columns, form, output)
+    finally:
+        db.conn.close()
+
+
+def _write(rows: Iterable[Mapping[str, Any]], columns: list[str], form: str, output: IO[str]) -> int:
+    count = 0
+    if form == "csv":
+        writer = csv.DictWriter(output, columns, lineterminator="\n")
+        writer.writeheader()
+    for row in rows:
+        plain = {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
+        if form == "csv":
+            writer.writerow(plain)
+        else:
+            print(json.dumps(plain, ensure_ascii=False), file=output)
+        count += 1
+    return count
+
+
+def _hex(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def print_info(path: Path, as_json: bool) -> None:
+    values = info(path)
+    if as_json:
+        json.dump(values, sys.stdout, indent=2)
+        print()
+        return
+    for name, value in values.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {number}" for key, number in value.items())
+        print(f"{name:12} {value}")

@@ -1,0 +1,139 @@
+"""The wallet's notes on disk: every leaf of the public note tree, which of them are the owner's, and payments under way.
+
+Rules: a payment is written, and its inputs set aside, before its proof leaves the meter, so that a crash can lead to a
+payment that is not made, never to one made twice. Inputs are free again once the payment's `valid_until` has passed
+without its notes in the tree; should those be found there later after all, the inputs count as spent. The file is the
+journal's, mode 0600.
+Not here: which notes to spend (`edge_agent.wallet.notes`).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.wallet.journal import open_private
+
+EXPIRY_MARGIN_SECONDS = 30
+"""The chain's clock may run behind the meter's: inputs stay set aside so much longer than the payment is valid."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS leaves (
+    position INTEGER PRIMARY KEY, commitment BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS notes (
+    position INTEGER PRIMARY KEY, asset BLOB NOT NULL, amount BLOB NOT NULL, blinding BLOB NOT NULL,
+    spent INTEGER NOT NULL DEFAULT 0, payment INTEGER
+) STRICT;
+CREATE TABLE IF NOT EXISTS payments (
+    number INTEGER PRIMARY KEY, purpose TEXT NOT NULL UNIQUE, commitment BLOB, valid_until INTEGER NOT NULL,
+    state TEXT NOT NULL, prove_ms INTEGER, backend TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS payment_inputs (
+    payment INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (payment, position)
+) STRICT;
+"""
+
+
+class PaymentState(enum.StrEnum):
+    """A payment is under way until its notes are in the tree (done) or its time has passed (expired)."""
+
+    UNDER_WAY = "under way"
+    DONE = "done"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class OwnNote:
+    """An unspent note of the owner and its place in the tree."""
+
+    position: int
+    asset: int
+    amount: int
+    blinding: int
+
+
+def _blob(value: int) -> bytes:
+    return value.to_bytes(32, "big")
+
+
+class NoteStore:
+    """Leaves, own notes and payments."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = open_private(path)
+        self._db.executescript(_SCHEMA)
+
+    def leaves(self) -> list[int]:
+        """All commitments in order of position."""
+        return [int.from_bytes(row[0], "big") for row in self._db.execute("SELECT commitment FROM leaves ORDER BY position")]
+
+    def add_leaf(self, position: int, commitment: int, own: OwnNote | None) -> None:
+        """The next leaf of the tree, and the note when it is the owner's; completes the payment that made it."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("INSERT OR IGNORE INTO leaves VALUES(?,?)", (position, _blob(commitment)))
+            if own is not None:
+                self._db.execute(
+                    "INSERT OR IGNORE INTO notes(position, asset, amount, blinding) VALUES(?,?,?,?)",
+                    (position, _blob(own.asset), _blob(own.amount), _blob(own.blinding)),
+                )
+            row = self._db.execute("SELECT number FROM payments WHERE commitment=?", (_blob(commitment),)).fetchone()
+            if row is not None:
+                self._db.execute("UPDATE payments SET state=? WHERE number=?", (PaymentState.DONE, row[0]))
+                spent = "SELECT position FROM payment_inputs WHERE payment=?"
+                self._db.execute(f"UPDATE notes SET spent=1 WHERE position IN ({spent})", (row[0],))
+
+    def spendable(self, asset: int) -> list[OwnNote]:
+        """Unspent notes of the asset that no payment has set aside, largest first."""
+        rows = self._db.execute(
+            "SELECT position, asset, amount, blinding FROM notes WHERE spent=0 AND payment IS NULL AND asset=?",
+            (_blob(asset),),
+        )
+        notes = [OwnNote(row[0], *(int.from_bytes(part, "big") for part in row[1:])) for row in rows]
+        return sorted(notes, key=lambda note: (-note.amount, note.position))
+
+    def begin_payment(self, purpose: str, inputs: tuple[OwnNote, ...], commitment: int, valid_until: int) -> int:
+        """Set the inputs aside for a payment whose first new note is `commitment`; returns its number."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            cursor = self._db.execute(
+                "INSERT INTO payments(purpose, commitment, valid_until, state) VALUES(?,?,?,?)",
+                (purpose, _blob(commitment), valid_until, PaymentState.UNDER_WAY),
+            )
+            number = cursor.lastrowid or 0
+            pairs = [(number, note.position) for note in inputs]
+            self._db.executemany("UPDATE notes SET payment=? WHERE position=?", pairs)
+            self._db.executemany("INSERT INTO payment_inputs VALUES(?,?)", pairs)
+        return number
+
+    def record_proof(self, number: int, prove_ms: int, backend: str) -> None:
+        """How long the payment's proof took, and with which backend."""
+        self._db.execute("UPDATE payments SET prove_ms=?, backend=? WHERE number=?", (prove_ms, backend, number))
+
+    def expire(self, now: int) -> None:
+        """Free the inputs of payments whose time has passed; their purpose may be tried again."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            late = self._db.execute(
+                "SELECT number FROM payments WHERE state=? AND valid_until<?",
+                (PaymentState.UNDER_WAY, now - EXPIRY_MARGIN_SECONDS),
+            ).fetchall()
+            for (number,) in late:
+                self._db.execute("UPDATE notes SET payment=NULL WHERE payment=? AND spent=0", (number,))
+                self._db.execute(
+                    "UPDATE payments SET state=?, purpose=purpose || ' #' || number WHERE number=?",
+                    (PaymentState.EXPIRED, number),
+                )
+
+    def payment_under_way(self) -> bool:
+        row = self._db.execute("SELECT 1 FROM payments WHERE state=? LIMIT 1", (PaymentState.UNDER_WAY,)).fetchone()
+        return row is not None
+
+    def has_payment(self, purpose: str) -> bool:
+        """Whether a payment for this purpose is under way or done."""
+        return self._db.execute("SELECT 1 FROM payments WHERE purpose=?", (purpose,)).fetchone() is not None
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,257 @@
+"""The wallet as a service of the agent: hears what the hub says of the chain, and sends envelopes.
+
+Theory of operation. Notices feed the trader (account, pools, recorded slots) and the purse (notes). After each of them, and
+once a second, the wallet looks whether something is to be sent: the trader's transactions, or a payment whose time has
+come. A payment's proof is made in a child process while everything else goes on. Each envelope goes to a relay chosen at
+random; what comes of it is seen on chain, so a lost receipt harms nothing.
+Rules: notices are untrusted: rosters count only with the operator's signature, anything malformed is counted, logged once
+and dropped. Not here: what to trade (`trader`), which notes to spend (`notes`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from pathlib import Path
+
+from edge_agent.config import WalletSection
+from edge_agent.services import AgentContext
+from edge_agent.wallet.journal import Journal
+from edge_agent.wallet.keys import OwnerKeys
+from edge_agent.wallet.note_store import NoteStore
+from edge_agent.wallet.notes import NotePurse
+from edge_agent.wallet.orders import Desk, Partner
+from edge_agent.wallet.trader import Trader
+from openmg.envelope import Action, Content, Receipt, seal
+from openmg.messages import base, topics
+from openmg.messages.market import AccountNotice, ChainNotice, MarketNotice, NotesBatch
+from openmg.messages.telemetry import Roster, RosterMember
+from openmg.zk.notes import ShieldedAddress
+from openmg.zk.prover import ProverError, TransferRequest, prove_in_child
+
+log = logging.getLogger(__name__)
+
+STEP_SECONDS = 1.0
+PAYMENT_SECONDS = 300
+"""A payment is valid so long: proving may take half a minute on a small board, and relays may be busy."""
+ORDER_VALID_SECONDS = 60
+RESEND_SECONDS = 10.0
+"""A payment whose notes are not in the tree after so long goes out again, to a relay chosen anew: gossip between hubs may
+lose an envelope, and nullifiers make a repetition harmless."""
+
+
+class WalletService:
+    """`edge_agent.services.Service` of the owner's money."""
+
+    name = "wallet"
+
+    def __init__(self, section: WalletSection, keys: OwnerKeys, state_dir: Path) -> None:
+        self._section = section
+        self._keys = keys
+        self._journal = Journal(state_dir / "wallet.sqlite")
+        self._notes = NoteStore(state_dir / "wallet.sqlite")
+        self._context: AgentContext | None = None
+        self._chain: ChainNotice | None = None
+        self._trader: Trader | None = None
+        self._purse: NotePurse | None = None
+        self._members: dict[str, RosterMember] = {}
+        self._early: list[tuple[str, bytes]] = []
+        self._early_slots: list[tuple[int, int, int]] = []
+        self._slots_seen = 0
+        self._ticker: asyncio.Task[None] | None = None
+        self._paying: asyncio.Task[None] | None = None
+        self._warned: set[str] = set()
+        self.malformed = 0
+
+    async def start(self, context: AgentContext) -> None:
+        self._context = context
+        name = context.config.device.name
+        for topic in (
+            topics.CHAIN,
+            topics.account(name),
+            topics.receipt(name),
+            topics.ALL_NOTES,
+            topics.ALL_MARKETS,
+            topics.ALL_ROSTERS,
+        ):
+            context.subscribe(topic)
+        self._ticker = asyncio.get_running_loop().create_task(self._tick())
+
+    async def stop(self) -> None:
+        for task in (self._ticker, self._paying):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        self._journal.close()
+        self._notes.close()
+
+    async def on_slot(self, slot: int, import_wh: int, export_wh: int) -> None:
+        self._slots_seen += 1
+        if self._trader is None:
+            self._early_slots.append((slot, import_wh, export_wh))
+            del self._early_slots[:-96]
+            return
+        self._trader.on_slot(slot, import_wh, export_wh)
+        self._step()
+
+    async def on_message(self, topic: str, payload: bytes) -> None:
+        try:
+            self._hear(topic, payload)
+        except (base.InvalidMessage, ValueError) as error:
+            self.malformed += 1
+            if topic not in self._warned:
+                self._warned.add(topic)
+                log.warning("a message on %s is ignored (more are only counted): %s", topic, error)
+            return
+        self._step()
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        assert self._context is not None
+        name = self._context.config.device.name
+        if topic == topics.CHAIN:
+            self._on_chain(base.decode(ChainNotice, payload))
+        elif topics.is_roster(topic):
+            self._on_roster(payload)
+        elif topic == topics.receipt(name):
+            receipt = base.decode(Receipt, payload)
+            if receipt.error:
+                log.info("a relay could not submit an envelope: %s", receipt.error)
+        elif self._trader is None or self._purse is None:
+            self._early.append((topic, payload))
+            del self._early[:-256]
+        elif topic == topics.account(name):
+            self._trader.on_account(base.decode(AccountNotice, payload))
+        elif topics.is_market(topic):
+            self._trader.on_market(base.decode(MarketNotice, payload))
+        elif topics.is_notes(topic):
+            batch = base.decode(NotesBatch, payload)
+            self._purse.learn(batch.first_position, batch.notes)
+
+    def _on_roster(self, payload: bytes) -> None:
+        assert self._context is not None
+        hub = self._context.config.hub
+        signed = base.open_signed(Roster, payload, hub.chain_id)
+        if signed.signer != hub.address:
+            raise base.InvalidMessage("a roster is not signed by the operator")
+        self._members |= {member.device: member for member in signed.message.members}
+
+    def _on_chain(self, notice: ChainNotice) -> None:
+        """Where the contracts are: trader and purse begin with the first notice; another chain needs a restart."""
+        assert self._context is not None
+        if self._chain is not None:
+            if notice != self._chain:
+                raise base.InvalidMessage("the contracts are not those this wallet started with; restart the agent")
+            return
+        microgrid = self._context.config.home.microgrid
+        market = next((item for item in notice.markets if item.microgrid == microgrid), None)
+        if market is None or not notice.relays:
+            raise base.InvalidMessage(f"there is no market of microgrid {microgrid} or no relay")
+        self._chain = notice
+        desk = Desk(self._keys, self._context.key, market, notice.plasma_chain_id)
+        self._purse = NotePurse(self._keys, self._notes, notice.plasma_chain_id, notice.confidential_token)
+        self._trader = Trader(
+            desk,
+            self._journal,
+            provides_liquidity=self._section.provides_liquidity,
+            shield_call=self._purse.shield_call,
+            partner=self._partner(),
+            tokens={item.microgrid: item.token for item in notice.markets},
+        )
+        if self._section.shield_wei and not self._journal.shieldings():
+            self._journal.add_shielding(self._section.shield_wei)
+        early, self._early = self._early, []
+        for topic, payload in early:
+            self._hear(topic, payload)
+        for slot in self._early_slots:
+            self._trader.on_slot(*slot)
+        self._early_slots.clear()
+
+    def _partner(self) -> Partner | None:
+        section = self._section
+        if not section.share_account:
+            return None
+        return Partner(bytes.fromhex(section.share_account[2:]), section.share_microgrid)
+
+    # Sending
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(STEP_SECONDS)
+            try:
+                self._notes.expire(int(time.time()))
+                self._step()
+            except Exception:
+                log.exception("the wallet's step failed; trying again")
+
+    def _step(self) -> None:
+        """Send what is due: at most one envelope of transactions, and a payment beside it."""
+        if self._trader is None:
+            return
+        now = int(time.time())
+        raw = self._trader.next_transactions(now)
+        if raw:
+            self._send([Action(b"", item) for item in raw], now + ORDER_VALID_SECONDS)
+        if self._paying is None and self._payment_due():
+            self._paying = asyncio.get_running_loop().create_task(self._pay())
+            self._paying.add_done_callback(self._paid)
+
+    def _purpose(self) -> str:
+        """Name of the payment that is due now: one after the first slots, then one every so many slots."""
+        every = self._section.pay_every_slots
+        past = self._slots_seen - self._section.pay_after_slots
+        return f"pay {past // every if every else 0}"
+
+    def _payment_due(self) -> bool:
+        section = self._section
+        return (
+            bool(section.pay_to)
+            and section.pay_to in self._members
+            and self._slots_seen >= section.pay_after_slots
+            and not self._notes.payment_under_way()
+            and not self._notes.has_payment(self._purpose())
+            and self._purse is not None
+            and self._purse.balance_wei() >= section.pay_wei
+        )
+
+    async def _pay(self) -> None:
+        section, member = self._section, self._members[self._section.pay_to]
+        assert self._purse is not None
+        valid_until = int(time.time()) + PAYMENT_SECONDS
+        receiver = ShieldedAddress(member.payment_key, member.payment_box)
+        payment = self._purse.begin_payment(self._purpose(), receiver, section.pay_wei, valid_until)
+        if payment is None:
+            return
+        request = TransferRequest(payment.witness, section.prover, section.cache_dir)
+        try:
+            proof = await prove_in_child(request)
+        except ProverError as error:
+            log.warning("no proof was made, the payment is tried again later: %s", error)
+            return
+        log.info("proof made in %.2f s (%s)", proof.prove_seconds, proof.backend)
+        call = self._purse.payment_call(payment, proof)
+        await self._deliver(Action(call.to, call.data), payment.valid_until)
+
+    async def _deliver(self, action: Action, valid_until: int) -> None:
+        """Send a payment until its notes are in the tree or its time is over."""
+        while self._notes.payment_under_way() and time.time() < valid_until:
+            self._send([action], valid_until)
+            deadline = time.monotonic() + RESEND_SECONDS
+            while self._notes.payment_under_way() and time.monotonic() < deadline:
+                await asyncio.sleep(STEP_SECONDS)
+
+    def _paid(self, task: asyncio.Task[None]) -> None:
+        self._paying = None
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a payment failed", exc_info=task.exception())
+
+    def _send(self, actions: list[Action], valid_until: int) -> None:
+        """Seal to a relay chosen at random and hand to the hub; what is lost is sent again by its owner's rules."""
+        assert self._context is not None and self._chain is not None
+        content = Content(secrets.token_bytes(16), valid_until, tuple(actions))
+        envelope = seal(secrets.choice(self._chain.relays), content)
+        topic = topics.from_meter(self._context.config.device.name, topics.ENVELOPE)
+        self._context.publish(topic, base.encode(envelope))

@@ -1,0 +1,1 @@
+"""What a hub needs to speak to an EVM chain: node, artifacts, client, deployment."""

@@ -1,0 +1,330 @@
+// <og-chart>: lines or bars over time, drawn by hand as SVG at the size the element really has.
+//
+// Model: {id, label, xLabel, kind: "line" | "bar", height, series: [{key, label, tone, dash, step, fill, points: [[x, y], ...]}],
+//         refs: [{label, tone, value}], formatX(x, long), formatY(y), scale(largest), zero: bool, empty}
+// `scale(largest)` gives {divisor, unit} for the axis: its labels are plain numbers, the unit stands once above them.
+// Rules. Series differ by dash or marker as well as by colour. The pointer or the arrow keys move a cross-hair; what it
+// reads is written in a status line that screen readers hear. The same numbers stand in the table below the chart.
+
+import { decimal } from "./format.js";
+import { h, patch } from "./vdom.js";
+
+const PAD = { top: 24, right: 14, bottom: 24, left: 8 };
+const LABEL_CHAR = 6.4; // px per character of an axis label, for the left margin
+const TICKS = 4;
+const DASHES = { none: null, dash: "6 4", dot: "2 4" };
+
+/** Round steps for an axis: ascending multiples of 1, 2, 2.5 or 5 times a power of ten that span low..high. */
+export function ticksOf(low, high, wanted = TICKS) {
+  const span = high - low || Math.abs(high) || 1;
+  const raw = span / wanted;
+  const size = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * size).find((s) => s >= raw - size * 1e-9);
+  const top = high > low ? high : low + span; // a flat line still gets an axis
+  const ticks = [];
+  for (let i = Math.floor(low / step); i * step < top + step * 0.999 && ticks.length < 12; i += 1) ticks.push(i * step);
+  return ticks;
+}
+
+class Chart extends HTMLElement {
+  connectedCallback() {
+    if (this.watcher) return;
+    this.tabIndex = 0;
+    this.setAttribute("role", "group");
+    this.cursor = null;
+    this.watcher = new ResizeObserver(() => this.draw());
+    this.watcher.observe(this);
+    this.onpointermove = (event) => this.pointAt(event.clientX - this.getBoundingClientRect().left);
+    this.onpointerleave = () => this.moveTo(null);
+    this.onblur = () => this.moveTo(null);
+    this.onkeydown = (event) => this.key(event);
+  }
+
+  disconnectedCallback() {
+    this.watcher?.disconnect();
+    this.watcher = null;
+  }
+
+  set model(model) {
+    this.data = model;
+    this.setAttribute("aria-label", model.label);
+    if (this.isConnected) this.draw();
+  }
+
+  get xs() {
+    return [...new Set(this.data.series.flatMap((s) => s.points.map((p) => p[0])))].sort((a, b) => a - b);
+  }
+
+  key(event) {
+    const xs = this.xs;
+    if (xs.length === 0) return;
+    const at = this.cursor === null ? xs.length : xs.indexOf(this.cursor);
+    const target = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: xs.length - 1 }[event.key];
+    if (event.key === "Escape") this.moveTo(null);
+    else if (target !== undefined) this.moveTo(xs[Math.max(0, Math.min(xs.length - 1, target))]);
+    else return;
+    event.preventDefault();
+  }
+
+  pointAt(px) {
+    if (!this.frame || this.xs.length === 0) return;
+    const near = (x) => Math.abs(this.frame.x(x) - px);
+    this.moveTo(this.xs.reduce((best, x) => (near(x) < near(best) ? x : best)));
+  }
+
+  moveTo(x) {
+    if (this.cursor === x) return;
+    this.cursor = x;
+    this.draw();
+  }
+
+  draw() {
+    const model = this.data;
+    const width = Math.floor(this.clientWidth);
+    if (!model || width < 60) return;
+    const height = model.height || 180;
+    const filled = model.series.some((s) => s.points.length > 0);
+    if (!filled) {
+      patch(this, h("p", { class: "chart-empty", style: { height: `${height}px` } }, model.empty || ""));
+      return;
+    }
+    this.frame = frameOf(model, width, height);
+    patch(this, [
+      h("div", { class: "chart-head" }, legend(model), this.reading(model)),
+      this.drawing(model, width, height),
+    ]);
+  }
+
+  drawing(model, width, height) {
+    const f = this.frame;
+    const at = this.cursor !== null && this.xs.includes(this.cursor) ? f.x(this.cursor) : null;
+    return h(
+      "svg",
+      { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
+      axes(model, f, width, height),
+      (model.refs || []).map((ref, i) => reference(ref, f, width, i)),
+      model.kind === "bar" ? bars(model, f) : model.series.map((s) => line(s, f)),
+      at !== null && h("line", { class: "cross", x1: at, x2: at, y1: PAD.top, y2: f.bottom }),
+      at !== null &&
+        model.series.map((s) => {
+          const point = s.points.find((p) => p[0] === this.cursor);
+          return point && h("circle", { class: `dot tone-${s.tone}`, cx: at, cy: f.y(point[1]), r: 4 });
+        }),
+    );
+  }
+
+  reading(model) {
+    const x = this.cursor !== null && this.xs.includes(this.cursor) ? this.cursor : null;
+    const text =
+      x === null
+        ? ""
+        : [
+            model.formatX(x, true),
+            ...model.series.map((s) => {
+              const point = s.points.find((p) => p[0] === x);
+              return point ? `${s.label} ${model.formatY(point[1])}` : null;
+            }),
+          ]
+            .filter(Boolean)
+            .join(" · ");
+    return h("p", { class: text ? "reading shown" : "reading", role: "status" }, text);
+  }
+}
+
+function frameOf(model, width, height) {
+  const ys = model.series.flatMap((s) => s.points.map((p) => p[1]));
+  const refs = (model.refs || []).map((r) => r.value);
+  const all = [...ys, ...refs, ...(model.zero ? [0] : [])];
+  const ticks = ticksOf(Math.min(...all), Math.max(...all));
+  const { divisor, unit } = model.scale(Math.max(...ticks.map(Math.abs)));
+  const labels = ticksText(ticks.map((tick) => tick / divisor));
+  const left = Math.max(30, PAD.left + Math.max(...labels.map((text) => text.length)) * LABEL_CHAR);
+  const bottom = height - PAD.bottom;
+  const low = ticks[0];
+  const high = ticks[ticks.length - 1];
+  const xs = model.series.flatMap((s) => s.points.map((p) => p[0]));
+  const from = Math.min(...xs);
+  const to = Math.max(...xs);
+  const inner = width - left - PAD.right;
+  const inset = model.kind === "bar" ? inner / (new Set(xs).size * 2 + 1) : 4;
+  const x = (v) => (to === from ? left + inner / 2 : left + inset + ((v - from) / (to - from)) * (inner - 2 * inset));
+  const y = (v) => bottom - ((v - low) / (high - low || 1)) * (bottom - PAD.top);
+  return {
+    x,
+    y,
+    left,
+    bottom,
+    ticks,
+    labels,
+    unit,
+    low,
+    high,
+    inner,
+    right: width - PAD.right,
+    slots: new Set(xs).size,
+  };
+}
+
+/** Axis labels with just as many decimals as tell neighbours apart. */
+function ticksText(values) {
+  const step = values.length > 1 ? Math.abs(values[1] - values[0]) : 1;
+  let digits = 0;
+  while (digits < 6 && Math.abs(step * 10 ** digits - Math.round(step * 10 ** digits)) > 1e-6) digits += 1;
+  return values.map((value) => decimal(value, digits));
+}
+
+function legend(model) {
+  return h(
+    "ul",
+    { class: "keys legend", "aria-hidden": "true" },
+    [...model.series, ...(model.refs || []).map((r) => ({ ...r, dash: "dash", ref: true }))].map((s) =>
+      h(
+        "li",
+        {},
+        h(
+          "svg",
+          { class: "key-line", viewBox: "0 0 18 8", width: 18, height: 8 },
+          model.kind === "bar" && !s.ref
+            ? h("rect", { class: `bar tone-${s.tone}`, x: 4, y: 0, width: 10, height: 8, rx: 1.5 })
+            : h("line", {
+                class: `line tone-${s.tone}`,
+                x1: 0,
+                x2: 18,
+                y1: 4,
+                y2: 4,
+                "stroke-dasharray": DASHES[s.dash || "none"],
+              }),
+        ),
+        h("span", {}, s.label),
+      ),
+    ),
+  );
+}
+
+function axes(model, f, width, height) {
+  const xs = [...new Set(model.series.flatMap((s) => s.points.map((p) => p[0])))].sort((a, b) => a - b);
+  const room = Math.max(1, Math.floor(f.inner / 60));
+  const every = Math.ceil(xs.length / room);
+  const shown = xs.filter((_, i) => (xs.length - 1 - i) % every === 0);
+  return [
+    h(
+      "text",
+      {
+        key: "unit",
+        class: "axis",
+        x: f.left - 8,
+        y: 11,
+        "text-anchor": f.unit.length > 4 ? "start" : "end",
+        dx: f.unit.length > 4 ? 8 - f.left : 0,
+      },
+      f.unit,
+    ),
+    f.ticks.map((tick, i) => [
+      h("line", {
+        key: `g${i}`,
+        class: tick === 0 ? "rule zero" : "rule",
+        x1: f.left,
+        x2: width - PAD.right,
+        y1: f.y(tick),
+        y2: f.y(tick),
+      }),
+      h("text", { key: `t${i}`, class: "axis", x: f.left - 8, y: f.y(tick) + 4, "text-anchor": "end" }, f.labels[i]),
+    ]),
+    shown.map((x) =>
+      h(
+        "text",
+        {
+          key: `x${x}`,
+          class: "axis",
+          x: Math.min(f.x(x), width - 16),
+          y: height - 6,
+          "text-anchor": "middle",
+        },
+        model.formatX(x),
+      ),
+    ),
+  ];
+}
+
+function line(series, f) {
+  if (series.points.length === 0) return null;
+  const path = series.points
+    .map(([x, y], i) => {
+      const px = f.x(x).toFixed(1);
+      const py = f.y(y).toFixed(1);
+      if (i === 0) return `M${px} ${py}`;
+      return series.step ? `H${px}V${py}` : `L${px} ${py}`;
+    })
+    .join("");
+  const [first, last] = [series.points[0], series.points[series.points.length - 1]];
+  const floor = f.y(Math.max(f.low, 0)).toFixed(1);
+  const area = `${path}V${floor}H${f.x(first[0]).toFixed(1)}Z`;
+  return h(
+    "g",
+    { key: `s-${series.key}` },
+    series.fill && h("path", { key: "area", class: `area tone-${series.tone}`, d: area }),
+    h("path", {
+      key: "line",
+      class: `line tone-${series.tone}`,
+      d: path,
+      "stroke-dasharray": DASHES[series.dash || "none"],
+    }),
+    h("circle", { key: "end", class: `end tone-${series.tone}`, cx: f.x(last[0]), cy: f.y(last[1]), r: 3 }),
+  );
+}
+
+function bars(model, f) {
+  const band = (f.inner / f.slots) * 0.72;
+  const thick = Math.min(26, band / model.series.length);
+  const base = f.y(Math.max(f.low, 0));
+  return model.series.map((s, i) =>
+    s.points.map(([x, y]) => {
+      const top = Math.min(f.y(y), base);
+      return h("rect", {
+        key: `${s.key}-${x}`,
+        class: `bar tone-${s.tone}`,
+        width: Math.max(1, thick - 1.5),
+        rx: Math.min(2, thick / 4),
+        x: f.x(x) + (i - model.series.length / 2) * thick,
+        y: top,
+        height: Math.max(y === 0 ? 0 : 1, Math.abs(f.y(y) - base)),
+      });
+    }),
+  );
+}
+
+function reference(ref, f, width, index) {
+  const y = f.y(ref.value);
+  return h("line", {
+    key: `ref-${index}`,
+    class: `ref tone-${ref.tone}`,
+    x1: f.left,
+    x2: width - PAD.right,
+    y1: y,
+    y2: y,
+    "stroke-dasharray": DASHES.dash,
+  });
+}
+
+customElements.define("og-chart", Chart);
+
+/** A small line without axes, for tiles; its meaning stands in words beside it. */
+export function spark(points, tone) {
+  const recent = points.slice(-48);
+  if (recent.length < 2) return null;
+  const values = recent.map((p) => p[1]);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const d = values
+    .map((v, i) => {
+      const x = (i / (values.length - 1)) * 100;
+      const y = 27 - ((v - low) / (high - low || 1)) * 24;
+      return `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
+    })
+    .join("");
+  return h(
+    "svg",
+    { class: "spark", viewBox: "0 0 100 30", preserveAspectRatio: "none", "aria-hidden": "true" },
+    h("path", { class: `area tone-${tone}`, d: `${d}V30H0Z` }),
+    h("path", { class: `line tone-${tone}`, d, "vector-effect": "non-scaling-stroke" }),
+  );
+}

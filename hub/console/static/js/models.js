@@ -1,0 +1,132 @@
+// What each chart shows: from sections and series to the model of <og-chart>.
+
+import { energy, groupName, loss, price, simSeconds, timeOfDay } from "./format.js";
+import { t } from "./i18n.js";
+import { store } from "./store.js";
+
+const SHOWN_SECONDS = 86400; // one day
+
+const energyScale = (largest) =>
+  largest >= 1e6
+    ? { divisor: 1e6, unit: "MWh" }
+    : largest >= 1e3
+      ? { divisor: 1e3, unit: "kWh" }
+      : { divisor: 1, unit: "Wh" };
+const priceScale = (largest) => (largest >= 1e6 ? { divisor: 1e9, unit: "gwei/Wh" } : { divisor: 1, unit: "wei/Wh" });
+const lossScale = () => ({ divisor: 1e6, unit: "" });
+
+/** The points of a series at simulated unix seconds, the newest day. */
+export function pointsOf(name) {
+  const points = (store.series[name] || []).map(([at, value]) => [simSeconds(at), value]);
+  const from = points.length > 0 ? points[points.length - 1][0] - SHOWN_SECONDS : 0;
+  return points.filter(([at]) => at > from);
+}
+
+export function seriesName(kind, id, what) {
+  return `${kind}.${groupName(id).toLowerCase()}.${what}`;
+}
+
+function add(lists) {
+  const sums = new Map();
+  for (const points of lists) for (const [x, value] of points) sums.set(x, (sums.get(x) || 0) + value);
+  // A slot counts only when every microgrid has it: a partial sum would look like a dip.
+  const whole = [...sums.keys()].filter((x) =>
+    lists.every((points) => points.length === 0 || points.some((p) => p[0] === x)),
+  );
+  return whole.sort((a, b) => a - b).map((x) => [x, sums.get(x)]);
+}
+
+/** Import and export per slot, summed over the given microgrids. */
+export function energyModel(groups, zone, id) {
+  const of = (what) => add(groups.map((g) => pointsOf(seriesName("grid", g.id, what))).filter((p) => p.length > 0));
+  return {
+    id,
+    label: t("energy_per_slot"),
+    xLabel: t("slot_start"),
+    kind: "line",
+    height: 178,
+    zero: true,
+    empty: t("no_slot_yet"),
+    formatX: (x) => timeOfDay(x, zone),
+    formatY: energy,
+    scale: energyScale,
+    series: [
+      { key: "export", label: t("export"), tone: "export", dash: "none", fill: true, points: of("export_wh") },
+      { key: "import", label: t("import"), tone: "import", dash: "dash", points: of("import_wh") },
+    ],
+  };
+}
+
+/** Price of one pool with its collar. */
+export function priceModel(pool, zone, id) {
+  const refs = [
+    { label: t("retail"), tone: "limit", value: pool.retail_wei_per_wh },
+    { label: t("feed_in"), tone: "limit", value: pool.feed_in_wei_per_wh },
+  ].filter((ref) => typeof ref.value === "number");
+  return {
+    id,
+    label: t("price_of", { id: groupName(pool.id) }),
+    xLabel: t("time"),
+    kind: "line",
+    height: 178,
+    zero: false,
+    empty: t("no_price_yet"),
+    formatX: (x) => timeOfDay(x, zone),
+    formatY: price,
+    scale: priceScale,
+    refs,
+    series: [
+      {
+        key: "price",
+        label: t("price"),
+        tone: "price",
+        step: true,
+        points: pointsOf(seriesName("market", pool.id, "price")),
+      },
+    ],
+  };
+}
+
+/** Loss of the master model after each round. */
+export function lossModel(learning, id) {
+  const points = (learning.losses || []).map((l) => [l.round, l.loss_micro]);
+  return {
+    id,
+    label: t("loss_per_round"),
+    xLabel: t("round"),
+    kind: "line",
+    height: 178,
+    zero: true,
+    empty: t("no_round_yet"),
+    formatX: (x, long) => (long ? t("round_n", { n: x }) : String(x)),
+    formatY: loss,
+    scale: lossScale,
+    series: [{ key: "loss", label: t("loss"), tone: "loss", dash: "none", fill: true, points }],
+  };
+}
+
+/** The last vouched forecast: 24 hourly values of energy for a group. */
+export function forecastModel(last, zone, id) {
+  const start = typeof last.as_of_slot === "number" ? simSeconds(last.as_of_slot) : null;
+  const hour = (i) => (start === null ? String(i) : timeOfDay(start + i * 3600, zone));
+  return {
+    id,
+    label: t("forecast"),
+    xLabel: t("hour"),
+    kind: "bar",
+    height: 190,
+    zero: true,
+    empty: t("no_answer_yet"),
+    formatX: hour,
+    formatY: energy,
+    scale: energyScale,
+    series: [
+      {
+        key: "wh",
+        label: t("forecast_energy"),
+        tone: "price",
+        points: (last.answers_wh || []).map((wh, i) => [i, wh]),
+      },
+    ],
+  };
+}

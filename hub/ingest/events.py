@@ -1,0 +1,50 @@
+"""What ingest tells the rest of the hub. Override what is of interest; every call comes in the hub's loop.
+
+Rules: everything handed on is verified: the sender is registered, its signature is right and the message is
+its own. `on_group` is called again after a failure or a restart until it returned once, so its receiver must
+take repetition.
+"""
+
+from __future__ import annotations
+
+from hub.ingest.groups import Gap, GroupSum
+from hub.ingest.registry import Device
+from openmg.envelope import Envelope
+from openmg.messages.base import Signed
+from openmg.messages.feeder import FeederLive, FeederReport
+from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.telemetry import Birth, Roster
+
+
+class IngestEvents:
+    """Hears nothing; the hub overrides what it wants."""
+
+    async def on_group(self, group: GroupSum) -> None:
+        """The sums of a whole group."""
+
+    def on_gap(self, gap: Gap) -> None:
+        """A group that stays closed, and why."""
+
+    def on_roster(self, roster: Roster) -> None:
+        """A roster was published."""
+
+    def on_birth(self, device: Device, birth: Birth) -> None:
+        """A meter announced itself, or changed what it announced."""
+
+    def on_state(self, device: Device, online: bool) -> None:
+        """The broker saw a meter come or go."""
+
+    def on_feeder(self, device: Device, report: FeederReport) -> None:
+        """Energy of a slot through a feeder, stored."""
+
+    def on_feeder_live(self, device: Device, live: FeederLive) -> None:
+        """Power through a feeder now."""
+
+    def on_update(self, device: Device, signed: Signed[ModelUpdate], raw: bytes) -> None:
+        """An update for the open learning round; `raw` is the signed message."""
+
+    def on_evaluation(self, device: Device, signed: Signed[Evaluation], raw: bytes) -> None:
+        """A meter's loss of the agreed model; `raw` is the signed message."""
+
+    def on_envelope(self, device: Device, envelope: Envelope) -> None:
+        """An envelope to carry to a relay; it is not signed, its sender is only known to the broker."""

@@ -1,0 +1,133 @@
+"""Slot reports of a roster collected until they are whole; then, and only then, their sums are opened.
+
+Rules: pure; a group with a gap opens nothing and names who is missing; a report under a roster, for a slot
+the roster does not cover, or from somebody who is no member is refused. A late report still completes its
+group within MAX_OPEN_SLOTS.
+Not here: signatures and storage (`service`, `store`), masks (`openmg.masking`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from openmg.masking import open_sum, roster_id
+from openmg.messages.telemetry import Roster, SlotReport
+
+GAP_AFTER_SLOTS = 2
+"""A slot counts as incomplete once the second slot after it runs: reports leave within seconds of the boundary."""
+MAX_OPEN_SLOTS = 96
+"""A day: what is not whole by then cannot be settled any more and is forgotten."""
+MAX_ROSTERS = 16
+
+
+class RefusedReport(ValueError):
+    """The report does not fit any group; the text says why."""
+
+
+@dataclass(frozen=True)
+class GroupSum:
+    """A whole group: its roster, the signed reports in the roster's order, and the opened sums (Wh)."""
+
+    roster: Roster
+    slot: int
+    rows: tuple[bytes, ...]
+    import_wh: int
+    export_wh: int
+
+    @property
+    def microgrid(self) -> int:
+        return self.roster.microgrid
+
+    @property
+    def members(self) -> tuple[bytes, ...]:
+        """Addresses, in the roster's order."""
+        return tuple(member.address for member in self.roster.members)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A group that opened nothing: the names that are missing, or none of them and a reason."""
+
+    microgrid: int
+    slot: int
+    missing: tuple[str, ...]
+    reason: str
+
+
+@dataclass
+class _Group:
+    reports: dict[bytes, tuple[tuple[int, ...], bytes]] = field(default_factory=dict)
+    done: bool = False
+
+
+class SlotGroups:
+    """The open groups of every roster."""
+
+    def __init__(self) -> None:
+        self._rosters: dict[bytes, Roster] = {}
+        self._groups: dict[tuple[bytes, int], _Group] = {}
+        self._looked_to: dict[bytes, int] = {}
+
+    def add_roster(self, roster: Roster, looked_to: int | None = None) -> None:
+        """Expects reports under this roster from its `from_slot` on; gaps before `looked_to` are not reported again."""
+        name = roster_id(roster)
+        self._rosters[name] = roster
+        self._looked_to[name] = max(roster.from_slot, looked_to or 0)
+        if len(self._rosters) > MAX_ROSTERS:
+            oldest = min(self._rosters, key=lambda item: self._rosters[item].from_slot)
+            del self._rosters[oldest], self._looked_to[oldest]
+
+    def add(self, report: SlotReport, address: bytes, raw: bytes) -> GroupSum | Gap | None:
+        """Takes a verified report. Its group's sum when it is whole now, a Gap when the masks do not cancel, else None.
+
+        Raises RefusedReport.
+        """
+        roster = self._rosters.get(report.roster_id)
+        if roster is None:
+            raise RefusedReport("the report names an unknown roster")
+        if address not in {member.address for member in roster.members}:
+            raise RefusedReport("the device is not in the roster it names")
+        if not self._covers(roster, report.slot):
+            raise RefusedReport(f"the roster does not cover slot {report.slot}")
+        group = self._groups.setdefault((report.roster_id, report.slot), _Group())
+        if group.done:
+            return None
+        group.reports[address] = (report.masked, raw)
+        if len(group.reports) < len(roster.members):
+            return None
+        group.done = True
+        return self._open(roster, report.slot, group)
+
+    def gaps(self, current_slot: int) -> tuple[Gap, ...]:
+        """Slots that should be whole by now and are not, each told once; forgets what is too old."""
+        found = []
+        for name, roster in self._rosters.items():
+            until = current_slot - GAP_AFTER_SLOTS + 1
+            for slot in range(max(self._looked_to[name], until - MAX_OPEN_SLOTS), until):
+                if self._covers(roster, slot):
+                    found += self._gap(name, roster, slot)
+            self._looked_to[name] = max(self._looked_to[name], until)
+        for key in [key for key in self._groups if key[1] < current_slot - MAX_OPEN_SLOTS]:
+            del self._groups[key]
+        return tuple(found)
+
+    def _gap(self, name: bytes, roster: Roster, slot: int) -> list[Gap]:
+        group = self._groups.get((name, slot), _Group())
+        if group.done:
+            return []
+        missing = tuple(member.device for member in roster.members if member.address not in group.reports)
+        return [Gap(roster.microgrid, slot, missing, f"no report from {', '.join(missing)}")]
+
+    def _covers(self, roster: Roster, slot: int) -> bool:
+        """Whether this roster is the latest of its microgrid that begins at or before the slot."""
+        starts = [r.from_slot for r in self._rosters.values() if r.microgrid == roster.microgrid]
+        return slot >= roster.from_slot and not any(roster.from_slot < start <= slot for start in starts)
+
+    @staticmethod
+    def _open(roster: Roster, slot: int, group: _Group) -> GroupSum | Gap:
+        try:
+            sums = open_sum(roster, {address: masked for address, (masked, _raw) in group.reports.items()})
+        except ValueError as error:
+            return Gap(roster.microgrid, slot, (), str(error))
+        rows = tuple(group.reports[member.address][1] for member in roster.members)
+        return GroupSum(roster, slot, rows, sums[0], sums[1])

@@ -1,0 +1,358 @@
+"""The ingest service: MQTT in, database, acknowledgement, sums out.
+
+Theory of operation. Reports (masked slots, feeder slots) go to one worker that checks signatures, stores a
+batch in one durable transaction and only then acknowledges each device's high water; groups that became whole
+are opened and delivered. Births make rosters. Everything else that meters send is checked and handed on
+(`events`).
+Rules: a message of an unregistered device, with a wrong signature, of another device or malformed is counted,
+logged once per sender and dropped; it never stops the service. Queues are bounded: what does not fit is
+dropped unacknowledged and therefore sent again by its meter. Not here: what the hub does with sums, updates
+and envelopes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from hub.ingest.events import IngestEvents
+from hub.ingest.groups import MAX_OPEN_SLOTS, Gap, GroupSum, RefusedReport, SlotGroups
+from hub.ingest.registry import FEEDER as FEEDER_ROLE
+from hub.ingest.registry import HOME, Device, Registry
+from hub.ingest.rosters import RosterBook
+from hub.ingest.status import DeviceStatus, IngestSettings, IngestStats
+from hub.ingest.store import IncomingReport, IngestStore
+from openmg.clock import VirtualClock
+from openmg.envelope import Envelope
+from openmg.messages import base, topics
+from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
+from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.telemetry import Ack, Birth, Health, Roster, SlotReport
+from openmg.mqtt import MqttLink
+from openmg.signing import address_of
+from openmg.tasks import end_tasks
+
+log = logging.getLogger(__name__)
+MAX_BATCH = 512
+"""Reports in one transaction."""
+MAX_QUEUED = 8192
+MAX_DELIVERIES = 1024
+MAX_NAMED_SENDERS = 256
+RETRY_DELIVERY_S = 1.0
+CHECK_S = 0.25
+"""Wall time between looks at gaps and missing births."""
+M = TypeVar("M", bound=base.Message)
+
+
+class _Seen:
+    def __init__(self) -> None:
+        self.online = False
+        self.last_seen = 0.0
+        self.last_slot = 0
+        self.high_water = 0
+        self.health: Health | None = None
+
+
+class IngestService:
+    """One hub's ingest; `start` and `stop` in the hub's loop."""
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        registry: Registry,
+        store: IngestStore,
+        clock: VirtualClock,
+        events: IngestEvents,
+    ) -> None:
+        self.settings, self.registry, self.store, self.clock, self.events = settings, registry, store, clock, events
+        self.rosters = RosterBook(registry)
+        self.operator = address_of(settings.operator_key)
+        self._groups = SlotGroups()
+        self._link = MqttLink(settings.address, settings.client_id, self._on_message, self._on_connected)
+        self._reports: asyncio.Queue[tuple[Device, str, bytes]] = asyncio.Queue(MAX_QUEUED)
+        self._deliveries: asyncio.Queue[GroupSum] = asyncio.Queue(MAX_DELIVERIES)
+        self._seen = {name: _Seen() for name in registry.by_name}
+        self._signed_rosters: dict[int, bytes] = {}
+        self._first_birth: dict[int, float] = {}
+        self._named: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._duplicates = self._conflicts = self._malformed = self._overflow = 0
+        self._opened = self._gaps = 0
+        self._other: dict[str, Callable[[Device, bytes], None]] = {
+            topics.BIRTH: self._on_birth,
+            topics.STATE: self._on_state,
+            topics.UPDATE: self._on_update,
+            topics.EVALUATION: self._on_evaluation,
+            topics.ENVELOPE: self._on_envelope,
+            FEEDER_LIVE: self._on_feeder_live,
+        }
+
+    async def start(self) -> None:
+        """Loads what the database holds, then connects; an absent broker is waited for."""
+        await self._restore()
+        self._link.subscribe(topics.ALL_FROM_METERS)
+        self._link.start()
+        for call in (self._work(), self._deliver(), self._watch()):
+            self._tasks.append(asyncio.get_running_loop().create_task(call))
+
+    async def stop(self) -> None:
+        """Stores what has arrived, then disconnects."""
+        await self._link.stop()
+        while not self._reports.empty():
+            await self._store_batch()
+        await end_tasks(self._tasks)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
+        """Publishes in the hub's name; False when there is no connection."""
+        return self._link.publish(topic, payload, qos=qos, retain=retain)
+
+    @property
+    def connected(self) -> bool:
+        return self._link.connected
+
+    def stats(self) -> IngestStats:
+        return IngestStats(
+            stored=self.store.stored(),
+            lost=self.store.lost(),
+            duplicates_ignored=self._duplicates,
+            conflicts=self._conflicts,
+            malformed=self._malformed,
+            overflow=self._overflow,
+            groups_opened=self._opened,
+            gaps=self._gaps,
+            mqtt=self._link.counts(),
+        )
+
+    def devices(self) -> tuple[DeviceStatus, ...]:
+        """Every registered meter, by name."""
+        return tuple(self._status(device) for _name, device in sorted(self.registry.by_name.items()))
+
+    def _status(self, device: Device) -> DeviceStatus:
+        seen, born = self._seen[device.name], self.rosters.born(device.name) is not None
+        return DeviceStatus(
+            device.name, device.address, device.microgrid, device.role, seen.online, born, seen.last_seen,
+            seen.last_slot, seen.high_water, seen.health,
+        )  # fmt: skip
+
+    # MQTT
+
+    def _on_connected(self) -> None:
+        for microgrid, payload in self._signed_rosters.items():
+            self.publish(topics.roster(microgrid), payload, retain=True)
+
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        parsed = topics.parse_from_meter(topic)
+        device = self.registry.by_name.get(parsed[0]) if parsed else None
+        if parsed is None or device is None:
+            self._drop(topic, "the device is not registered")
+            return
+        leaf = parsed[1]
+        if leaf in (topics.SLOT, FEEDER):
+            try:
+                self._reports.put_nowait((device, leaf, payload))
+            except asyncio.QueueFull:
+                self._overflow += 1
+            return
+        handle = self._other.get(leaf)
+        if handle is None:
+            self._drop(topic, f"there is no such message as {leaf!r}")
+            return
+        try:
+            handle(device, payload)
+        except base.InvalidMessage as error:
+            self._drop(topic, str(error))
+        except Exception:
+            log.exception("handling a message on %s failed; it is dropped", topic)
+
+    def _drop(self, topic: str, why: str) -> None:
+        self._malformed += 1
+        if topic not in self._named and len(self._named) < MAX_NAMED_SENDERS:
+            self._named.add(topic)
+            log.warning("message on %s dropped: %s (further ones are only counted)", topic[:120], why)
+
+    def _open(self, cls: type[M], device: Device, payload: bytes) -> base.Signed[M]:
+        signed = base.open_signed(cls, payload, self.settings.chain_id)
+        if signed.signer != device.address:
+            raise base.InvalidMessage(f"signed by 0x{signed.signer.hex()}, which is not {device.name}")
+        if getattr(signed.message, "device", device.name) != device.name:
+            raise base.InvalidMessage(f"speaks for another device than {device.name}")
+        return signed
+
+    def _on_birth(self, device: Device, payload: bytes) -> None:
+        birth = self._open(Birth, device, payload).message
+        if birth.microgrid != device.microgrid:
+            raise base.InvalidMessage(f"announces microgrid {birth.microgrid}, is registered in {device.microgrid}")
+        if self.rosters.birth(device, birth):
+            self._first_birth.setdefault(device.microgrid, time.monotonic())
+            self._make_roster(device.microgrid)
+            self.events.on_birth(device, birth)
+
+    def _on_state(self, device: Device, payload: bytes) -> None:
+        if payload not in (b"online", b"offline"):
+            raise base.InvalidMessage("state is neither online nor offline")
+        self._seen[device.name].online = payload == b"online"
+        self.events.on_state(device, payload == b"online")
+
+    def _on_update(self, device: Device, payload: bytes) -> None:
+        self.events.on_update(device, self._open(ModelUpdate, device, payload), payload)
+
+    def _on_evaluation(self, device: Device, payload: bytes) -> None:
+        self.events.on_evaluation(device, self._open(Evaluation, device, payload), payload)
+
+    def _on_envelope(self, device: Device, payload: bytes) -> None:
+        self.events.on_envelope(device, base.decode(Envelope, payload))
+
+    def _on_feeder_live(self, device: Device, payload: bytes) -> None:
+        if device.role != FEEDER_ROLE:
+            raise base.InvalidMessage(f"{device.name} is not a feeder")
+        self.events.on_feeder_live(device, self._open(FeederLive, device, payload).message)
+
+    # Rosters and gaps
+
+    async def _restore(self) -> None:
+        for payload in await asyncio.to_thread(self.store.rosters):
+            roster = base.open_signed(Roster, payload, self.settings.chain_id).message
+            self.rosters.restore(roster)
+            self._groups.add_roster(roster, looked_to=self.clock.slot() - 1)
+            self._signed_rosters[roster.microgrid] = payload
+        first = self.clock.slot() - MAX_OPEN_SLOTS
+        delivered = await asyncio.to_thread(self.store.delivered, first)
+        for name, payload in await asyncio.to_thread(self.store.reports, topics.SLOT, first):
+            device = self.registry.by_name.get(name)
+            if device is not None:
+                with contextlib.suppress(base.InvalidMessage):
+                    message = self._open(SlotReport, device, payload).message
+                    self._group(device, message, payload, delivered)
+
+    def _make_roster(self, microgrid: int) -> None:
+        first = self._first_birth.get(microgrid)
+        if first is None:
+            return
+        patient = time.monotonic() - first < self.settings.roster_wait_s
+        slot = self.clock.slot()
+        start = slot if self.settings.first_slot is None else self.settings.first_slot
+        roster = self.rosters.propose(microgrid, slot, start, patient)
+        if roster is None:
+            return
+        payload = base.sign(roster, self.settings.chain_id, self.settings.operator_key)
+        self.store.save_roster(microgrid, roster.from_slot, payload)
+        self._groups.add_roster(roster)
+        self._signed_rosters[microgrid] = payload
+        self.publish(topics.roster(microgrid), payload, retain=True)
+        log.info("microgrid %d: %d members from slot %d", microgrid, len(roster.members), roster.from_slot)
+        self.events.on_roster(roster)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            try:
+                for microgrid in self.registry.microgrids():
+                    self._make_roster(microgrid)
+                for gap in self._groups.gaps(self.clock.slot()):
+                    self._tell_gap(gap)
+            except Exception:
+                log.exception("looking after rosters failed; trying again")
+
+    def _tell_gap(self, gap: Gap) -> None:
+        self._gaps += 1
+        log.warning("microgrid %d, slot %d stays closed: %s", gap.microgrid, gap.slot, gap.reason)
+        self.events.on_gap(gap)
+
+    # Reports
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                await self._store_batch()
+            except Exception:
+                log.exception("storing reports failed; the meters will send them again")
+                await asyncio.sleep(RETRY_DELIVERY_S)
+
+    async def _store_batch(self) -> None:
+        batch = [await self._reports.get()]
+        while len(batch) < MAX_BATCH and not self._reports.empty():
+            batch.append(self._reports.get_nowait())
+        incoming, verified, refused = await asyncio.to_thread(self._verify, batch)
+        for topic, why in refused:
+            self._drop(topic, why)
+        if not incoming:
+            return
+        result = await asyncio.to_thread(self.store.add, incoming, time.time_ns() // 1_000_000)
+        for name, high_water in result.high_water.items():
+            self._acknowledge(name, high_water)
+        self._duplicates += result.duplicates
+        for report in result.conflicts:
+            self._conflicts += 1
+            self._drop(topics.from_meter(report.device, report.kind), f"seq {report.seq} was used for another report")
+        for report in result.new:
+            self._take(self.registry.by_name[report.device], verified[report.device, report.seq], report.payload)
+
+    def _verify(
+        self, batch: list[tuple[Device, str, bytes]]
+    ) -> tuple[list[IncomingReport], dict[tuple[str, int], SlotReport | FeederReport], list[tuple[str, str]]]:
+        incoming: list[IncomingReport] = []
+        verified: dict[tuple[str, int], SlotReport | FeederReport] = {}
+        refused: list[tuple[str, str]] = []
+        for device, leaf, payload in batch:
+            try:
+                if leaf != (topics.SLOT if device.role == HOME else FEEDER):
+                    raise base.InvalidMessage(f"a {device.role} does not send {leaf} reports")
+                message: SlotReport | FeederReport
+                if leaf == topics.SLOT:
+                    message = self._open(SlotReport, device, payload).message
+                else:
+                    message = self._open(FeederReport, device, payload).message
+            except base.InvalidMessage as error:
+                refused.append((topics.from_meter(device.name, leaf), str(error)))
+                continue
+            waiting = message.health.outbox_rows
+            incoming.append(IncomingReport(device.name, message.seq, leaf, message.slot, payload, waiting))
+            verified.setdefault((device.name, message.seq), message)
+        return incoming, verified, refused
+
+    def _acknowledge(self, name: str, high_water: int) -> None:
+        self._seen[name].high_water = high_water
+        ack = base.sign(Ack(name, high_water), self.settings.chain_id, self.settings.operator_key)
+        self.publish(topics.ack(name), ack)
+
+    def _take(self, device: Device, message: SlotReport | FeederReport, payload: bytes) -> None:
+        seen = self._seen[device.name]
+        seen.last_seen, seen.last_slot, seen.health = time.time(), message.slot, message.health
+        if isinstance(message, FeederReport):
+            self.events.on_feeder(device, message)
+        else:
+            self._group(device, message, payload, frozenset())
+
+    def _group(self, device: Device, message: SlotReport, payload: bytes, delivered: frozenset[tuple[int, int]]) -> None:
+        try:
+            outcome = self._groups.add(message, device.address, payload)
+        except RefusedReport as error:
+            self._drop(topics.from_meter(device.name, topics.SLOT), str(error))
+            return
+        if isinstance(outcome, Gap):
+            self._tell_gap(outcome)
+        elif outcome is not None and (outcome.microgrid, outcome.slot) not in delivered:
+            self._opened += 1
+            try:
+                self._deliveries.put_nowait(outcome)
+            except asyncio.QueueFull:
+                log.error("sums of slot %d are not handed on: %d wait already", outcome.slot, MAX_DELIVERIES)
+
+    async def _deliver(self) -> None:
+        while True:
+            group = await self._deliveries.get()
+            while not await self._delivered(group):
+                await asyncio.sleep(RETRY_DELIVERY_S)
+
+    async def _delivered(self, group: GroupSum) -> bool:
+        try:
+            await self.events.on_group(group)
+            await asyncio.to_thread(self.store.save_delivered, group.microgrid, group.slot, group.import_wh, group.export_wh)
+        except Exception:
+            log.exception("handing on the sums of microgrid %d, slot %d failed; again", group.microgrid, group.slot)
+            return False
+        return True

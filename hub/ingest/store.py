@@ -1,0 +1,179 @@
+"""The hub's reports on disk: every report once, under the key (device, seq), before it is acknowledged.
+
+Rules: WAL, synchronous=FULL, one transaction a batch. `high_water` of a device is the number up to which
+every report is here or was acknowledged before: a report tells how many are waiting at the meter, so what
+lies below them is settled even when this database is new. The same (device, seq) with other bytes is a
+conflict, kept out and counted. Which groups' sums were handed on is remembered, so that a restart hands on
+the others. Not here: signatures, MQTT, sums.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SCHEMA_VERSION = 1
+KEEP_SLOTS = 400 * 96
+"""400 days."""
+_SCHEMA = """
+CREATE TABLE reports (
+    device TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, slot INTEGER NOT NULL, payload BLOB NOT NULL,
+    received_ms INTEGER NOT NULL, PRIMARY KEY (device, seq)) WITHOUT ROWID;
+CREATE INDEX reports_by_slot ON reports (slot);
+CREATE TABLE devices (
+    device TEXT PRIMARY KEY, first_seq INTEGER NOT NULL, high_water INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE rosters (
+    microgrid INTEGER NOT NULL, from_slot INTEGER NOT NULL, payload BLOB NOT NULL,
+    PRIMARY KEY (microgrid, from_slot)) WITHOUT ROWID;
+CREATE TABLE groups (
+    microgrid INTEGER NOT NULL, slot INTEGER NOT NULL, import_wh INTEGER NOT NULL, export_wh INTEGER NOT NULL,
+    PRIMARY KEY (microgrid, slot)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class IncomingReport:
+    """A verified report on its way into the database; `waiting` is the meter's count of unacknowledged ones."""
+
+    device: str
+    seq: int
+    kind: str
+    slot: int
+    payload: bytes
+    waiting: int
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What a batch brought: reports that are new, and how many were known or contradicted a stored one."""
+
+    new: tuple[IncomingReport, ...]
+    duplicates: int
+    conflicts: tuple[IncomingReport, ...]
+    high_water: dict[str, int]
+
+
+class IngestStore:
+    """One open database; made when missing. Calls are serialised and may come from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = path
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        if self._db.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
+            self._db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def add(self, batch: Sequence[IncomingReport], received_ms: int) -> BatchResult:
+        """Stores what is new and returns, for every device of the batch, what may be acknowledged."""
+        new, conflicts, duplicates = [], [], 0
+        with self._transaction() as db:
+            for report in batch:
+                sql = "SELECT payload FROM reports WHERE device = ? AND seq = ?"
+                old = db.execute(sql, (report.device, report.seq)).fetchone()
+                if old is None:
+                    row = (report.device, report.seq, report.kind, report.slot, report.payload, received_ms)
+                    db.execute("INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?)", row)
+                    _settle(db, report)
+                    new.append(report)
+                elif old[0] == report.payload:
+                    duplicates += 1
+                else:
+                    conflicts.append(report)
+            devices = sorted({report.device for report in batch})
+            high_water = {device: _advance(db, device) for device in devices}
+            if new:
+                db.execute("DELETE FROM reports WHERE slot < ?", (max(r.slot for r in new) - KEEP_SLOTS,))
+        return BatchResult(tuple(new), duplicates, tuple(conflicts), high_water)
+
+    def reports(self, kind: str, first_slot: int) -> tuple[tuple[str, bytes], ...]:
+        """(device, payload) of the stored reports of a kind from a slot on, oldest first."""
+        sql = "SELECT device, payload FROM reports WHERE kind = ? AND slot >= ? ORDER BY slot, device"
+        with self._lock:
+            return tuple(self._db.execute(sql, (kind, first_slot)))
+
+    def stored(self) -> int:
+        """Number of reports in the database."""
+        with self._lock:
+            return int(self._db.execute("SELECT count(*) FROM reports").fetchone()[0])
+
+    def counts(self) -> dict[str, int]:
+        """Reports held of each device."""
+        with self._lock:
+            return dict(self._db.execute("SELECT device, count(*) FROM reports GROUP BY device").fetchall())
+
+    def lost(self) -> int:
+        """Reports that the meters numbered but that are neither here nor were acknowledged before."""
+        sql = (
+            "SELECT coalesce(sum(last - first_seq + 1 - held), 0) FROM (SELECT d.first_seq, max(r.seq) AS last, "
+            "count(*) AS held FROM devices d JOIN reports r ON r.device = d.device AND r.seq >= d.first_seq "
+            "GROUP BY d.device)"
+        )
+        with self._lock:
+            return int(self._db.execute(sql).fetchone()[0])
+
+    # Rosters and groups
+
+    def save_roster(self, microgrid: int, from_slot: int, payload: bytes) -> None:
+        with self._transaction() as db:
+            db.execute("DELETE FROM rosters WHERE microgrid = ? AND from_slot >= ?", (microgrid, from_slot))
+            db.execute("INSERT INTO rosters VALUES (?, ?, ?)", (microgrid, from_slot, payload))
+
+    def rosters(self) -> tuple[bytes, ...]:
+        """The signed rosters, oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT payload FROM rosters ORDER BY from_slot, microgrid").fetchall()
+        return tuple(row[0] for row in rows)
+
+    def save_delivered(self, microgrid: int, slot: int, import_wh: int, export_wh: int) -> None:
+        """Notes that the sums of a group were handed on."""
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO groups VALUES (?, ?, ?, ?)", (microgrid, slot, import_wh, export_wh))
+
+    def delivered(self, first_slot: int) -> frozenset[tuple[int, int]]:
+        """(microgrid, slot) of the groups whose sums were handed on."""
+        with self._lock:
+            rows = self._db.execute("SELECT microgrid, slot FROM groups WHERE slot >= ?", (first_slot,)).fetchall()
+        return frozenset(rows)
+
+
+def _settle(db: sqlite3.Connection, report: IncomingReport) -> None:
+    """A report proves that everything below the meter's waiting ones was acknowledged earlier."""
+    settled = report.seq - max(report.waiting, 1)
+    db.execute("INSERT OR IGNORE INTO devices VALUES (?, ?, ?)", (report.device, settled + 1, settled))
+    db.execute("UPDATE devices SET high_water = max(high_water, ?) WHERE device = ?", (settled, report.device))
+
+
+def _advance(db: sqlite3.Connection, device: str) -> int:
+    """Moves the device's high water over every report that follows without a gap."""
+    row = db.execute("SELECT high_water FROM devices WHERE device = ?", (device,)).fetchone()
+    if row is None:
+        return 0
+    high_water = int(row[0])
+    for (seq,) in db.execute("SELECT seq FROM reports WHERE device = ? AND seq > ? ORDER BY seq", (device, high_water)):
+        if seq != high_water + 1:
+            break
+        high_water = seq
+    db.execute("UPDATE devices SET high_water = ? WHERE device = ?", (high_water, device))
+    return high_water

@@ -1,0 +1,196 @@
+"""One hub: its validator and the roles of its configuration, put together in one asyncio loop.
+
+Rules: every hub runs a PPDL validator and signs plasma checkpoints; everything else is a role. Roles know each other only
+through what is passed here. A chain or broker that is away is waited for by the role that needs it.
+Not here: the roles themselves; the command line (`hub.cli`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from hub.chain.client import EvmClient
+from hub.chain.deployment import load_deployment
+from hub.chain.errors import ChainError
+from hub.config import HubConfig, parse_peer, split_address
+from hub.console.server import ConsoleError
+from hub.keys import HubKeys
+from hub.operator_roles import OperatorRoles
+from hub.peers import PeerBook
+from hub.plasma.operator import PlasmaOperator
+from hub.plasma.signer import CheckpointSigner, SigningMemory
+from hub.plasma.view import PlasmaLinks, PlasmaView
+from hub.ppdl.app.app import PpdlApplication
+from hub.ppdl.app.genesis_state import AppStateError
+from hub.ppdl.app.storage import StorageError
+from hub.ppdl.application import QueryResult
+from hub.ppdl.chain import ExecutionError
+from hub.ppdl.engine import PbftEngine
+from hub.ppdl.genesis import GenesisError, load_genesis
+from hub.ppdl.net.tcp import TransportError
+from hub.ppdl.store import StoreError
+from hub.relay.relayer import Relayer
+from hub.relay_roles import EnvelopeDesk
+
+log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The hub cannot start; one sentence says why and what to do."""
+
+
+class HubNode:
+    """A hub from its configuration; `run` returns after `stop` was set and everything is closed."""
+
+    def __init__(self, config: HubConfig) -> None:
+        self.config = config
+        self.keys = HubKeys.load(config.hub.key_file)
+        config.hub.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self.genesis = load_genesis(config.ppdl.genesis_file)
+            self.deployment = load_deployment(config.chains.deployment_file)
+            self.app = PpdlApplication(config.hub.state_dir / "application.sqlite")
+            self.engine = self._make_engine()
+        except (GenesisError, ChainError, StorageError, StoreError, AppStateError, ValueError) as error:
+            raise StartError(f"{config.hub.name}: {error}") from error
+        self.peers = PeerBook(config.hub.name, self.keys.validator, self.engine)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._operator: OperatorRoles | None = None
+        self.relayer: Relayer | None = None
+
+    def _make_engine(self) -> PbftEngine:
+        ppdl, store = self.config.ppdl, self.config.ppdl_store
+        if not store.exists():
+            raise StartError(
+                f"{self.config.hub.name}: {store} is missing; run openmg-hub init for a new hub, or restore it: a validator"
+                " without its vote log must not vote"
+            )
+        return PbftEngine(
+            self.genesis,
+            self.keys.validator_key,
+            self.app,
+            store,
+            split_address(ppdl.listen),
+            [parse_peer(text) for text in ppdl.peers],
+            block_interval_s=ppdl.block_interval_s,
+            heartbeat_s=ppdl.heartbeat_s,
+            view_timeout_s=ppdl.view_timeout_s,
+        )
+
+    def query(self, path: str) -> QueryResult:
+        """A read of the committed PPDL state; safe from any thread."""
+        return self.app.query(path, b"")
+
+    def quiesce(self) -> None:
+        """Make no more PPDL blocks; what is under way is finished, relayed and delivered."""
+        log.info("no more blocks are made; relaying the rest")
+        self.engine.quiesce()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start everything, run until `stop` is set, stop everything."""
+        roles = self.config.hub.roles
+        self.engine.on_gossip(self.peers.on_gossip)
+        try:
+            await self.engine.start()
+        except (StoreError, ExecutionError, TransportError, OSError) as error:
+            raise StartError(f"{self.config.hub.name}: {error}") from error
+        try:
+            operator = self._plasma_operator() if "plasma" in roles else None
+            self._spawn(self._signer(operator).run(stop))
+            self._spawn(self.peers.run(stop))
+            if "relayer" in roles:
+                self._spawn(self._make_relayer().run(stop))
+            if "envelope-relay" in roles:
+                self._start_envelope_desk(stop)
+            if operator is not None:
+                self._spawn(operator.run(stop))
+            if "ingest" in roles:
+                await self._start_operator_roles(operator, stop)
+            await self._watch(stop)
+        finally:
+            await self._close(stop)
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Wait for the end; a role that dies by itself ends the hub with its error in the log."""
+        waiting = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([waiting, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        if waiting not in done:
+            waiting.cancel()
+            failed = next(iter(done))
+            error = failed.exception()
+            raise StartError(f"{self.config.hub.name}: {failed.get_name()} ended: {error!r}") from error
+
+    async def _close(self, stop: asyncio.Event) -> None:
+        stop.set()
+        if self._operator is not None:
+            await self._operator.stop()
+        for task in self._tasks:
+            with contextlib.suppress(TimeoutError, Exception):
+                await asyncio.wait_for(task, 5.0)
+        await self.engine.stop()
+        self.app.close()
+
+    def _spawn(self, call: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(call, name=getattr(call, "__qualname__", "role")))
+
+    async def _start_operator_roles(self, operator: PlasmaOperator | None, stop: asyncio.Event) -> None:
+        self._operator = OperatorRoles(self, operator)
+        try:
+            await self._operator.start(stop, self._spawn)
+        except ConsoleError as error:
+            raise StartError(f"{self.config.hub.name}: {error}") from error
+
+    # Roles of every hub
+
+    def plasma_client(self, role: str | None = None) -> EvmClient:
+        """A client of the plasma chain; with a role, signing for that role's account."""
+        return EvmClient(self.config.chains.plasma_url, self.keys.role_key(role) if role else None)
+
+    def _view(self, key: bytes | None) -> PlasmaView:
+        contracts = self.deployment.plasma
+        links = PlasmaLinks(self.deployment.root.plasma_root, contracts.bridge, contracts.confidential)
+        root = EvmClient(self.config.chains.root_url, key, free_gas=False)
+        return PlasmaView(root, EvmClient(self.config.chains.plasma_url, key), links)
+
+    def _plasma_operator(self) -> PlasmaOperator:
+        operator = PlasmaOperator(self._view(self.keys.account_key))
+        self.engine.on_gossip(_in_thread(operator.on_gossip))
+        return operator
+
+    def _signer(self, operator: PlasmaOperator | None) -> CheckpointSigner:
+        return CheckpointSigner(
+            self._view(None),
+            self.keys.validator_key,
+            SigningMemory(self.config.hub.state_dir / "checkpoint.signed"),
+            self.engine.gossip,
+            local=_in_thread(operator.on_gossip) if operator else None,
+        )
+
+    def _make_relayer(self) -> Relayer:
+        self.relayer = Relayer(self.plasma_client("relayer"), self.deployment.plasma.relay, self.engine)
+        self.peers.relayer = self.relayer
+        return self.relayer
+
+    def _start_envelope_desk(self, stop: asyncio.Event) -> None:
+        desk = EnvelopeDesk(
+            self.plasma_client("envelope-relay"),
+            self.keys.envelope_key,
+            self.deployment.plasma.confidential,
+            self.engine.gossip,
+        )
+        self.engine.on_gossip(desk.on_gossip)
+        self._spawn(desk.run(stop))
+
+
+def _in_thread(listener: Callable[[str, bytes, bytes], None]) -> Callable[[str, bytes, bytes], None]:
+    """The listener, called in the order of arrival from a worker thread, because it may ask a chain."""
+
+    def call(kind: str, payload: bytes, sender: bytes) -> None:
+        if kind.startswith("plasma."):
+            asyncio.get_running_loop().run_in_executor(None, listener, kind, payload, sender)
+
+    return call

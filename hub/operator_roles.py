@@ -1,0 +1,209 @@
+"""The operator's roles of a hub: ingest, market, inference and console, wired to the chains and to each other.
+
+Sums of whole groups, updates and evaluations become PPDL transactions; the agreed model goes back to the meters;
+envelopes are carried to other hubs' relays; what happens is gathered for the console once a second.
+Not here: any of the parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from hub.carrier import RECEIPT_GOSSIP, Carrier
+from hub.console.board import StatusBoard
+from hub.console.server import ConsoleServer, create_app
+from hub.inference.service import InferenceService
+from hub.ingest.events import IngestEvents
+from hub.ingest.groups import Gap, GroupSum
+from hub.ingest.registry import FEEDER, HOME, Device, Registry
+from hub.ingest.service import IngestService
+from hub.ingest.status import IngestSettings
+from hub.ingest.store import IngestStore
+from hub.learning import ModelPublisher
+from hub.market.courier import EventCourier
+from hub.market.service import MarketService, Owner
+from hub.market.view import ChainView
+from hub.overview import Overview
+from hub.plasma.operator import PlasmaOperator
+from hub.ppdl.app.transactions import evaluation_tx, slot_sum_tx, update_tx
+from hub.ppdl.application import BlockResult
+from hub.ppdl.consensus.block import Block
+from hub.ppdl.mempool import TxRefused
+from openmg.clock import VirtualClock, slot_of
+from openmg.envelope import Envelope
+from openmg.messages import base
+from openmg.messages.feeder import FeederLive, FeederReport
+from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.market import ChainNotice, EnergyMarket
+from openmg.messages.telemetry import Birth
+
+if TYPE_CHECKING:
+    from hub.node import HubNode
+
+log = logging.getLogger(__name__)
+
+STEP_SECONDS = 1.0
+ALREADY_AGREED = "is already recorded"
+"""Part of the application's answer to a slot that it has; such a sum is done."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class OperatorRoles(IngestEvents):
+    """Hears of everything that meters send and passes it on."""
+
+    def __init__(self, node: HubNode, operator: PlasmaOperator | None) -> None:
+        config = node.config
+        assert config.mqtt is not None  # HubConfig refuses the role ingest without it
+        self.node = node
+        self.engine = node.engine
+        self.clock = VirtualClock(config.clock.t0, config.clock.w0, config.clock.speed)
+        self.registry = Registry(
+            Device(item.name, bytes.fromhex(item.address[2:]), item.microgrid, item.role) for item in config.device
+        )
+        settings = IngestSettings(
+            config.mqtt.address,
+            config.hub.name,
+            node.genesis.chain_id,
+            node.keys.account_key,
+            max(self.clock.slot(), slot_of(config.clock.t0)),  # nothing is metered before the clock begins
+        )
+        self.store = IngestStore(config.hub.state_dir / "ingest.sqlite")
+        self.ingest = IngestService(settings, self.registry, self.store, self.clock, self)
+        self.models = ModelPublisher(node.query, self._publish)
+        self.relays = tuple(bytes.fromhex(key) for key in config.relay.envelope_keys)
+        self.carrier = Carrier(self.relays, node.engine.gossip, self._publish_once)
+        self.owners: dict[str, Owner] = {}
+        self.market = self._make_market() if "market" in config.hub.roles else None
+        self.inference = self._make_inference() if "inference" in config.hub.roles else None
+        self.board = StatusBoard()
+        self.overview = Overview(self, operator)
+        self.console: ConsoleServer | None = None
+        self._submitting: set[asyncio.Task[None]] = set()
+        self._connects = 0
+
+    def _make_market(self) -> MarketService:
+        node, contracts = self.node, self.node.deployment.plasma
+        courier = EventCourier(node.plasma_client("courier"), contracts, node.query)
+        markets = tuple(EnergyMarket(m.microgrid, m.token.address, m.exchange.address) for m in contracts.markets)
+        notice = ChainNotice(
+            contracts.chain_id, contracts.confidential.address, contracts.registry.address, markets, self.relays
+        )
+        view = ChainView(node.plasma_client(), contracts)
+        retail = node.config.market.retail_wei_per_wh
+        return MarketService(view, courier, notice, retail, lambda: dict(self.owners), self._publish)
+
+    def _make_inference(self) -> InferenceService:
+        node = self.node
+        return InferenceService(
+            node.plasma_client(),
+            node.deployment.plasma,
+            node.genesis.chain_id,
+            node.keys.validator_key,
+            self.engine.submit,
+            node.query,
+        )
+
+    async def start(self, stop: asyncio.Event, spawn: Spawn) -> None:
+        """Start every role; raises ConsoleError when the console's port is taken."""
+        self.engine.on_decided(self._on_block)
+        self.engine.on_gossip(self._on_gossip)
+        if self.market is not None:
+            await asyncio.to_thread(self.market.courier.replay, self.node.app.info().last_height)
+        await self.ingest.start()
+        if self.market is not None:
+            spawn(self.market.run(stop))
+        if self.inference is not None:
+            spawn(self.inference.run(stop))
+        if "console" in self.node.config.hub.roles:
+            section = self.node.config.console
+            self.console = ConsoleServer(create_app(self.board, self.overview.report), section.host, section.port)
+            await self.console.start()
+        spawn(self._look_after(stop))
+
+    async def stop(self) -> None:
+        """Stop what `start` started itself; spawned roles end with the hub's stop event."""
+        await self.ingest.stop()
+        if self.console is not None:
+            await self.console.stop()
+        self.store.close()
+
+    async def _look_after(self, stop: asyncio.Event) -> None:
+        """Once a second: the model again when the broker was away, and the console's sections."""
+        while not stop.is_set():
+            connects = self.ingest.stats().mqtt.connects
+            if connects != self._connects:
+                self._connects = connects
+                self.models.forget()
+                if self.market is not None:
+                    self.market.forget()
+            self.models.step()
+            await asyncio.to_thread(self.overview.refresh)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), STEP_SECONDS)
+
+    def _publish(self, topic: str, payload: bytes) -> bool:
+        return self.ingest.publish(topic, payload, retain=True)
+
+    def _publish_once(self, topic: str, payload: bytes) -> bool:
+        return self.ingest.publish(topic, payload)
+
+    # From the PPDL chain and other hubs
+
+    def _on_block(self, block: Block, result: BlockResult) -> None:
+        if self.market is not None:
+            self.market.courier.on_block(block.height, result.events)
+        self.models.step()
+
+    def _on_gossip(self, kind: str, payload: bytes, sender: bytes) -> None:
+        if kind == RECEIPT_GOSSIP:
+            with contextlib.suppress(base.InvalidMessage):
+                self.carrier.on_returned(payload)
+
+    # From meters (IngestEvents)
+
+    async def on_group(self, group: GroupSum) -> None:
+        try:
+            await self.engine.submit(slot_sum_tx(group.roster, group.slot, group.rows))
+        except TxRefused as error:
+            if ALREADY_AGREED not in str(error):
+                raise
+        self.overview.on_group(group)
+
+    def on_gap(self, gap: Gap) -> None:
+        self.overview.on_gap(gap)
+
+    def on_birth(self, device: Device, birth: Birth) -> None:
+        if device.role == HOME and any(birth.owner):
+            self.owners[device.name] = Owner(birth.owner, device.microgrid)
+
+    def on_feeder(self, device: Device, report: FeederReport) -> None:
+        self.overview.on_feeder(device, report)
+
+    def on_feeder_live(self, device: Device, live: FeederLive) -> None:
+        if device.role == FEEDER:
+            self.overview.on_feeder_live(device, live)
+
+    def on_update(self, device: Device, signed: base.Signed[ModelUpdate], raw: bytes) -> None:
+        self._submit(device, update_tx(raw))
+
+    def on_evaluation(self, device: Device, signed: base.Signed[Evaluation], raw: bytes) -> None:
+        self._submit(device, evaluation_tx(raw))
+
+    def on_envelope(self, device: Device, envelope: Envelope) -> None:
+        self.carrier.on_envelope(device.name, envelope)
+
+    def _submit(self, device: Device, tx: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(self._submit_one(device, tx))
+        self._submitting.add(task)
+        task.add_done_callback(self._submitting.discard)
+
+    async def _submit_one(self, device: Device, tx: bytes) -> None:
+        try:
+            await self.engine.submit(tx)
+        except TxRefused as error:
+            log.info("transaction of %s was refused: %s", device.name, error)

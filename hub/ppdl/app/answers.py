@@ -1,0 +1,253 @@
+"""What queries return: frozen dataclasses in canonical CBOR, read with `openmg.messages.base.decode(Class, value)`.
+
+path                class              meaning
+model               ModelAnswer        the open round's model and the learning plan
+round               RoundAnswer        how far the open round is
+rounds              RoundsAnswer       the latest rounds and round 0
+evaluations         EvaluationsAnswer  mean loss of the model that each round started from
+slots/MICROGRID     SlotsAnswer        agreed sums of the last two days
+history/MICROGRID   HistoryAnswer      hourly net energy on which forecasts are made
+inference/ID        InferenceAnswer    the latest answer to a request with this number, and its event; with
+                                       inference/ID/CHAIN/0xCONTRACT that contract's (plasma chain id, address)
+events/HEIGHT       EventsAnswer       the block's events with their proofs; they hold in header HEIGHT + 1
+rejections          RejectionsAnswer   what this replica refused from meters at fault (not agreed on, since its start)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hub.ppdl.app.inference import event_of
+from hub.ppdl.app.rejected import Rejected
+from hub.ppdl.app.state import Answer, Env, Grid, RoundRecord, SlotRecord, State
+from hub.ppdl.app.storage import BlockRow, Storage
+from openmg.hashing import merkle_proof
+from openmg.messages.base import Message, encode
+
+ROUNDS_SHOWN = 128
+REJECTIONS_SHOWN = 64
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """`parameters` is the int32 little-endian master, `plan` the bytes of a LearningPlan; `height` the last committed
+    block.
+    """
+
+    PURPOSE: ClassVar[str] = "query"
+    round: int
+    height: int
+    opened_height: int
+    model_hash: bytes
+    parameters: bytes
+    plan: bytes
+
+
+@dataclass(frozen=True)
+class RoundAnswer:
+    """The open round closes at `closes_height` or, with too few participants, later; it is void at `void_height`."""
+
+    PURPOSE: ClassVar[str] = "query"
+    round: int
+    height: int
+    opened_height: int
+    closes_height: int
+    void_height: int
+    completed: int
+    voided: int
+    registered: int
+    min_participants: int
+    participants: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class RoundsAnswer:
+    PURPOSE: ClassVar[str] = "query"
+    rounds: tuple[RoundRecord, ...]
+
+
+@dataclass(frozen=True)
+class RoundLoss:
+    """Mean loss in millionths over the `homes` that evaluated the model of the round's start."""
+
+    round: int
+    model_hash: bytes
+    loss_micro: int
+    homes: int
+
+
+@dataclass(frozen=True)
+class EvaluationsAnswer:
+    PURPOSE: ClassVar[str] = "query"
+    rounds: tuple[RoundLoss, ...]
+
+
+@dataclass(frozen=True)
+class SlotsAnswer:
+    PURPOSE: ClassVar[str] = "query"
+    microgrid: int
+    slots: tuple[SlotRecord, ...]
+
+
+@dataclass(frozen=True)
+class HistoryAnswer:
+    PURPOSE: ClassVar[str] = "query"
+    microgrid: int
+    start_hour: int
+    net_wh: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class InferenceAnswer:
+    PURPOSE: ClassVar[str] = "query"
+    answer: Answer
+    event: bytes
+
+
+@dataclass(frozen=True)
+class EventProof:
+    """One event and its Merkle path (`openmg.hashing.merkle_verify`)."""
+
+    event: bytes
+    index: int
+    count: int
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class EventsAnswer:
+    """app_hash = keccak(app tag | state_hash | Merkle root of the events | model_hash)."""
+
+    PURPOSE: ClassVar[str] = "query"
+    height: int
+    app_hash: bytes
+    state_hash: bytes
+    model_hash: bytes
+    events: tuple[EventProof, ...]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    device: bytes
+    reason: str
+
+
+@dataclass(frozen=True)
+class RejectionsAnswer:
+    PURPOSE: ClassVar[str] = "query"
+    total: int
+    latest: tuple[Rejection, ...]
+
+
+class NoAnswer(ValueError):
+    """The path names nothing that is known; the message is one sentence."""
+
+
+def events_answer(row: BlockRow) -> EventsAnswer:
+    """The proofs of all events of a block."""
+    events = tuple(
+        EventProof(event, index, len(row.events), tuple(merkle_proof(row.events, index)))
+        for index, event in enumerate(row.events)
+    )
+    return EventsAnswer(row.height, row.app_hash, row.state_hash, row.model_hash, events)
+
+
+def _model(state: State, height: int, env: Env) -> ModelAnswer:
+    model, now = state.model, state.round
+    plan = env.genesis.plan.encode()
+    return ModelAnswer(now.number, height, now.opened_height, model.model_hash, model.master, plan)
+
+
+def _round(state: State, height: int, env: Env) -> RoundAnswer:
+    plan, now = env.genesis.plan, state.round
+    return RoundAnswer(
+        round=now.number,
+        height=height,
+        opened_height=now.opened_height,
+        closes_height=now.opened_height + plan.round_blocks,
+        void_height=now.opened_height + plan.max_round_blocks,
+        completed=now.completed,
+        voided=now.voided,
+        registered=len(env.devices),
+        min_participants=plan.min_participants,
+        participants=tuple(update.device for update in state.updates),
+    )
+
+
+def _shown(state: State) -> tuple[RoundRecord, ...]:
+    records = state.records
+    return records if len(records) <= ROUNDS_SHOWN else (records[0], *records[1 - ROUNDS_SHOWN :])
+
+
+def _evaluations(state: State) -> EvaluationsAnswer:
+    return EvaluationsAnswer(
+        tuple(
+            RoundLoss(record.number, record.base_hash, record.loss_sum_micro // record.loss_count, record.loss_count)
+            for record in _shown(state)
+            if record.loss_count
+        )
+    )
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 78:
+        raise NoAnswer(f"query: {text[:80]!r} is not a number")
+    return int(text)
+
+
+def _grid(state: State, text: str) -> Grid:
+    grid = next((grid for grid in state.grids if grid.microgrid == _number(text)), None)
+    if grid is None:
+        raise NoAnswer(f"query: microgrid {text} is not in the genesis")
+    return grid
+
+
+def _inference(state: State, text: str, env: Env) -> InferenceAnswer:
+    """`ID` or `ID/CHAIN/CONTRACT`; requests of different contracts may have the same number."""
+    name, _, asked_by = text.partition("/")
+    number = _number(name)
+    for answer in reversed(state.answers):
+        contract = f"{answer.plasma_chain_id}/0x{answer.contract.hex()}"
+        if answer.request_id == number and asked_by in ("", contract):
+            return InferenceAnswer(answer, event_of(answer, env.chain_id))
+    raise NoAnswer(f"query: inference request {text[:160]} is not answered (yet, or any more)")
+
+
+def _events(storage: Storage, text: str) -> EventsAnswer:
+    row = storage.block(_number(text)) if len(text) < 19 else None
+    if row is None:
+        raise NoAnswer(f"query: block {text} is not committed yet or no longer kept")
+    return events_answer(row)
+
+
+def rejections_answer(total: int, latest: tuple[Rejected, ...]) -> RejectionsAnswer:
+    """Counts and the latest refusals."""
+    return RejectionsAnswer(total, tuple(Rejection(item.device, str(item)) for item in latest))
+
+
+def answer_query(path: str, state: State, height: int, env: Env, storage: Storage) -> bytes:
+    """The encoded answer to a path of the table above (but `rejections`). Raises NoAnswer."""
+    head, _, rest = path.partition("/")
+    answer: Message
+    if path == "model":
+        answer = _model(state, height, env)
+    elif path == "round":
+        answer = _round(state, height, env)
+    elif path == "rounds":
+        answer = RoundsAnswer(_shown(state))
+    elif path == "evaluations":
+        answer = _evaluations(state)
+    elif head == "slots":
+        grid = _grid(state, rest)
+        answer = SlotsAnswer(grid.microgrid, grid.slots)
+    elif head == "history":
+        grid = _grid(state, rest)
+        answer = HistoryAnswer(grid.microgrid, grid.start_hour, grid.net_wh)
+    elif head == "inference":
+        answer = _inference(state, rest, env)
+    elif head == "events":
+        answer = _events(storage, rest)
+    else:
+        raise NoAnswer(f"query: path {path[:80]!r} is unknown; see hub.ppdl.app.answers for the paths")
+    return encode(answer)

@@ -1,0 +1,120 @@
+"""Sums of slots as rules of the chain: every replica opens the masked sum again from the members' signed reports.
+
+A (microgrid, slot) is recorded once, from the reports of all members of one roster; all of them are registered
+devices of that microgrid with the mask keys of the genesis. The event that follows is what lets meters of that slot
+mint and burn on the plasma chain.
+The sums also prolong the microgrid's hourly history: an hour is closed when its four slots are known, or once a slot
+two hours later is; with k of 4 slots known it counts 4/k of their sum, with none it repeats the hour of the day
+before, so that forecasts never see a gap.
+Not here: masking itself (`openmg.masking`), the collecting of reports (`hub.ingest`).
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hub.ppdl.app.genesis_state import HISTORY_HOURS
+from hub.ppdl.app.rejected import Rejected
+from hub.ppdl.app.state import RECORDED_SLOTS, Env, Grid, SlotRecord, State
+from hub.ppdl.app.transactions import SlotSum
+from openmg.forecast.fixedpoint import MAX_ENERGY_WH
+from openmg.forecast.spec import HOURS_PER_DAY
+from openmg.hashing import keccak256, words
+from openmg.masking import open_sum, roster_id
+from openmg.messages.base import Signed
+from openmg.messages.telemetry import Roster, SlotReport
+from openmg.units import SLOTS_PER_HOUR
+
+SLOT_EVENT_TAG = keccak256(b"openmg.event.slot.v1")
+GRACE_HOURS = 2
+"""An hour with missing slots is closed once a slot this many hours later is agreed; late reports have that long."""
+MAX_SLOT = 2**32
+
+
+def record_slot_sum(state: State, slot_sum: SlotSum, reports: Sequence[Signed[SlotReport]], env: Env) -> tuple[State, bytes]:
+    """The state with the slot's sums, and the event [tag, chain, microgrid, slot, members, import, export]. Raises
+    Rejected.
+    """
+    roster, slot = slot_sum.roster, slot_sum.slot
+    place = next((i for i, grid in enumerate(state.grids) if grid.microgrid == roster.microgrid), None)
+    if place is None:
+        raise Rejected(f"slot sum: microgrid {roster.microgrid} is not in the genesis")
+    grid = state.grids[place]
+    _check_slot(grid, roster, slot)
+    _check_roster(roster, env)
+    _check_reports(roster, slot, reports)
+    masked: dict[bytes, Sequence[int]] = {report.signer: report.message.masked for report in reports}
+    try:
+        import_wh, export_wh = open_sum(roster, masked)
+    except ValueError as error:
+        raise Rejected(f"slot sum: {error}") from error
+    record = SlotRecord(slot, len(roster.members), import_wh, export_wh)
+    grids = (*state.grids[:place], prolong(_with_record(grid, record)), *state.grids[place + 1 :])
+    event = words(SLOT_EVENT_TAG, env.chain_id, roster.microgrid, slot, record.members, import_wh, export_wh)
+    return replace(state, grids=grids), event
+
+
+def _check_slot(grid: Grid, roster: Roster, slot: int) -> None:
+    if slot >= MAX_SLOT or slot < roster.from_slot:
+        raise Rejected(f"slot sum: slot {slot} is before the roster's first slot {roster.from_slot} or impossible")
+    if any(record.slot == slot for record in grid.slots):
+        raise Rejected(f"slot sum: slot {slot} of microgrid {grid.microgrid} is already recorded")
+    if grid.slots and slot <= grid.slots[-1].slot - RECORDED_SLOTS:
+        raise Rejected(f"slot sum: slot {slot} is more than {RECORDED_SLOTS} slots old")
+
+
+def _check_roster(roster: Roster, env: Env) -> None:
+    addresses = [member.address for member in roster.members]
+    if addresses != sorted(set(addresses)):
+        raise Rejected("slot sum: the roster is not in ascending order of distinct addresses")
+    for member in roster.members:
+        device = env.devices.get(member.address)
+        if device is None or device.microgrid != roster.microgrid:
+            raise Rejected(f"slot sum: 0x{member.address.hex()} is not a meter of microgrid {roster.microgrid}")
+        if device.mask_public != member.mask_public or device.name != member.device:
+            raise Rejected(f"slot sum: the roster gives 0x{member.address.hex()} another mask key or name than the genesis")
+
+
+def _check_reports(roster: Roster, slot: int, reports: Sequence[Signed[SlotReport]]) -> None:
+    identity = roster_id(roster)
+    if len(reports) != len(roster.members):
+        raise Rejected(f"slot sum: {len(reports)} reports for {len(roster.members)} members")
+    for member, report in zip(roster.members, reports, strict=True):
+        if report.signer != member.address:
+            raise Rejected("slot sum: the reports are not signed by the members in the roster's order")
+        if report.message.slot != slot or report.message.roster_id != identity:
+            raise Rejected(f"slot sum: the report of 0x{member.address.hex()} is for another slot or roster")
+        if report.message.device != member.device:
+            raise Rejected(f"slot sum: the report of 0x{member.address.hex()} names another device")
+
+
+def _with_record(grid: Grid, record: SlotRecord) -> Grid:
+    slots = list(grid.slots)
+    insort(slots, record, key=lambda item: item.slot)
+    oldest = slots[-1].slot - RECORDED_SLOTS
+    return replace(grid, slots=tuple(item for item in slots if item.slot > oldest))
+
+
+def prolong(grid: Grid) -> Grid:
+    """The grid with every hour closed that can be; at most HISTORY_HOURS hours are kept."""
+    if not grid.slots:
+        return grid
+    newest_hour = grid.slots[-1].slot // SLOTS_PER_HOUR
+    net_wh, start_hour = list(grid.net_wh), grid.start_hour
+    gap = newest_hour - grid.end_hour - 2 * HISTORY_HOURS
+    if gap > 0:
+        # After so long an outage the history would be one day repeated; leaving out whole days of it changes nothing.
+        start_hour += gap // HOURS_PER_DAY * HOURS_PER_DAY
+    known = {record.slot: record.import_wh - record.export_wh for record in grid.slots}
+    while True:
+        hour = start_hour + len(net_wh)
+        first = hour * SLOTS_PER_HOUR
+        values = [known[slot] for slot in range(first, first + SLOTS_PER_HOUR) if slot in known]
+        if len(values) < SLOTS_PER_HOUR and newest_hour < hour + GRACE_HOURS:
+            break
+        energy_wh = sum(values) * SLOTS_PER_HOUR // len(values) if values else net_wh[-HOURS_PER_DAY]
+        net_wh.append(max(-MAX_ENERGY_WH, min(MAX_ENERGY_WH, energy_wh)))
+    surplus = max(0, len(net_wh) - HISTORY_HOURS)
+    return replace(grid, start_hour=start_hour + surplus, net_wh=tuple(net_wh[surplus:]))

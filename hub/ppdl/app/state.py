@@ -1,0 +1,237 @@
+"""What the replicas agree on, as immutable sections, and the hash over them.
+
+Rules: a section is a frozen value; a rule that changes one puts a new value in its place (`dataclasses.replace`), so
+an abandoned execution leaves nothing behind and an untouched section keeps its identity, hence its cached hash. Lists
+inside are sorted by their key, so equal states have equal bytes. Every list has a bound.
+state_hash = keccak(TAG | genesis state hash | keccak(section 1) | ... ) in the order of SECTIONS; the app hash joins
+it with the block's events and the model hash, so that the EVM can check an event without seeing the state.
+Not here: how a section changes (`learning`, `slots`, `inference`), where it is stored (`storage`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hub.ppdl.app.genesis_state import AppGenesis, Device
+from openmg import codec
+from openmg.forecast.model import initial_master, master_bytes
+from openmg.forecast.spec import PARAMETERS
+from openmg.hashing import keccak256, merkle_root
+from openmg.learning.quantise import model_hash
+
+APP_TAG = keccak256(b"openmg.ppdl.app.v1")
+STATE_TAG = keccak256(b"openmg.ppdl.state.v1")
+MAX_RECORDS = 512
+"""Closed rounds kept in the state; round 0 always stays, it is what later losses are compared with."""
+EVALUATED_ROUNDS = 4
+"""Rounds whose evaluations are kept one by one, the open one included; older rounds keep sum and count."""
+RECORDED_SLOTS = 192
+"""Two days: the window in which a slot may still be recorded, twice what a meter has to mint."""
+MAX_ANSWERS = 512
+MAX_SECTION_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Master model and server momentum: int32 little-endian in units of 2^-20."""
+
+    master: bytes
+    momentum: bytes
+    model_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The open round: its number, the height at which it opened, how many were completed and voided before it."""
+
+    number: int
+    opened_height: int
+    completed: int
+    voided: int
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An admitted update of the open round: device and int16 little-endian values in units of 2^-18."""
+
+    device: bytes
+    update: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One device's loss of the model that a round started from, in millionths."""
+
+    round: int
+    device: bytes
+    loss_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """A round: what it started from and, once closed, what came out.
+
+    `base_hash` names the model at the start, `model_hash` the one at the end (equal when void); `loss_sum_micro` and
+    `loss_count` add up the evaluations of the model at the start. `closed_height` is 0 while the round is open.
+    """
+
+    number: int
+    opened_height: int
+    closed_height: int
+    base_hash: bytes
+    model_hash: bytes
+    participants: tuple[bytes, ...]
+    hostile: int
+    capped: tuple[bytes, ...]
+    void: bool
+    loss_sum_micro: int
+    loss_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """The agreed sum of one slot: how many meters, and their import and export energy in Wh."""
+
+    slot: int
+    members: int
+    import_wh: int
+    export_wh: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A microgrid: its hourly net energy from `start_hour` on, and its agreed slots in ascending order."""
+
+    microgrid: int
+    start_hour: int
+    net_wh: tuple[int, ...]
+    slots: tuple[SlotRecord, ...]
+
+    @property
+    def end_hour(self) -> int:
+        """The first hour that is not in the history yet."""
+        return self.start_hour + len(self.net_wh)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A vouched forecast: the request it answers and 24 hourly net energies in Wh from the hour after `as_of_slot`."""
+
+    plasma_chain_id: int
+    contract: bytes
+    request_id: int
+    microgrid: int
+    as_of_slot: int
+    model_hash: bytes
+    answer_wh: tuple[int, ...]
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All sections; SECTIONS fixes their order in the hash."""
+
+    model: Model
+    round: Round
+    updates: tuple[Update, ...]
+    losses: tuple[Loss, ...]
+    records: tuple[RoundRecord, ...]
+    grids: tuple[Grid, ...]
+    answers: tuple[Answer, ...]
+
+
+SECTIONS = tuple(field.name for field in dataclasses.fields(State))
+_HINTS = typing.get_type_hints(State)
+
+
+@dataclass(frozen=True)
+class Env:
+    """What never changes while a chain lives: its id, its validators, its genesis state."""
+
+    chain_id: int
+    validators: frozenset[bytes]
+    genesis: AppGenesis
+    genesis_hash: bytes
+
+    @functools.cached_property
+    def devices(self) -> dict[bytes, Device]:
+        return {device.address: device for device in self.genesis.devices}
+
+
+def genesis_state(genesis: AppGenesis) -> State:
+    """The state before block 1: the model of the published seed, round 0 open, the feeders' past."""
+    master = initial_master(genesis.plan.seed)
+    name = model_hash(master)
+    momentum = bytes(master_bytes(np.zeros(PARAMETERS, dtype=np.int32)))
+    opening = RoundRecord(0, 0, 0, name, name, (), 0, (), False, 0, 0)
+    grids = tuple(Grid(feeder.microgrid, feeder.start_hour, feeder.net_wh, ()) for feeder in genesis.feeders)
+    return State(Model(master_bytes(master), momentum, name), Round(0, 0, 0, 0), (), (), (opening,), grids, ())
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return [_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        names = [field.name for field in dataclasses.fields(hint)]
+        return hint(*(_typed(hints[name], item) for name, item in zip(names, value, strict=True)))
+    if typing.get_origin(hint) is tuple:
+        return tuple(_typed(typing.get_args(hint)[0], item) for item in value)
+    return value
+
+
+def encode_section(value: Any) -> bytes:
+    """Canonical bytes of a section."""
+    return codec.encode(_plain(value))
+
+
+def decode_section(name: str, data: bytes) -> Any:
+    """A section from bytes that `encode_section` made; only for this replica's own database."""
+    return _typed(_HINTS[name], codec.decode(data, max_bytes=MAX_SECTION_BYTES))
+
+
+class SectionCache:
+    """Encodes and hashes only the sections that are new since the last call."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, bytes, bytes]] = {}
+
+    def copy(self) -> SectionCache:
+        """A cache that knows the same sections and is refreshed on its own."""
+        twin = SectionCache()
+        twin._known = dict(self._known)
+        return twin
+
+    def refresh(self, state: State) -> dict[str, bytes]:
+        """The bytes of the sections that changed, by name."""
+        changed: dict[str, bytes] = {}
+        for name in SECTIONS:
+            value = getattr(state, name)
+            known = self._known.get(name)
+            if known is None or known[0] is not value:
+                data = encode_section(value)
+                if known is None or known[1] != data:
+                    changed[name] = data
+                self._known[name] = (value, data, keccak256(data))
+        return changed
+
+    def state_hash(self, env: Env) -> bytes:
+        """keccak over the genesis state's hash and the sections of the last `refresh`."""
+        return keccak256(STATE_TAG + env.genesis_hash + b"".join(self._known[name][2] for name in SECTIONS))
+
+
+def app_hash(state_hash: bytes, events: tuple[bytes, ...], name_of_model: bytes) -> bytes:
+    """keccak(tag | state hash | Merkle root of the events | model hash), checked by the relay contract."""
+    return keccak256(APP_TAG + state_hash + merkle_root(events) + name_of_model)

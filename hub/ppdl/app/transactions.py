@@ -1,0 +1,144 @@
+"""The transactions of the PPDL chain and their bytes.
+
+A transaction is canonical CBOR `[kind, payload]`. An update and an evaluation are the device's own signed messages,
+as they came over MQTT; a slot sum holds the roster and every member's signed report, so that each replica opens the
+sum anew; an inference request is signed by a validator, because replicas cannot see the plasma chain on which it was
+made.
+Rules: decoding checks form, `open_*` check signatures; neither looks at the chain's state. There is one encoding of
+each transaction.
+Not here: what a transaction does (`slots`, `learning`, `inference`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from openmg import codec
+from openmg.masking import MAX_GROUP, MIN_GROUP
+from openmg.messages.base import MAX_MESSAGE_BYTES, InvalidMessage, Signed, decode, encode, open_signed, sign
+from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.telemetry import Roster, SlotReport
+from openmg.units import ADDRESS_BYTES
+
+KIND_SLOT_SUM = "slot"
+KIND_UPDATE = "update"
+KIND_EVALUATION = "evaluation"
+KIND_INFERENCE = "inference"
+KINDS = (KIND_EVALUATION, KIND_INFERENCE, KIND_SLOT_SUM, KIND_UPDATE)
+MAX_TX_BYTES = MAX_MESSAGE_BYTES
+"""The engine's own limit too; a group of 256 meters needs about 110 KiB."""
+
+
+class InvalidTransaction(ValueError):
+    """The bytes are not a transaction; the message is one sentence for the sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Kind and payload; the payload's form is checked when it is opened."""
+
+    kind: str
+    payload: bytes
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InvalidTransaction(f"transaction kind {self.kind!r} is unknown; use one of {', '.join(KINDS)}")
+
+    def encode(self) -> bytes:
+        return codec.encode([self.kind, self.payload])
+
+
+@dataclass(frozen=True)
+class SlotSum:
+    """The reports of all members of a roster for one slot."""
+
+    PURPOSE: ClassVar[str] = "ppdl-slot-sum"
+    roster: Roster
+    slot: int
+    reports: tuple[bytes, ...]  # signed SlotReport messages, in the roster's order
+
+    def __post_init__(self) -> None:
+        if self.slot < 0 or not MIN_GROUP <= len(self.reports) <= MAX_GROUP:
+            raise ValueError(f"a slot sum has a slot and the reports of {MIN_GROUP} to {MAX_GROUP} members")
+
+
+@dataclass(frozen=True)
+class InferenceRequest:
+    """A paid request on a plasma chain's inference contract, witnessed by a validator."""
+
+    PURPOSE: ClassVar[str] = "ppdl-inference"
+    plasma_chain_id: int
+    contract: bytes
+    request_id: int
+    microgrid: int
+
+    def __post_init__(self) -> None:
+        if len(self.contract) != ADDRESS_BYTES or not 0 <= self.microgrid < 2**32:
+            raise ValueError("an inference request names a 20-byte contract and a microgrid")
+        if not 0 < self.plasma_chain_id < 2**64 or not 0 <= self.request_id < 2**256:
+            raise ValueError("an inference request has a chain id in 1..2^64-1 and a request id in 0..2^256-1")
+
+
+def slot_sum_tx(roster: Roster, slot: int, reports: tuple[bytes, ...]) -> bytes:
+    """The transaction of a complete group; `reports` are the members' signed SlotReport bytes in the roster's order."""
+    return Transaction(KIND_SLOT_SUM, encode(SlotSum(roster, slot, reports))).encode()
+
+
+def update_tx(signed_update: bytes) -> bytes:
+    """The transaction of a device's signed ModelUpdate bytes."""
+    return Transaction(KIND_UPDATE, signed_update).encode()
+
+
+def evaluation_tx(signed_evaluation: bytes) -> bytes:
+    """The transaction of a device's signed Evaluation bytes."""
+    return Transaction(KIND_EVALUATION, signed_evaluation).encode()
+
+
+def inference_tx(request: InferenceRequest, chain_id: int, validator_key: bytes) -> bytes:
+    """The transaction of a request, signed with a validator's private key for the PPDL chain."""
+    return Transaction(KIND_INFERENCE, sign(request, chain_id, validator_key)).encode()
+
+
+def decode_tx(data: bytes) -> Transaction:
+    """Kind and payload of canonical bytes. Raises InvalidTransaction."""
+    try:
+        value = codec.decode(data, max_bytes=MAX_TX_BYTES)
+    except codec.DecodeError as error:
+        raise InvalidTransaction(f"transaction is not canonical CBOR ({error}); encode it with this module") from error
+    if not isinstance(value, list) or [type(item) for item in value] != [str, bytes]:
+        raise InvalidTransaction("transaction is not a kind with a payload; encode it with this module")
+    return Transaction(value[0], value[1])
+
+
+def open_slot_sum(payload: bytes, chain_id: int) -> tuple[SlotSum, tuple[Signed[SlotReport], ...]]:
+    """The slot sum and its reports with the address that signed each. Raises InvalidTransaction."""
+    try:
+        slot_sum = decode(SlotSum, payload)
+        return slot_sum, tuple(open_signed(SlotReport, report, chain_id) for report in slot_sum.reports)
+    except InvalidMessage as error:
+        raise InvalidTransaction(f"slot sum: {error}") from error
+
+
+def open_update(payload: bytes, chain_id: int) -> Signed[ModelUpdate]:
+    """The update and its signer. Raises InvalidTransaction."""
+    try:
+        return open_signed(ModelUpdate, payload, chain_id)
+    except InvalidMessage as error:
+        raise InvalidTransaction(f"update: {error}") from error
+
+
+def open_evaluation(payload: bytes, chain_id: int) -> Signed[Evaluation]:
+    """The evaluation and its signer. Raises InvalidTransaction."""
+    try:
+        return open_signed(Evaluation, payload, chain_id)
+    except InvalidMessage as error:
+        raise InvalidTransaction(f"evaluation: {error}") from error
+
+
+def open_inference(payload: bytes, chain_id: int) -> Signed[InferenceRequest]:
+    """The request and its signer. Raises InvalidTransaction."""
+    try:
+        return open_signed(InferenceRequest, payload, chain_id)
+    except InvalidMessage as error:
+        raise InvalidTransaction(f"inference request: {error}") from error

@@ -1,0 +1,75 @@
+"""A block: header and transactions, with its canonical encoding.
+
+`decode` checks form and bounds and that the transactions are those of `header.tx_root`; nothing here knows
+the chain's state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from hub.ppdl.consensus.header import Header, HeaderError
+from openmg import codec
+from openmg.hashing import merkle_root
+
+MAX_TX_BYTES = 256 * 1024
+MAX_BLOCK_TXS = 4096
+MAX_BLOCK_TX_BYTES = 2 * 1024 * 1024  # with certificates a NEW-VIEW still fits one 4 MiB frame
+MAX_BLOCK_BYTES = MAX_BLOCK_TX_BYTES + MAX_BLOCK_TXS * 5 + 1024
+
+
+class BlockError(ValueError):
+    """Bytes that are not a block, or a block over a bound."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A header and the transactions under its `tx_root`, in order.
+
+    Raises BlockError when they do not belong together.
+    """
+
+    header: Header
+    txs: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.txs) > MAX_BLOCK_TXS or sum(map(len, self.txs)) > MAX_BLOCK_TX_BYTES:
+            raise BlockError("block has too many transactions or bytes")
+        if any(len(tx) > MAX_TX_BYTES for tx in self.txs):
+            raise BlockError("block has an oversized transaction")
+        if len(set(self.txs)) != len(self.txs):
+            raise BlockError("block has a transaction twice")
+        if merkle_root(self.txs) != self.header.tx_root:
+            raise BlockError("block transactions are not those of its header")
+
+    @property
+    def height(self) -> int:
+        return self.header.height
+
+    @property
+    def hash(self) -> bytes:
+        """The header hash."""
+        return self.header.hash
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """Canonical bytes: [header, [tx, ...]]."""
+        return codec.encode([self.header.encoded, list(self.txs)])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Block:
+        """Exact inverse of `encoded`. Raises BlockError."""
+        try:
+            fields = codec.decode(data, max_bytes=MAX_BLOCK_BYTES)
+        except codec.DecodeError as error:
+            raise BlockError(f"block is malformed: {error}") from error
+        if not isinstance(fields, list) or len(fields) != 2:
+            raise BlockError("block is not [header, transactions]")
+        header, txs = fields
+        if not isinstance(header, bytes) or not isinstance(txs, list) or not all(type(t) is bytes for t in txs):
+            raise BlockError("block field has a wrong type")
+        try:
+            return cls(Header.decode(header), tuple(txs))
+        except HeaderError as error:
+            raise BlockError(str(error)) from error

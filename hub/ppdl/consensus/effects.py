@@ -1,0 +1,207 @@
+"""What goes into a replica (events) and what comes out (effects), plus what it keeps over a crash.
+
+Invariant for whoever runs the core: effects are carried out in order, and those after a `Persist` only once
+it is durable. A vote therefore never leaves a machine that could forget it.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from hub.ppdl.application import Verdict
+from hub.ppdl.consensus.block import Block
+from hub.ppdl.consensus.messages import Decided, Kind, Message, PreparedCert, SyncRequest
+from hub.ppdl.consensus.quorum import ValidatorSet
+
+
+@dataclass(frozen=True)
+class Tip:
+    """State after `height` decided and executed blocks: what block height + 1 must build on."""
+
+    height: int
+    hash: bytes
+    timestamp_ms: int
+    app_hash: bytes
+    validators: ValidatorSet  # of height + 1
+    next_validators: ValidatorSet  # of height + 2
+
+
+@dataclass(frozen=True)
+class Received:
+    """A well-formed message from an authenticated peer (`sender`: its 20-byte address)."""
+
+    sender: bytes
+    message: Message
+
+
+@dataclass(frozen=True)
+class Timeout:
+    """The view timer set for (height, view) ran out."""
+
+    height: int
+    view: int
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A regular pulse: say again what may have been lost, ask for missing blocks."""
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """Answer to `Propose`: transactions and wall time (ms) of a fresh block."""
+
+    height: int
+    view: int
+    txs: tuple[bytes, ...]
+    timestamp_ms: int
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Answer to `Validate`."""
+
+    height: int
+    view: int
+    digest: bytes
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """The decided block is stored and executed; the next height starts on `tip`."""
+
+    tip: Tip
+
+
+Event = Received | Timeout | Tick | Proposed | Validated | Advanced
+
+
+@dataclass(frozen=True)
+class VoteRecord:
+    """One signed statement of this validator; at most one per (kind, height, view) exists for ever."""
+
+    kind: Kind
+    height: int
+    view: int
+    digest: bytes
+    wire: bytes
+
+
+@dataclass(frozen=True)
+class PreparedProof:
+    """The highest prepared certificate of the height, with its block."""
+
+    cert: PreparedCert
+    block: Block
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What the disk remembers for the height to work on.
+
+    `complete` is false when the vote log was lost: then nobody knows what was signed.
+    """
+
+    votes: tuple[VoteRecord, ...] = ()
+    prepared: PreparedProof | None = None
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Persist:
+    """Make these durable, all or nothing, before any later effect."""
+
+    votes: tuple[VoteRecord, ...]
+    prepared: PreparedProof | None = None
+
+
+@dataclass(frozen=True)
+class LogComplete:
+    """The vote log can be trusted again: durably note it."""
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """Send to every other validator."""
+
+    message: Message
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send to one peer."""
+
+    peer: bytes
+    message: Message | SyncRequest
+
+
+@dataclass(frozen=True)
+class SetTimer:
+    """Start the one view timer again for (height, view).
+
+    `idle` while a healthy view may still be silent until its heartbeat.
+    """
+
+    height: int
+    view: int
+    idle: bool
+
+
+@dataclass(frozen=True)
+class CancelTimer:
+    """Stop the view timer."""
+
+
+@dataclass(frozen=True)
+class Propose:
+    """Ask for a fresh block of (height, view), not before `earliest_ms`; a view above 0 needs it at once."""
+
+    height: int
+    view: int
+    earliest_ms: int
+
+
+@dataclass(frozen=True)
+class Validate:
+    """Ask the application about another validator's fresh block."""
+
+    height: int
+    view: int
+    block: Block
+
+
+@dataclass(frozen=True)
+class Decide:
+    """The height is decided: execute and store it, then answer with `Advanced`."""
+
+    decided: Decided
+
+
+@dataclass(frozen=True)
+class ServeBlocks:
+    """Send a peer the decided blocks from `height` on."""
+
+    peer: bytes
+    height: int
+
+
+class Complaint(enum.Enum):
+    """Why a message was not used."""
+
+    INVALID = "invalid message"
+    EQUIVOCATION = "equivocation"
+    DIVERGED = "a quorum decided another state than this replica computed"
+
+
+@dataclass(frozen=True)
+class Report:
+    """To be counted, and logged once per sender. After DIVERGED the replica does nothing more."""
+
+    complaint: Complaint
+    sender: bytes
+    detail: str
+
+
+Effect = Persist | LogComplete | Broadcast | Send | SetTimer | CancelTimer | Propose | Validate | Decide | ServeBlocks | Report

@@ -1,0 +1,388 @@
+"""Consensus messages: frozen dataclasses and their canonical encoding.
+
+Rules: one message has one encoding; a decoder checks form and bounds and trusts no embedded hash or sender,
+both are computed again (`certs.py`). Votes name height, view and block digest; PRE-PREPARE, PREPARE,
+VIEW-CHANGE and NEW-VIEW are signed over a domain with message kind, chain id and genesis; a COMMIT's
+signature is the seal an EVM contract checks. STATUS and SYNC-REQUEST are hints and carry no signature of
+their own: the transport names their sender, and nothing moves on their word. DECIDED proves itself by its
+quorum certificate.
+
+Not here: signature checks (`certs.py`), what to do with a message (`replica.py`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from hub.ppdl.consensus.block import Block, BlockError
+from hub.ppdl.consensus.header import Header, HeaderError
+from hub.ppdl.genesis import MAX_U64, MAX_VALIDATORS
+from openmg import codec
+from openmg.hashing import keccak256
+from openmg.signing import SIGNATURE_BYTES
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024 - 64  # with the frame's own bytes it fits 4 MiB
+MAX_VIEW = 2**32 - 1
+MAX_SYNC_BLOCKS = 16
+MAX_SYNC_BYTES = 3 * 1024 * 1024
+DIGEST_BYTES = 32
+NO_CERTIFICATE = bytes(DIGEST_BYTES)
+
+
+class MessageError(ValueError):
+    """Bytes that are not a consensus message."""
+
+
+class Kind(enum.IntEnum):
+    """Message kinds; the number is part of the encoding and of what is signed."""
+
+    PRE_PREPARE = 1
+    PREPARE = 2
+    COMMIT = 3
+    VIEW_CHANGE = 4
+    NEW_VIEW = 5
+    DECIDED = 6
+    STATUS = 7
+    SYNC_REQUEST = 8
+    SYNC_RESPONSE = 9
+
+
+@dataclass(frozen=True)
+class PrePrepare:
+    """The proposer's block for (height, view)."""
+
+    view: int
+    block: Block
+    signature: bytes
+
+    @property
+    def height(self) -> int:
+        return self.block.height
+
+    @property
+    def digest(self) -> bytes:
+        """Block hash."""
+        return self.block.hash
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """A vote that the block with this digest is the one of (height, view)."""
+
+    height: int
+    view: int
+    digest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A vote that the block is prepared at a quorum; `signature` is the seal over `header.seal_digest`."""
+
+    height: int
+    view: int
+    digest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class PreparedCert:
+    """Proof that a quorum sent PREPARE for one block in one view.
+
+    Its header and the signatures, signers ascending.
+    """
+
+    view: int
+    header: Header
+    signatures: tuple[bytes, ...]
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What a VIEW-CHANGE signs of it: keccak-256 of its canonical encoding."""
+        return keccak256(codec.encode(_cert_fields(self)))
+
+
+@dataclass(frozen=True)
+class ViewChange:
+    """Wish to enter `view`.
+
+    Carries the highest prepared certificate of its sender, and beside the signature that block itself.
+    """
+
+    height: int
+    view: int
+    cert: PreparedCert | None
+    signature: bytes
+    block: Block | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of the certificate, or NO_CERTIFICATE."""
+        return NO_CERTIFICATE if self.cert is None else self.cert.digest
+
+    def bare(self) -> ViewChange:
+        """The same signed statement without the attached block, as a NEW-VIEW carries it."""
+        return self if self.block is None else replace(self, block=None)
+
+
+@dataclass(frozen=True)
+class NewView:
+    """Start of `view`: a quorum of VIEW-CHANGE messages for it, senders ascending, and the proposal that
+    follows from them.
+    """
+
+    height: int
+    view: int
+    view_changes: tuple[ViewChange, ...]
+    proposal: PrePrepare
+    signature: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """What its sender signs: the proposal's digest and every VIEW-CHANGE signature."""
+        return keccak256(self.proposal.digest + b"".join(vc.signature for vc in self.view_changes))
+
+
+@dataclass(frozen=True)
+class QuorumCert:
+    """Proof that a block is decided: at least q commit seals of one view, signers strictly ascending."""
+
+    view: int
+    seals: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decided block with its proof."""
+
+    block: Block
+    qc: QuorumCert
+
+    @property
+    def height(self) -> int:
+        return self.block.height
+
+
+@dataclass(frozen=True)
+class Status:
+    """A hint: the height its sender is working on."""
+
+    height: int
+
+
+@dataclass(frozen=True)
+class SyncRequest:
+    """Asks for decided blocks from `height` on."""
+
+    height: int
+
+
+@dataclass(frozen=True)
+class SyncResponse:
+    """Consecutive decided blocks, at most MAX_SYNC_BLOCKS."""
+
+    blocks: tuple[Decided, ...]
+
+
+Message = PrePrepare | Prepare | Commit | ViewChange | NewView | Decided | Status | SyncRequest | SyncResponse
+
+
+def _cert_fields(cert: PreparedCert) -> list[Any]:
+    return [cert.view, cert.header.encoded, list(cert.signatures)]
+
+
+def _pre_prepare_fields(message: PrePrepare) -> list[Any]:
+    return [message.view, message.block.encoded, message.signature]
+
+
+def _view_change_fields(message: ViewChange) -> list[Any]:
+    cert = None if message.cert is None else _cert_fields(message.cert)
+    block = None if message.block is None else message.block.encoded
+    return [message.height, message.view, cert, message.signature, block]
+
+
+def _decided_fields(message: Decided) -> list[Any]:
+    return [message.block.encoded, message.qc.view, list(message.qc.seals)]
+
+
+def _fields(message: Message) -> tuple[Kind, list[Any]]:
+    match message:
+        case PrePrepare():
+            return Kind.PRE_PREPARE, _pre_prepare_fields(message)
+        case Prepare():
+            return Kind.PREPARE, [message.height, message.view, message.digest, message.signature]
+        case Commit():
+            return Kind.COMMIT, [message.height, message.view, message.digest, message.signature]
+        case ViewChange():
+            return Kind.VIEW_CHANGE, _view_change_fields(message)
+        case NewView():
+            changes = [_view_change_fields(vc) for vc in message.view_changes]
+            proposal = _pre_prepare_fields(message.proposal)
+            return Kind.NEW_VIEW, [message.height, message.view, changes, proposal, message.signature]
+        case Decided():
+            return Kind.DECIDED, _decided_fields(message)
+        case Status():
+            return Kind.STATUS, [message.height]
+        case SyncRequest():
+            return Kind.SYNC_REQUEST, [message.height]
+        case SyncResponse():
+            return Kind.SYNC_RESPONSE, [[_decided_fields(d) for d in message.blocks]]
+
+
+def kind_of(message: Message) -> Kind:
+    """The kind of a message."""
+    return _KINDS[type(message)]
+
+
+def encode_message(message: Message) -> bytes:
+    """Canonical bytes [kind, field, ...]."""
+    kind, fields = _fields(message)
+    return codec.encode([int(kind), *fields])
+
+
+def decode_message(data: bytes) -> Message:
+    """Parse canonical bytes. Raises MessageError for anything else."""
+    try:
+        fields = codec.decode(data, max_bytes=MAX_MESSAGE_BYTES)
+        items = _listed(fields, 1, MAX_VALIDATORS)
+        decoder = _DECODERS.get(_int(items[0], 0, 255))
+        if decoder is None:
+            raise MessageError("unknown message kind")
+        return decoder(items[1:])
+    except (codec.DecodeError, BlockError, HeaderError) as error:
+        raise MessageError(str(error)) from error
+
+
+def encode_cert(cert: PreparedCert) -> bytes:
+    """Canonical bytes of a certificate, as a vote log keeps it."""
+    return codec.encode(_cert_fields(cert))
+
+
+def decode_cert(data: bytes) -> PreparedCert:
+    """Exact inverse of `encode_cert`. Raises MessageError."""
+    try:
+        cert = _cert(codec.decode(data))
+    except (codec.DecodeError, HeaderError) as error:
+        raise MessageError(str(error)) from error
+    if cert is None:
+        raise MessageError("certificate is empty")
+    return cert
+
+
+def _int(value: Any, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise MessageError("number is out of range")
+    return value
+
+
+def _bytes(value: Any, length: int) -> bytes:
+    if type(value) is not bytes or len(value) != length:
+        raise MessageError("bytes have a wrong length")
+    return value
+
+
+def _listed(value: Any, low: int, high: int) -> list[Any]:
+    if not isinstance(value, list) or not low <= len(value) <= high:
+        raise MessageError("list has a wrong length")
+    return value
+
+
+def _block(value: Any) -> Block:
+    if type(value) is not bytes:
+        raise MessageError("block is not bytes")
+    return Block.decode(value)
+
+
+def _signatures(value: Any) -> tuple[bytes, ...]:
+    return tuple(_bytes(s, SIGNATURE_BYTES) for s in _listed(value, 1, MAX_VALIDATORS))
+
+
+def _pre_prepare(fields: Any) -> PrePrepare:
+    view, block, signature = _listed(fields, 3, 3)
+    return PrePrepare(_int(view, 0, MAX_VIEW), _block(block), _bytes(signature, SIGNATURE_BYTES))
+
+
+def _vote(fields: Any) -> tuple[int, int, bytes, bytes]:
+    height, view, digest, signature = _listed(fields, 4, 4)
+    place = _int(height, 1, MAX_U64), _int(view, 0, MAX_VIEW)
+    return *place, _bytes(digest, DIGEST_BYTES), _bytes(signature, SIGNATURE_BYTES)
+
+
+def _cert(value: Any) -> PreparedCert | None:
+    if value is None:
+        return None
+    view, header, signatures = _listed(value, 3, 3)
+    if type(header) is not bytes:
+        raise MessageError("header is not bytes")
+    return PreparedCert(_int(view, 0, MAX_VIEW), Header.decode(header), _signatures(signatures))
+
+
+def _view_change(fields: Any) -> ViewChange:
+    height, view, cert, signature, block = _listed(fields, 5, 5)
+    return ViewChange(
+        _int(height, 1, MAX_U64),
+        _int(view, 1, MAX_VIEW),
+        _cert(cert),
+        _bytes(signature, SIGNATURE_BYTES),
+        None if block is None else _block(block),
+    )
+
+
+def _bare_view_change(fields: Any) -> ViewChange:
+    message = _view_change(fields)
+    if message.block is not None:
+        raise MessageError("view change inside a new view carries a block")
+    return message
+
+
+def _new_view(fields: Any) -> NewView:
+    height, view, changes, proposal, signature = _listed(fields, 5, 5)
+    return NewView(
+        _int(height, 1, MAX_U64),
+        _int(view, 1, MAX_VIEW),
+        tuple(_bare_view_change(vc) for vc in _listed(changes, 1, MAX_VALIDATORS)),
+        _pre_prepare(proposal),
+        _bytes(signature, SIGNATURE_BYTES),
+    )
+
+
+def _decided(fields: Any) -> Decided:
+    block, view, seals = _listed(fields, 3, 3)
+    return Decided(_block(block), QuorumCert(_int(view, 0, MAX_VIEW), _signatures(seals)))
+
+
+def _height(fields: Any) -> int:
+    return _int(_listed(fields, 1, 1)[0], 1, MAX_U64)
+
+
+def _sync_response(fields: Any) -> SyncResponse:
+    blocks = _listed(_listed(fields, 1, 1)[0], 1, MAX_SYNC_BLOCKS)
+    return SyncResponse(tuple(_decided(b) for b in blocks))
+
+
+_DECODERS: dict[int, Callable[[Any], Message]] = {
+    Kind.PRE_PREPARE: _pre_prepare,
+    Kind.PREPARE: lambda f: Prepare(*_vote(f)),
+    Kind.COMMIT: lambda f: Commit(*_vote(f)),
+    Kind.VIEW_CHANGE: _view_change,
+    Kind.NEW_VIEW: _new_view,
+    Kind.DECIDED: _decided,
+    Kind.STATUS: lambda f: Status(_height(f)),
+    Kind.SYNC_REQUEST: lambda f: SyncRequest(_height(f)),
+    Kind.SYNC_RESPONSE: _sync_response,
+}
+_KINDS: dict[type, Kind] = {
+    PrePrepare: Kind.PRE_PREPARE,
+    Prepare: Kind.PREPARE,
+    Commit: Kind.COMMIT,
+    ViewChange: Kind.VIEW_CHANGE,
+    NewView: Kind.NEW_VIEW,
+    Decided: Kind.DECIDED,
+    Status: Kind.STATUS,
+    SyncRequest: Kind.SYNC_REQUEST,
+    SyncResponse: Kind.SYNC_RESPONSE,
+}

@@ -1,0 +1,217 @@
+"""The PBFT replica: `step(event) -> list[Effect]`, one height at a time (Castro and Liskov, OSDI 1999,
+section 4, in single-height form).
+
+A replica is a pure function of its start state and its events. It never looks at a clock: timers, ticks and
+proposals come in as events. Whoever runs it carries effects out in order and releases those after a `Persist`
+only when that is durable (`effects.py`).
+
+Bounds: one vote per (kind, view, sender) within VIEW_WINDOW views, one VIEW-CHANGE per sender, one message
+per (kind, sender) of the next height, one batch of synced blocks. Messages of other heights are hints at
+most.
+
+Parts: `core.py` state and signing, `normal.py` the three phases, `viewchange.py`, `catchup.py`. Not here:
+execution, storage, network.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from hub.ppdl.application import Verdict
+from hub.ppdl.consensus.catchup import CatchUp
+from hub.ppdl.consensus.certs import CertError, Domain, Signer
+from hub.ppdl.consensus.core import HeightState, Statement
+from hub.ppdl.consensus.effects import (
+    Advanced,
+    Broadcast,
+    Complaint,
+    Effect,
+    Event,
+    Proposed,
+    Received,
+    Restored,
+    SetTimer,
+    Tick,
+    Timeout,
+    Tip,
+    Validate,
+    Validated,
+)
+from hub.ppdl.consensus.messages import (
+    Commit,
+    Decided,
+    Kind,
+    Message,
+    NewView,
+    Prepare,
+    PrePrepare,
+    Status,
+    SyncRequest,
+    SyncResponse,
+    ViewChange,
+    kind_of,
+)
+
+Voting = PrePrepare | Prepare | Commit | ViewChange | NewView
+
+
+class Replica(CatchUp):
+    """One validator's (or observer's) consensus state.
+
+    domain: the chain.  address, sign: this validator's identity.  tip: last executed state.  restored: what
+    the vote log remembers of height tip.height + 1. Raises MessageError when that log is damaged.
+    """
+
+    def __init__(self, domain: Domain, address: bytes, sign: Signer, tip: Tip, restored: Restored) -> None:
+        super().__init__(domain, address, sign, tip, restored)
+        self._init_catchup()
+        self._early: dict[tuple[bytes, Kind], Message] = {}
+        self._last_pulse: tuple[object, ...] = ()
+
+    def start(self) -> list[Effect]:
+        """Effects with which a (re)started replica begins.
+
+        What it said before is repeated at the next ticks.
+        """
+        self._open_height()
+        return self._take()
+
+    def step(self, event: Event) -> list[Effect]:
+        """Handle one event. Never raises on what a peer sent: bad messages become a `Report`."""
+        if self.halted:
+            return []
+        match event:
+            case Received():
+                self._on_received(event.sender, event.message)
+            case Timeout():
+                self._on_timeout(event)
+            case Tick():
+                self._on_tick()
+            case Proposed():
+                self._on_proposed(event)
+            case Validated():
+                self._on_validated(event)
+            case Advanced():
+                self._on_advanced(event.tip)
+            case _:
+                assert_never(event)
+        return self._take()
+
+    def _take(self) -> list[Effect]:
+        out, self._out = self._out, []
+        return out
+
+    def _open_height(self) -> None:
+        """Begin (or after a restart resume) a height."""
+        self._check_log()
+        state = self.state
+        if state.active:
+            self._emit(SetTimer(self.height, state.view, idle=state.view == 0 and state.proposal is None))
+        if state.view == 0 and state.proposal is None and self.may_vote() and self._is_proposer(0):
+            self._ask_for_block(0)
+        self._check_prepared()
+        self._check_view_change()
+
+    def _on_advanced(self, tip: Tip) -> None:
+        if not self.state.deciding or tip.height != self.height:
+            return
+        self.tip = tip
+        self.state = HeightState()
+        members = set(tip.validators.addresses) | set(tip.next_validators.addresses)
+        self.peer_heights = {p: h for p, h in self.peer_heights.items() if p in members}
+        self._open_height()
+        early, self._early = self._early, {}
+        for sender, kind in sorted(early):
+            self._on_received(sender, early[(sender, kind)])
+        if not self.state.deciding:
+            self._next_queued()
+
+    def _on_received(self, sender: bytes, message: Message) -> None:
+        try:
+            self._dispatch(sender, message)
+        except CertError as error:
+            self._report(Complaint.INVALID, sender, str(error))
+
+    def _dispatch(self, sender: bytes, message: Message) -> None:
+        match message:
+            case Status():
+                self._on_status(sender, message)
+            case SyncRequest():
+                self._serve(sender, message.height)
+            case SyncResponse():
+                self._on_sync_response(sender, message)
+            case Decided():
+                self._on_decided(sender, message)
+            case PrePrepare() | Prepare() | Commit() | ViewChange() | NewView():
+                self._on_voting(sender, message)
+            case _:
+                assert_never(message)
+
+    def _on_voting(self, sender: bytes, message: Voting) -> None:
+        """Messages that belong to one height.
+
+        Handle mine, keep the next one's, help peers that are stuck in an old one.
+        """
+        if message.height > self.height:
+            self._hear_height(sender, message.height)
+            if message.height == self.height + 1 and sender in self.peer_heights:
+                self._early[(sender, kind_of(message))] = message
+            elif message.height > self.height + 1:
+                self._ask()
+            return
+        if message.height < self.height:
+            if isinstance(message, ViewChange):
+                self._serve(sender, message.height)
+            return
+        if self.state.deciding:
+            return
+        match message:
+            case PrePrepare():
+                self._on_pre_prepare(sender, message)
+            case Prepare() | Commit():
+                self._on_vote(sender, message)
+            case ViewChange():
+                self._on_view_change(sender, message)
+            case NewView():
+                self._on_new_view(sender, message)
+            case _:
+                assert_never(message)
+
+    def _on_proposed(self, event: Proposed) -> None:
+        if self.state.deciding or (event.height, event.view) != (self.height, self.state.view):
+            return
+        if event.view == 0:
+            self._on_proposed_first(event)
+        else:
+            self._on_proposed_later(event)
+
+    def _on_tick(self) -> None:
+        """Say where I am; if nothing moved since the last tick, repeat my part of the conversation and look
+        for missing blocks.
+        """
+        self._helped.clear()
+        self._age_request()
+        self._emit(Broadcast(Status(self.height)))
+        state = self.state
+        progress = (self.height, state.view, state.active, len(state.prepares), len(state.commits))
+        stuck, self._last_pulse = progress == self._last_pulse, progress
+        if state.deciding or not stuck:
+            return
+        self._ask()
+        for said in self._to_repeat():
+            self._emit(Broadcast(said))
+        proposal = state.proposal
+        if proposal is not None and proposal.verdict is Verdict.UNAVAILABLE:
+            self._emit(Validate(self.height, state.view, proposal.block))
+
+    def _to_repeat(self) -> list[Statement | NewView]:
+        """What I said in the current view, in the order of the protocol."""
+        state = self.state
+        if not state.active:
+            wish = state.mine.get((Kind.VIEW_CHANGE, state.view))
+            return [] if wish is None else [wish]
+        opening: Statement | NewView | None = state.mine.get((Kind.PRE_PREPARE, state.view))
+        if opening is not None and state.view > 0:
+            opening = state.new_view
+        votes = (state.mine.get((kind, state.view)) for kind in (Kind.PREPARE, Kind.COMMIT))
+        return [said for said in (opening, *votes) if said is not None]

@@ -1,0 +1,280 @@
+"""Runs a replica in real time: feeds it events, carries its effects out in order, keeps its one timer.
+
+One task steps the replica and carries out all effects of a step before the next; at a `Persist` it waits for
+the store's thread, so nothing said later leaves before the disk has it, while other tasks go on reading
+sockets. The application has a thread of its own: a slow block delays no message handling. What the replica
+asks of the application comes back as events, at most one of each kind at a time.
+
+Not here: mempool policy and public interface (`engine.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, assert_never
+
+from hub.ppdl.application import Application, Verdict
+from hub.ppdl.chain import Executed, context_of, finalise
+from hub.ppdl.consensus.effects import (
+    Advanced,
+    Broadcast,
+    CancelTimer,
+    Complaint,
+    Decide,
+    Effect,
+    Event,
+    LogComplete,
+    Persist,
+    Propose,
+    Received,
+    Report,
+    Send,
+    ServeBlocks,
+    SetTimer,
+    Timeout,
+    Validate,
+    Validated,
+)
+from hub.ppdl.consensus.messages import (
+    MAX_SYNC_BLOCKS,
+    MAX_SYNC_BYTES,
+    Decided,
+    MessageError,
+    SyncResponse,
+    decode_message,
+    encode_message,
+)
+from hub.ppdl.consensus.replica import Replica
+from hub.ppdl.net.queues import FairInbox
+from hub.ppdl.net.transport import Channel, Transport
+from hub.ppdl.store import PpdlStore
+from hub.ppdl.tasks import TaskSet
+
+log = logging.getLogger(__name__)
+
+MAX_CLOCK_DRIFT_MS = 10_000  # a fresh block may not be further in the future than this
+MAX_BACKOFF_VIEWS = 6
+MAX_LOGGED_SENDERS = 256
+
+Item = Event | tuple[bytes, bytes]
+"""An event of this machine, or (sender, encoded message)."""
+
+
+class Shell(Protocol):
+    """What the driver asks of the engine around it."""
+
+    def proposal_wanted(self, effect: Propose) -> None:
+        """The replica waits for a fresh block."""
+        ...
+
+    def executed(self, executed: Executed) -> None:
+        """A block is committed."""
+        ...
+
+    def failed(self, reason: str) -> None:
+        """This replica must stop."""
+        ...
+
+
+class Driver:
+    """Event loop of one replica.
+
+    `view_timeout_s`: T0; `idle_s`: how long a healthy view may be silent before T0 starts to count.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        app: Application,
+        store: PpdlStore,
+        transport: Transport,
+        shell: Shell,
+        now_ms: Callable[[], int],
+        view_timeout_s: float,
+        idle_s: float,
+    ) -> None:
+        self.replica = replica
+        self.inbox: FairInbox[Item] = FairInbox()
+        self.malformed = 0
+        self.complaints = {complaint: 0 for complaint in Complaint}
+        self.app_thread = ThreadPoolExecutor(1, thread_name_prefix="ppdl-app")
+        self.store_thread = ThreadPoolExecutor(1, thread_name_prefix="ppdl-store")
+        self.quiescent = False
+        self._app, self._store, self._transport, self._shell = app, store, transport, shell
+        self._now_ms = now_ms
+        self._view_timeout_s, self._idle_s = view_timeout_s, idle_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle: SetTimer | None = None  # the idle timer that runs, or that would without quiescence
+        self._logged: set[tuple[bytes, Complaint | None]] = set()
+        self._tasks = TaskSet()
+
+    async def run(self) -> None:
+        """Step the replica for ever; ends by cancellation or when the store fails."""
+        try:
+            await self._carry_out(self.replica.start())
+            while True:
+                event = self._event_of(await self.inbox.get())
+                if event is not None:
+                    await self._carry_out(self.replica.step(event))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("PPDL replica stops")
+            self._shell.failed(f"replica stopped: {error}")
+
+    async def close(self) -> None:
+        """Stop the timer and let calls into application and store finish, so that no block is left half
+        committed.
+        """
+        self._stop_timer()
+        await self._tasks.finish()
+        for thread in (self.app_thread, self.store_thread):
+            await asyncio.to_thread(thread.shutdown)
+
+    def _event_of(self, item: Item) -> Event | None:
+        """Decode a received message; a malformed one is counted, logged once for its sender, dropped."""
+        if not isinstance(item, tuple):
+            return item
+        sender, wire = item
+        try:
+            return Received(sender, decode_message(wire))
+        except MessageError as error:
+            self.malformed += 1
+            self._log_once(sender, None, f"malformed consensus message dropped: {error}")
+            return None
+
+    def _log_once(self, sender: bytes, what: Complaint | None, text: str) -> None:
+        if (sender, what) not in self._logged and len(self._logged) < MAX_LOGGED_SENDERS:
+            self._logged.add((sender, what))
+            log.warning("PPDL peer %s: %s", sender.hex(), text)
+
+    async def _in_store(self, call: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self.store_thread, call)
+
+    async def _carry_out(self, effects: list[Effect]) -> None:
+        """Invariant: in order, and nothing after a Persist before it is on disk."""
+        for effect in effects:
+            match effect:
+                case Persist():
+                    votes, prepared = effect.votes, effect.prepared
+                    await self._in_store(lambda v=votes, p=prepared: self._store.persist(v, p))  # type: ignore[misc]
+                case LogComplete():
+                    await self._in_store(self._store.mark_log_complete)
+                case _:
+                    self._carry_out_now(effect)
+
+    def _carry_out_now(self, effect: Effect) -> None:
+        """Effects that need no waiting, or answer later with an event."""
+        match effect:
+            case Broadcast():
+                self._transport.broadcast(Channel.CONSENSUS, encode_message(effect.message))
+            case Send():
+                self._transport.send(effect.peer, Channel.CONSENSUS, encode_message(effect.message))
+            case SetTimer():
+                self._set_timer(effect)
+            case CancelTimer():
+                self._stop_timer()
+            case Propose():
+                self._shell.proposal_wanted(effect)
+            case Validate():
+                self._tasks.spawn(self._validate(effect))
+            case Decide():
+                self._tasks.spawn(self._execute(effect.decided))
+            case ServeBlocks():
+                self._tasks.spawn(self._serve(effect))
+            case Report():
+                self._report(effect)
+            case Persist() | LogComplete():
+                raise AssertionError("durable effects are awaited in _carry_out")
+            case _:
+                assert_never(effect)
+
+    def _report(self, effect: Report) -> None:
+        self.complaints[effect.complaint] += 1
+        if effect.complaint is Complaint.DIVERGED:
+            self._shell.failed(f"{effect.complaint.value}: {effect.detail}")
+        else:
+            self._log_once(effect.sender, effect.complaint, f"{effect.complaint.value}: {effect.detail}")
+
+    async def _validate(self, effect: Validate) -> None:
+        block = effect.block
+        verdict = Verdict.UNAVAILABLE  # a block from the future: asked again, perhaps our clock is behind
+        if block.header.timestamp_ms <= self._now_ms() + MAX_CLOCK_DRIFT_MS:
+            verdict = await asyncio.get_running_loop().run_in_executor(self.app_thread, self._judge, effect)
+        self.inbox.put_local(Validated(effect.height, effect.view, block.hash, verdict))
+
+    def _judge(self, effect: Validate) -> Verdict:
+        try:
+            return self._app.process_proposal(context_of(effect.block), effect.block.txs)
+        except Exception:
+            log.exception("application failed to judge block %d; it gets no vote", effect.height)
+            return Verdict.REJECT
+
+    async def _execute(self, decided: Decided) -> None:
+        """finalise -> store block and outcome -> commit -> next height."""
+        loop, tip = asyncio.get_running_loop(), self.replica.tip
+        try:
+            executed = await loop.run_in_executor(self.app_thread, finalise, self._app, tip, decided)
+            await self._in_store(lambda: self._store.save_block(executed.stored))
+            await loop.run_in_executor(self.app_thread, self._app.commit)
+        except Exception as error:
+            log.exception("PPDL block %d cannot be executed", decided.height)
+            self._shell.failed(f"block {decided.height} cannot be executed: {error}")
+            return
+        self._shell.executed(executed)
+        self.inbox.put_local(Advanced(executed.tip))
+
+    async def _serve(self, effect: ServeBlocks) -> None:
+        stored = await asyncio.get_running_loop().run_in_executor(
+            self.store_thread, self._store.blocks_from, effect.height, MAX_SYNC_BLOCKS
+        )
+        batch: list[Decided] = []
+        size = 0
+        for one in stored:
+            size += len(one.decided.block.encoded)
+            if batch and size > MAX_SYNC_BYTES:
+                break
+            batch.append(one.decided)
+        if batch:
+            message = encode_message(SyncResponse(tuple(batch)))
+            self._transport.send(effect.peer, Channel.CONSENSUS, message)
+
+    def _set_timer(self, effect: SetTimer) -> None:
+        self._stop_timer()
+        wait = self._view_timeout_s * 2.0 ** min(effect.view, MAX_BACKOFF_VIEWS)
+        if effect.idle:
+            self._idle = effect
+            wait += self._idle_s
+            if self.quiescent:
+                return
+        self._arm(effect, wait)
+
+    def _arm(self, effect: SetTimer, wait_s: float) -> None:
+        event = Timeout(effect.height, effect.view)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self.inbox.put_local, event)
+
+    def _stop_timer(self) -> None:
+        self._idle = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def expect_block_soon(self, wait_s: float) -> None:
+        """A transaction waits: an idle proposer must act within `wait_s` and T0, not only at its heartbeat."""
+        if self._idle is None or self._timer is None:
+            return
+        loop = asyncio.get_running_loop()
+        wait = self._view_timeout_s + wait_s
+        if self._timer.when() - loop.time() > wait:
+            self._timer.cancel()
+            self._arm(self._idle, wait)
+
+    def set_quiescent(self, quiescent: bool) -> None:
+        """While quiescent, silence of an idle view 0 is expected and suspected by nobody here."""
+        self.quiescent = quiescent
+        idle = self._idle
+        if idle is not None:
+            self._set_timer(idle)

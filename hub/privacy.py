@@ -1,0 +1,124 @@
+"""What is private today, and what is not yet: the table that the console shows and the README repeats.
+
+Rules: one row for each datum; the status says what this version does, never what a later one will. A test keeps the
+README's table and this one the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+PRIVATE, PUBLIC, NOT_YET = "private", "public", "not yet"
+
+
+@dataclass(frozen=True)
+class PrivacyRow:
+    """One datum: its status, who can see it and how that comes, in English and Korean."""
+
+    datum_en: str
+    datum_ko: str
+    status: str
+    who_en: str
+    who_ko: str
+    note_en: str
+    note_ko: str
+
+
+TABLE = (
+    PrivacyRow(
+        "Meter readings inside a slot",
+        "구간 안의 계량값",
+        PRIVATE,
+        "the home",
+        "가정",
+        "Stored on the meter's agent; never sent.",
+        "계량기 에이전트에만 저장되고 전송되지 않습니다.",
+    ),
+    PrivacyRow(
+        "A home's import and export of a slot, as telemetry",
+        "한 구간의 수전·송전 전력량(원격 계측)",
+        PRIVATE,
+        "the home; the hub sees the sum of its group",
+        "가정. 허브는 그룹 합계만 봅니다",
+        "Pairwise masks cancel in the sum of a whole group of at least 5; a group with a gap publishes nothing.",
+        "5가구 이상 그룹 전체의 합에서만 마스크가 상쇄되며, 빠진 가구가 있으면 아무것도 공개되지 않습니다.",
+    ),
+    PrivacyRow(
+        "Energy a home mints, sells, buys and burns on the plasma chain",
+        "플라스마 체인에서 발행·판매·구매·소각한 전력량",
+        NOT_YET,
+        "everybody who reads the plasma chain, under the account of the home",
+        "플라스마 체인을 읽는 누구나(가정의 계정으로)",
+        "A meter's signed export, and its import when it buys, stand on chain until mint and purchase proofs replace them.",
+        "발행·구매 증명이 도입되기 전까지 서명된 송전량과 구매 시 수전량이 체인에 공개됩니다.",
+    ),
+    PrivacyRow(
+        "Who pays whom, and how much, in a private transfer",
+        "비공개 송금의 당사자와 금액",
+        PRIVATE,
+        "sender and receiver",
+        "보내는 이와 받는 이",
+        "Commitments and nullifiers only; the proof is made on the meter and shows nothing else.",
+        "커밋먼트와 널리파이어만 공개되며 증명은 계량기에서 만들어집니다.",
+    ),
+    PrivacyRow(
+        "Deposits and amounts shielded or unshielded",
+        "예치금과 비공개 전환·해제 금액",
+        PUBLIC,
+        "everybody",
+        "누구나",
+        "They cross the border of the private pool, so account and amount are seen.",
+        "비공개 풀의 경계를 넘으므로 계정과 금액이 보입니다.",
+    ),
+    PrivacyRow(
+        "Which home sent a transaction to the chain",
+        "체인 거래를 보낸 가정",
+        PRIVATE,
+        "the home; its hub sees that an envelope passes, the relay sees what is in it",
+        "가정. 허브는 봉투가 지나간 사실만, 중계자는 내용만 봅니다",
+        "Sealed to another hub's relay. Envelopes have one size, but are not yet sent at a fixed rate with dummies.",
+        "다른 허브의 중계자에게 봉인됩니다. 크기는 같지만 아직 더미와 고정 빈도로 보내지는 않습니다.",
+    ),
+    PrivacyRow(
+        "Training data",
+        "학습 데이터",
+        PRIVATE,
+        "the home",
+        "가정",
+        "Training runs on the meter.",
+        "학습은 계량기에서 이루어집니다.",
+    ),
+    PrivacyRow(
+        "A home's model update and its loss",
+        "가정의 모델 업데이트와 손실값",
+        NOT_YET,
+        "every PPDL validator",
+        "모든 PPDL 검증자",
+        "Clipped and quantised, but seen one by one; secure aggregation is an option of a later version.",
+        "절단·양자화되지만 개별로 보입니다. 보안 집계는 이후 버전의 선택 사항입니다.",
+    ),
+    PrivacyRow(
+        "Group sums, the feeder meter, pool reserves, prices and the model",
+        "그룹 합계, 피더 계량기, 풀 잔고, 가격, 모델",
+        PUBLIC,
+        "everybody",
+        "누구나",
+        "They are what the microgrid agrees on.",
+        "마이크로그리드가 합의하는 값입니다.",
+    ),
+    PrivacyRow(
+        "Device health (uptime, poll errors, waiting rows)",
+        "기기 상태(가동 시간, 오류, 대기 행)",
+        PUBLIC,
+        "the hub",
+        "허브",
+        "Sent in clear, signed; it says nothing of consumption.",
+        "서명하여 평문으로 보내며 소비 정보는 담지 않습니다.",
+    ),
+)
+
+
+def rows() -> list[dict[str, Any]]:
+    """The table as the console's `privacy` section takes it."""
+    return [asdict(row) for row in TABLE]

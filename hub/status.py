@@ -1,0 +1,56 @@
+"""What the operator sees: gathers the state of every role of this hub into the console's sections.
+
+Rules: every figure is read from the running part that owns it; a role that does not run leaves its section out. The
+gathering is cheap and runs once a second. Not here: how it is shown (`hub.console`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hub.ppdl.app.answers import EvaluationsAnswer, ModelAnswer, RejectionsAnswer, RoundAnswer, RoundsAnswer
+from hub.ppdl.application import QueryResult
+from openmg.messages import base
+
+MICRO = 1_000_000
+LOSSES_SHOWN = 64
+
+Query = Callable[[str], QueryResult]
+
+
+def learning_section(query: Query) -> dict[str, Any] | None:
+    """The console's `learning` section; None before the chain has a state."""
+    result = query("round")
+    if not result.ok:
+        return None
+    now = base.decode(RoundAnswer, result.value)
+    model = base.decode(ModelAnswer, query("model").value)
+    losses = base.decode(EvaluationsAnswer, query("evaluations").value).rounds
+    closed = [item for item in base.decode(RoundsAnswer, query("rounds").value).rounds if item.closed_height]
+    rejections = base.decode(RejectionsAnswer, query("rejections").value)
+    return {
+        "round": now.round,
+        "completed": now.completed,
+        "voided": now.voided,
+        "participants": len(now.participants),
+        "last_participants": len(closed[-1].participants) if closed else 0,
+        "registered": now.registered,
+        "min_participants": now.min_participants,
+        "loss_first_micro": losses[0].loss_micro if losses else None,
+        "loss_last_micro": losses[-1].loss_micro if losses else None,
+        "losses": [
+            {"round": item.round, "loss_micro": item.loss_micro, "homes": item.homes} for item in losses[-LOSSES_SHOWN:]
+        ],
+        "rejected": [{"device": "0x" + item.device.hex(), "reason": item.reason} for item in rejections.latest],
+        "model_hash": "0x" + model.model_hash.hex(),
+    }
+
+
+def comparable_losses(query: Query, homes: int) -> tuple[float | None, float | None]:
+    """(first, last) mean loss over all homes: of round 0, and of the newest round that every home evaluated."""
+    rounds = base.decode(EvaluationsAnswer, query("evaluations").value).rounds
+    whole = [item for item in rounds if item.homes >= homes]
+    first = next((item.loss_micro / MICRO for item in whole if item.round == 0), None)
+    last = whole[-1].loss_micro / MICRO if whole and whole[-1].round > 0 else None
+    return first, last

@@ -1,0 +1,114 @@
+"""Configuration files: TOML read into frozen dataclasses, with errors that name file, line, key and remedy.
+
+Rules: a key that the dataclass does not have, a missing one without default and a value of the wrong type are errors;
+a program prints the sentence and ends with exit code 2. Nested tables are nested dataclasses, `Path` values are taken
+relative to the file. Range checks belong to `__post_init__` of the dataclass (ValueError, prefixed by the key).
+Not here: what any program's options mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+CONFIG_EXIT_CODE = 2
+
+
+class ConfigError(Exception):
+    """One sentence: file, line, key, what is wrong and what to write instead."""
+
+
+class _Reader:
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.lines = text.splitlines()
+
+    def fail(self, section: tuple[str, ...], key: str | None, problem: str) -> ConfigError:
+        name = ".".join((*section, key) if key else section)
+        return ConfigError(f"{self.path}:{self.line_of(section, key)}: {name}: {problem}")
+
+    def line_of(self, section: tuple[str, ...], key: str | None) -> int:
+        """Line on which the key, or else its table, stands; 1 when neither is written."""
+        header, found, current = ".".join(section), 1, ""
+        for number, line in enumerate(self.lines, 1):
+            table = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
+            if table:
+                current = table.group(1).replace('"', "")
+                if current == header:
+                    found = number
+            elif key and current == header and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", line):
+                return number
+        return found
+
+    def build(self, cls: type[Any], table: dict[str, Any], section: tuple[str, ...]) -> Any:
+        fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+        hints = typing.get_type_hints(cls)
+        for key in table:
+            if key not in fields:
+                near = difflib.get_close_matches(key, fields, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(sorted(fields))}"
+                raise self.fail(section, key, f"unknown key; {hint}")
+        values = {}
+        for name, field in fields.items():
+            if name in table:
+                values[name] = self.value(hints[name], table[name], section, name)
+            elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                raise self.fail(section, name, f"is missing; add `{name} = ...`")
+        try:
+            return cls(**values)
+        except ValueError as error:
+            key = str(error).split(" ", 1)[0].rstrip(":")
+            raise self.fail(section, key if key in fields else None, str(error)) from error
+
+    def value(self, hint: Any, value: Any, section: tuple[str, ...], key: str) -> Any:
+        origin, args = typing.get_origin(hint), typing.get_args(hint)
+        if origin in (typing.Union, types.UnionType):
+            inner = [arg for arg in args if arg is not type(None)]
+            return self.value(inner[0], value, section, key)
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            if not isinstance(value, dict):
+                raise self.fail(section, key, f"must be a table [{'.'.join((*section, key))}]")
+            return self.build(hint, value, (*section, key))
+        if origin in (tuple, list):
+            if not isinstance(value, list):
+                raise self.fail(section, key, "must be a list in brackets")
+            items = [self.value(args[0], item, section, key) for item in value]
+            return tuple(items) if origin is tuple else items
+        if origin is dict:
+            if not isinstance(value, dict):
+                raise self.fail(section, key, "must be a table")
+            return {k: self.value(args[1], v, (*section, key), k) for k, v in value.items()}
+        return self.scalar(hint, value, section, key)
+
+    def scalar(self, hint: Any, value: Any, section: tuple[str, ...], key: str) -> Any:
+        if hint is Path and isinstance(value, str):
+            return self.path.parent / value
+        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if hint is Any or (isinstance(value, hint) and not (hint is int and isinstance(value, bool))):
+            return value
+        wanted = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+        raise self.fail(section, key, f"is {value!r}; it must be {wanted.get(hint, 'a path in quotes')}")
+
+
+def load_toml(path: Path, schema: type[T]) -> T:
+    """The file as a value of the dataclass; ConfigError with one sentence when it cannot be."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a config file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    result: T = _Reader(path, text).build(schema, table, ())
+    return result

@@ -1,0 +1,6 @@
+"""Federated learning as meters and replicas agree on it: the plan, the wire form of an update, the aggregate.
+
+Rules: `quantise` is where float ends; `aggregate` and `plan` hold integers only, so that every replica computes the
+same model from the same updates, whatever its processor and whatever order they arrived in.
+Not here: training itself (`openmg.forecast`), rounds and their transactions (`hub.ppdl.app.learning`).
+"""

@@ -1,0 +1,126 @@
+"""The learning plan: every number that meters and replicas must share, fixed in the PPDL chain's genesis.
+
+Rules: integers only; ratios are numerator and denominator; lengths of time are blocks or hours since 1970. A plan is
+checked when it is made, so whoever holds one may rely on its bounds.
+Not here: the network's shape (`openmg.forecast.spec`); a plan names it by SPEC_ID.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from openmg import codec
+from openmg.forecast.calendar import KOREA_UTC_OFFSET_HOURS
+from openmg.forecast.spec import HORIZON_HOURS, HOURS_PER_DAY, HOURS_PER_WEEK, SPEC_ID
+
+UPDATE_SCALE_BITS = 18
+"""Updates are int16 in units of 2^-18: up to 0.125 per weight; thirty Adam steps at 1e-3 move a weight by 0.03 or less.
+"""
+RULES = ("nnm_trimmed_mean", "trimmed_mean", "mean")
+MAX_HOLIDAYS = 2000
+MAX_DEVICES = 4096
+MAX_LOCAL_STEPS = 1000
+"""A tenth of a second on a laptop, some seconds on the smallest boards."""
+
+
+@dataclass(frozen=True)
+class LearningPlan:
+    """One learning task; field names carry their units.
+
+    A round takes updates for `round_blocks` blocks, then closes as soon as `min_participants` are in, or is void after
+    `max_round_blocks`. Up to `byzantine_num / byzantine_den` of the *registered* devices are taken for hostile.
+    A meter takes `local_steps` Adam steps at `learning_rate_micro` millionths, on inputs with Gaussian noise of
+    `noise_milli` thousandths added; its weights are drawn to the round's model by `prox_micro` and to zero, which is
+    the base forecast alone, by `ridge_micro` (both millionths). Noise and ridge keep four weeks of a few homes under
+    one sky from being learnt by heart.
+    Train windows lie in the `train_hours` before `evaluation_start_hour`, evaluation windows in the
+    `evaluation_hours` from it on.
+    """
+
+    evaluation_start_hour: int
+    holiday_days: tuple[int, ...] = ()
+    min_participants: int = 3
+    round_blocks: int = 6
+    max_round_blocks: int = 120
+    spec_id: bytes = SPEC_ID
+    seed: bytes = b"openmg-published-seed-1"
+    rule: str = "nnm_trimmed_mean"
+    byzantine_num: int = 3
+    byzantine_den: int = 10
+    momentum_num: int = 1
+    momentum_den: int = 2
+    clip_milli: int = 1000
+    norm_cap_num: int = 2
+    norm_cap_den: int = 1
+    local_steps: int = 30
+    learning_rate_micro: int = 1000
+    prox_micro: int = 0
+    ridge_micro: int = 3000
+    noise_milli: int = 800
+    train_hours: int = 4 * HOURS_PER_WEEK
+    evaluation_hours: int = HOURS_PER_WEEK
+    utc_offset_hours: int = KOREA_UTC_OFFSET_HOURS
+
+    def __post_init__(self) -> None:
+        self._bound("min_participants", 1, MAX_DEVICES)
+        self._bound("round_blocks", 1, 1_000_000)
+        self._bound("max_round_blocks", self.round_blocks, 10_000_000)
+        self._bound("byzantine_den", 1, 1000)
+        self._bound("byzantine_num", 0, (self.byzantine_den - 1) // 2)
+        self._bound("momentum_den", 1, 1000)
+        self._bound("momentum_num", 0, self.momentum_den - 1)
+        self._bound("clip_milli", 1, 10_000)
+        self._bound("norm_cap_den", 1, 1000)
+        self._bound("norm_cap_num", self.norm_cap_den, 1000 * self.norm_cap_den)
+        self._bound("local_steps", 1, MAX_LOCAL_STEPS)
+        self._bound("learning_rate_micro", 1, 1_000_000)
+        self._bound("prox_micro", 0, 1_000_000)
+        self._bound("ridge_micro", 0, 1_000_000)
+        self._bound("noise_milli", 0, 10_000)
+        self._bound("train_hours", HOURS_PER_WEEK + HORIZON_HOURS, 53 * HOURS_PER_WEEK)
+        self._bound("evaluation_hours", HOURS_PER_DAY, 53 * HOURS_PER_WEEK)
+        self._bound("evaluation_start_hour", self.train_hours, 2**32)
+        self._bound("utc_offset_hours", -12, 14)
+        if self.rule not in RULES:
+            raise ValueError(f"rule {self.rule!r} is unknown; use one of {', '.join(RULES)}")
+        if self.spec_id != SPEC_ID:
+            raise ValueError(f"spec_id {self.spec_id!r} is not the forecaster this program has; use {SPEC_ID!r}")
+        if len(self.holiday_days) > MAX_HOLIDAYS or list(self.holiday_days) != sorted(set(self.holiday_days)):
+            raise ValueError(f"holiday_days must be at most {MAX_HOLIDAYS} ascending days")
+        if not 1 <= len(self.seed) <= 64:
+            raise ValueError("seed must have 1 to 64 bytes")
+
+    def _bound(self, name: str, low: int, high: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"{name} is {value}; it must be a whole number in {low}..{high}")
+
+    @property
+    def clip_units(self) -> int:
+        """Largest L2 norm of an update, in units of 2^-18."""
+        return (self.clip_milli << UPDATE_SCALE_BITS) // 1000
+
+    def hostile_devices(self, registered: int) -> int:
+        """The number f of registered devices that the aggregate is prepared for, rounded down."""
+        return registered * self.byzantine_num // self.byzantine_den
+
+    def encode(self) -> bytes:
+        """Canonical bytes, for a genesis or a notice to meters."""
+        return codec.encode(asdict(self))
+
+    @classmethod
+    def decode(cls, data: bytes) -> LearningPlan:
+        """Inverse of `encode`; ValueError (DecodeError) for anything that is not a valid plan."""
+        value: Any = codec.decode(data)
+        names = {field.name for field in fields(cls)}
+        if not isinstance(value, dict) or value.keys() != names:
+            raise codec.DecodeError("plan: the fields are not those of a learning plan")
+        days = value["holiday_days"]
+        if not isinstance(days, list) or not all(type(day) is int for day in days):
+            raise codec.DecodeError("plan: holiday_days is not a list of whole numbers")
+        expected = {"spec_id": bytes, "seed": bytes, "rule": str, "holiday_days": list}
+        for name, item in value.items():
+            if type(item) is not expected.get(name, int):
+                raise codec.DecodeError(f"plan: {name} has the wrong type")
+        return cls(**{**value, "holiday_days": tuple(days)})

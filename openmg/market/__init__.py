@@ -1,0 +1,1 @@
+"""Market arithmetic that meters, hubs and contracts share."""

@@ -1,0 +1,1 @@
+"""What travels over MQTT between meters and hubs: topics, message classes and their one encoding."""

@@ -1,0 +1,103 @@
+"""Telemetry: who a meter is, the roster it masks with, its masked slot values, and the hub's acknowledgement.
+
+Rules: the values of a slot leave the home only under masks; device health leaves in clear. `seq` is the meter's outbox
+number: the hub's key for a report is (device, seq), and `Ack.high_water` says up to which number its database holds
+every report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from openmg.messages.topics import DEVICE_NAME
+from openmg.units import ADDRESS_BYTES, HASH_BYTES
+
+MASKED_VALUES = 2
+"""Import and export energy of the slot, in this order, each modulo 2^64 under its mask."""
+
+
+def _require_name(device: str) -> None:
+    if not DEVICE_NAME.fullmatch(device):
+        raise ValueError(f"device name {device!r} is not lower-case letters, digits and dashes")
+
+
+@dataclass(frozen=True)
+class Birth:
+    """Announces a meter: how to mask with it and how to pay it. Signed by the device key."""
+
+    PURPOSE: ClassVar[str] = "birth"
+    device: str
+    microgrid: int
+    profile: str
+    mask_public: bytes  # X25519, 32 bytes
+    owner: bytes  # the owner's account on the plasma chain, 20 bytes
+    payment_key: int  # pk of the owner's notes (BN254 scalar)
+    payment_box: bytes  # X25519 key to which notes are encrypted, 32 bytes
+
+    def __post_init__(self) -> None:
+        _require_name(self.device)
+        if len(self.mask_public) != 32 or len(self.payment_box) != 32 or len(self.owner) != ADDRESS_BYTES:
+            raise ValueError("a key or address of the birth message has the wrong length")
+
+
+@dataclass(frozen=True)
+class RosterMember:
+    """One meter of a group, with what the others need to mask against it and to pay its owner."""
+
+    device: str
+    address: bytes
+    mask_public: bytes
+    payment_key: int
+    payment_box: bytes
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The members whose values of a slot are summed together, in ascending order of address. Signed by the hub."""
+
+    PURPOSE: ClassVar[str] = "roster"
+    microgrid: int
+    from_slot: int
+    members: tuple[RosterMember, ...]
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the device is doing; carries nothing of what the home consumes."""
+
+    uptime_s: int
+    polls: int
+    poll_errors: int
+    outbox_rows: int
+
+
+@dataclass(frozen=True)
+class SlotReport:
+    """The masked import and export energy of one slot. Signed by the device key."""
+
+    PURPOSE: ClassVar[str] = "slot"
+    device: str
+    seq: int
+    slot: int
+    roster_id: bytes
+    masked: tuple[int, ...]
+    health: Health
+
+    def __post_init__(self) -> None:
+        _require_name(self.device)
+        if self.seq < 1 or self.slot < 0:
+            raise ValueError("seq and slot count upwards from 1 and 0")
+        if len(self.roster_id) != HASH_BYTES or len(self.masked) != MASKED_VALUES:
+            raise ValueError("a slot report has a 32-byte roster id and two masked values")
+        if not all(0 <= value < 2**64 for value in self.masked):
+            raise ValueError("a masked value lies in 0..2^64-1")
+
+
+@dataclass(frozen=True)
+class Ack:
+    """The hub's word that its database holds every report of the device up to `high_water`."""
+
+    PURPOSE: ClassVar[str] = "ack"
+    device: str
+    high_water: int

@@ -1,0 +1,81 @@
+"""The MQTT topic tree. It needs MQTT 3.1.1 only: QoS 1, retained messages, last will.
+
+A meter writes under `grid/v1/<device>/`, a hub under `hub/v1/`; a broker's access list is two patterns. `<device>` is
+the meter's name: lower-case letters, digits and dashes.
+"""
+
+from __future__ import annotations
+
+import re
+
+DEVICE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+_GRID = "grid/v1"
+_HUB = "hub/v1"
+
+ALL_FROM_METERS = f"{_GRID}/+/+"
+
+# Leaves of a meter's branch.
+BIRTH = "birth"  # retained, signed Birth
+STATE = "state"  # retained, b"online" or (last will) b"offline"
+SLOT = "slot"  # signed SlotReport
+UPDATE = "update"  # signed ModelUpdate
+EVALUATION = "evaluation"  # signed Evaluation
+ENVELOPE = "envelope"  # Envelope, sealed to a relay
+
+# What a hub tells everybody (retained).
+CHAIN = f"{_HUB}/chain"
+MODEL = f"{_HUB}/model"
+
+
+def from_meter(device: str, leaf: str) -> str:
+    return f"{_GRID}/{device}/{leaf}"
+
+
+def roster(microgrid: int) -> str:
+    return f"{_HUB}/roster/{microgrid}"
+
+
+def market(microgrid: int) -> str:
+    return f"{_HUB}/market/{microgrid}"
+
+
+def notes(batch: int) -> str:
+    return f"{_HUB}/notes/{batch}"
+
+
+ALL_NOTES = f"{_HUB}/notes/+"
+ALL_MARKETS = f"{_HUB}/market/+"
+ALL_ROSTERS = f"{_HUB}/roster/+"
+
+
+def is_notes(topic: str) -> bool:
+    return topic.startswith(f"{_HUB}/notes/")
+
+
+def is_market(topic: str) -> bool:
+    return topic.startswith(f"{_HUB}/market/")
+
+
+def is_roster(topic: str) -> bool:
+    return topic.startswith(f"{_HUB}/roster/")
+
+
+def ack(device: str) -> str:
+    return f"{_HUB}/device/{device}/ack"
+
+
+def receipt(device: str) -> str:
+    return f"{_HUB}/device/{device}/receipt"
+
+
+def parse_from_meter(topic: str) -> tuple[str, str] | None:
+    """(device, leaf) of a meter's topic; None when it is not one or the name is malformed."""
+    parts = topic.split("/")
+    if len(parts) != 4 or "/".join(parts[:2]) != _GRID or not DEVICE_NAME.fullmatch(parts[2]):
+        return None
+    return parts[2], parts[3]
+
+
+def account(device: str) -> str:
+    return f"{_HUB}/device/{device}/account"

@@ -1,0 +1,246 @@
+"""One MQTT connection for meters and hubs: paho's own thread on one side, an asyncio loop on the other.
+
+Rules: MQTT 3.1.1, clean session, QoS 1; whoever needs certainty keeps its own outbox and waits for an
+application's answer, because a broker's PUBACK is no promise. Reconnects for ever with back-off, subscribes
+again each time, says once per outage what is unreachable. Messages in both directions wait in bounded queues;
+what does not fit is dropped and counted.
+Not here: topics and messages (`openmg.messages`), outboxes, TLS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from openmg.messages.base import MAX_MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+
+log = logging.getLogger(__name__)
+DEFAULT_PORT = 1883
+KEEP_ALIVE_S = 20
+FIRST_RETRY_S = 0.25
+LAST_RETRY_S = 15.0
+MAX_OUTGOING = 2000
+"""Messages that paho may hold for a slow broker."""
+MAX_INCOMING = 4000
+"""Messages that may wait for the loop: a second of the fastest broker measured."""
+MAX_IN_FLIGHT = 200
+
+
+@dataclass(frozen=True)
+class MqttAddress:
+    """Host and port of a broker."""
+
+    host: str
+    port: int
+
+    @staticmethod
+    def parse(url: str) -> MqttAddress:
+        """The address in `mqtt://host:port`; ValueError when it is not one."""
+        parts = urlsplit(url)
+        try:
+            port = parts.port or DEFAULT_PORT
+        except ValueError:
+            port = 0
+        if parts.scheme != "mqtt" or not parts.hostname or not port or parts.path not in ("", "/"):
+            raise ValueError(f"url is {url!r}; write mqtt://host:port")
+        return MqttAddress(parts.hostname, port)
+
+    def __str__(self) -> str:
+        return f"mqtt://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Will:
+    """What the broker publishes (retained) when this client vanishes."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """User name and the file (0600) with its password; both empty for a broker that asks for none."""
+
+    username: str = ""
+    password_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class MqttCounts:
+    """What the connection has been through since the program started."""
+
+    connects: int
+    received: int
+    published: int
+    dropped_incoming: int
+    dropped_outgoing: int
+
+
+class MqttLink:
+    """A connection whose callbacks run in the loop that called `start`.
+
+    on_message(topic, payload) gets every message of the subscribed filters, on_connected() each new connection
+    after its subscriptions were sent.
+    """
+
+    def __init__(
+        self,
+        address: MqttAddress,
+        client_id: str,
+        on_message: Callable[[str, bytes], None],
+        on_connected: Callable[[], None],
+        will: Will | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self.address, self.client_id = address, client_id
+        self._on_message, self._on_connected = on_message, on_connected
+        self._will, self._credentials = will, credentials or Credentials()
+        self._filters: list[str] = []
+        self._client: Client | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._waiting = self._received = self._dropped_in = 0
+        self._connects = self._published = self._dropped_out = 0
+        self._connected = self._said_down = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted the present connection."""
+        return self._connected
+
+    def counts(self) -> MqttCounts:
+        return MqttCounts(self._connects, self._received, self._published, self._dropped_in, self._dropped_out)
+
+    def start(self) -> None:
+        """Begins to connect in the background; returns at once and never fails for an absent broker."""
+        from paho.mqtt.client import Client, MQTTv311
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        self._loop = asyncio.get_running_loop()
+        client = Client(CallbackAPIVersion.VERSION2, client_id=self.client_id, clean_session=True, protocol=MQTTv311)
+        client.max_queued_messages_set(MAX_OUTGOING)
+        client.max_inflight_messages_set(MAX_IN_FLIGHT)
+        client.reconnect_delay_set(FIRST_RETRY_S, LAST_RETRY_S)  # type: ignore[arg-type]  # halves work as well
+        if self._credentials.username:
+            client.username_pw_set(self._credentials.username, _password(self._credentials))
+        if self._will:
+            client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+        client.on_connect, client.on_disconnect = self._connect_done, self._disconnected
+        client.on_connect_fail, client.on_message = self._connect_failed, self._arrived
+        client.connect_async(self.address.host, self.address.port, keepalive=KEEP_ALIVE_S)
+        self._client = client
+        client.loop_start()
+
+    async def stop(self) -> None:
+        """Publishes the will by itself (a clean disconnect does not), disconnects and ends paho's thread."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if self._will and self._connected:
+            message = client.publish(self._will.topic, self._will.payload, qos=1, retain=True)
+            await asyncio.to_thread(_wait_published, message)
+        client.disconnect()
+        await asyncio.to_thread(client.loop_stop)
+        self._connected = False
+
+    def subscribe(self, topic_filter: str) -> None:
+        """Subscribes now and after every reconnection."""
+        if topic_filter not in self._filters:
+            self._filters.append(topic_filter)
+            if self._client is not None and self._connected:
+                self._client.subscribe(topic_filter, qos=1)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
+        """Hands the message to the broker connection; False (and counted) when it is down or its queue is full."""
+        if self._client is None or not self._connected:
+            self._dropped_out += 1
+            return False
+        result = self._client.publish(topic, payload, qos=qos, retain=retain)
+        if result.rc != 0:
+            self._dropped_out += 1
+            return False
+        self._published += 1
+        return True
+
+    # What follows runs in paho's thread.
+
+    def _in_loop(self, call: Callable[..., None], *arguments: Any) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(call, *arguments)
+
+    def _connect_done(self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            self._in_loop(self._say_down, f"refused the connection ({reason}); check user name and password")
+            return
+        filters = tuple(self._filters)
+        for topic_filter in filters:
+            client.subscribe(topic_filter, qos=1)
+        self._in_loop(self._now_connected, filters)
+
+    def _disconnected(self, _client: Client, _data: Any, _flags: Any, _reason: Any, _properties: Any) -> None:
+        self._in_loop(self._now_down)
+
+    def _connect_failed(self, _client: Client, _data: Any) -> None:
+        self._in_loop(self._say_down, "cannot be reached; start it or correct the url")
+
+    def _arrived(self, _client: Client, _data: Any, message: Any) -> None:
+        if message.topic and len(message.payload) <= MAX_MESSAGE_BYTES:
+            with self._lock:
+                fits = self._waiting < MAX_INCOMING
+                self._waiting += fits
+            if fits:
+                self._in_loop(self._deliver, message.topic, bytes(message.payload))
+                return
+        self._dropped_in += 1
+
+    # And this in the loop.
+
+    def _now_connected(self, subscribed: tuple[str, ...]) -> None:
+        if self._client is None:
+            return
+        self._connected, self._said_down = True, False
+        for topic_filter in self._filters:
+            if topic_filter not in subscribed:  # added between paho's callback and this one
+                self._client.subscribe(topic_filter, qos=1)
+        self._connects += 1
+        log.info("%s: connected to broker %s", self.client_id, self.address)
+        self._on_connected()
+
+    def _now_down(self) -> None:
+        self._connected = False
+        if self._client is not None:
+            self._say_down("closed the connection; trying again")
+
+    def _say_down(self, what: str) -> None:
+        if not self._said_down:
+            self._said_down = True
+            log.warning("%s: broker %s %s (retrying for ever)", self.client_id, self.address, what)
+
+    def _deliver(self, topic: str, payload: bytes) -> None:
+        with self._lock:
+            self._waiting -= 1
+        self._received += 1
+        self._on_message(topic, payload)
+
+
+def _password(credentials: Credentials) -> str | None:
+    if credentials.password_file is None:
+        return None
+    return credentials.password_file.read_text(encoding="utf-8").strip()
+
+
+def _wait_published(message: Any) -> None:
+    import contextlib
+
+    with contextlib.suppress(RuntimeError, ValueError):  # the connection went down meanwhile: the will speaks
+        message.wait_for_publish(timeout=2.0)

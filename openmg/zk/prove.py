@@ -1,0 +1,73 @@
+"""`python -m openmg.zk.prove`: one request on standard input, one JSON line on standard output, then the end.
+
+Rules: r and s come from the system's randomness; a proof is verified before it leaves; a failure is {"error": sentence}
+and exit code 1, and no error text holds a secret. Not here: the request's format (`prover`).
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import secrets
+import sys
+import time
+
+from openmg.zk.backend import BackendError, get_backend
+from openmg.zk.circuits import transfer
+from openmg.zk.curve import PointError
+from openmg.zk.field import R
+from openmg.zk.keys import KeysError, ensure_keys
+from openmg.zk.prover import MAX_REQUEST_BYTES, ProofResult, ProverError, TransferRequest
+from openmg.zk.r1cs import WitnessBuilder
+
+BYTES_PER_MB = 1_000_000
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def _rss_mb() -> float:
+    """The largest resident set so far, in MB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT / BYTES_PER_MB, 1)
+
+
+def prove_transfer(request: TransferRequest) -> ProofResult:
+    """Witness, proof and self-check, timed; UnsatisfiedError names the rule that the values break."""
+    started = time.perf_counter()
+    publics = transfer.publics_of(request.witness)
+    builder = WitnessBuilder()
+    transfer.synthesize(builder, publics, request.witness)
+    built = time.perf_counter()
+    backend = get_backend(request.backend, request.threads)
+    key = ensure_keys(transfer.NAME, request.cache_dir, backend)
+    ready = time.perf_counter()
+    proof = backend.prover(key.path).prove(builder.witness, secrets.randbelow(R), secrets.randbelow(R))
+    proved = time.perf_counter()
+    if not backend.verify(key.verifying_key, publics.as_list(), proof):
+        raise ProverError(f"the {backend.name} backend made a proof that does not verify; report this")
+    return ProofResult(
+        proof=proof,
+        publics=tuple(publics.as_list()),
+        prove_seconds=round(proved - ready, 4),
+        witness_seconds=round(built - started, 4),
+        verify_seconds=round(time.perf_counter() - proved, 4),
+        rss_mb=_rss_mb(),
+        backend=backend.name,
+        threads=backend.threads,
+    )
+
+
+def main() -> int:
+    """Read, prove, answer."""
+    try:
+        text = sys.stdin.buffer.read(MAX_REQUEST_BYTES + 1)
+        if len(text) > MAX_REQUEST_BYTES:
+            raise ValueError(f"the proof request is longer than {MAX_REQUEST_BYTES} bytes")
+        result = prove_transfer(TransferRequest.from_json(text.decode("utf-8")))
+    except (ValueError, PointError, ProverError, KeysError, BackendError) as error:
+        print(json.dumps({"error": str(error)}))
+        return 1
+    print(result.to_json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

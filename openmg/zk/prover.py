@@ -1,0 +1,165 @@
+"""Proving in a child process: the request, the result, and the asyncio side that starts the child.
+
+Rules: a proof needs some 100 MB for seconds, so it is made in a short-lived process whose memory goes back at once. The
+request, which holds the spending key, travels over standard input only; the answer is one JSON line. Field elements are
+hex strings in JSON. Not here: what the child does (`prove`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from openmg.zk.backend import BACKEND_NAMES
+from openmg.zk.circuits import transfer
+from openmg.zk.circuits.transfer import TransferInput, TransferOutput, TransferWitness
+from openmg.zk.proof import PROOF_BYTES
+from openmg.zk.tree import DEPTH
+
+MAX_REQUEST_BYTES = 64 * 1024
+"""A transfer's request has about 4 kB."""
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_PROVE_SECONDS = 600.0
+"""A slot lasts 900 s; a proof that takes longer than this is of no use in it."""
+
+
+class ProverError(Exception):
+    """No proof was made; the text says why."""
+
+
+@dataclass(frozen=True)
+class TransferRequest:
+    """A transfer to be proved with the development key in `cache_dir` (None: the default folder)."""
+
+    witness: TransferWitness
+    backend: str = "auto"
+    cache_dir: Path | None = None
+    threads: int | None = None
+    """For the native backend; None leaves it to the module."""
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKEND_NAMES:
+            raise ValueError(f"backend is {self.backend!r}; use one of {', '.join(BACKEND_NAMES)}")
+
+    def to_json(self) -> str:
+        """One line; it holds the spending key, so it goes nowhere but to the child's standard input."""
+        document = {
+            "circuit": transfer.NAME,
+            "backend": self.backend,
+            "cache_dir": None if self.cache_dir is None else str(self.cache_dir),
+            "threads": self.threads,
+            "inputs": _hexed(asdict(self.witness)),
+        }
+        return json.dumps(document)
+
+    @staticmethod
+    def from_json(text: str) -> TransferRequest:
+        """ValueError with one sentence for anything that is no request."""
+        try:
+            document = json.loads(text)
+            if document["circuit"] != transfer.NAME:
+                raise ValueError(f"there is no circuit {document['circuit']!r} to prove; use {transfer.NAME!r}")
+            folder, threads = document.get("cache_dir"), document.get("threads")
+            return TransferRequest(
+                witness=_witness(document["inputs"]),
+                backend=str(document.get("backend", "auto")),
+                cache_dir=None if folder is None else Path(folder),
+                threads=None if threads is None else int(threads),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the proof request is not of the expected shape: {error!r}") from error
+
+
+def _hexed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _hexed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hexed(item) for item in value]
+    return hex(int(value))
+
+
+def _int(value: Any) -> int:
+    """A non-negative integer written in hex or decimal."""
+    number = int(value, 0) if isinstance(value, str) else value
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise ValueError("a number of the proof request is not a non-negative integer")
+    return number
+
+
+def _witness(inputs: dict[str, Any]) -> TransferWitness:
+    spent = [
+        TransferInput(_int(n["amount"]), _int(n["blinding"]), _int(n["index"]), tuple(map(_int, n["path"])))
+        for n in inputs["inputs"]
+    ]
+    made = [TransferOutput(_int(n["amount"]), _int(n["public_key"]), _int(n["blinding"])) for n in inputs["outputs"]]
+    if len(spent) != transfer.INPUTS or len(made) != transfer.OUTPUTS or any(len(n.path) != DEPTH for n in spent):
+        raise ValueError(f"a transfer has {transfer.INPUTS} inputs of {DEPTH} siblings and {transfer.OUTPUTS} outputs")
+    names = ("spending_key", "asset", "tree_number", "tree_root", "public_in", "public_out", "ext")
+    numbers = {name: _int(inputs[name]) for name in names}
+    return TransferWitness(inputs=(spent[0], spent[1]), outputs=(made[0], made[1]), **numbers)
+
+
+@dataclass(frozen=True)
+class ProofResult:
+    """A proof that its maker has verified, and what it cost."""
+
+    proof: bytes
+    publics: tuple[int, ...]
+    prove_seconds: float
+    witness_seconds: float
+    verify_seconds: float
+    rss_mb: float
+    backend: str
+    threads: int
+
+    def to_json(self) -> str:
+        document = asdict(self) | {"proof": self.proof.hex(), "publics": [hex(value) for value in self.publics]}
+        return json.dumps(document)
+
+    @staticmethod
+    def from_json(text: str) -> ProofResult:
+        """ProverError when the child reports one or says something else."""
+        try:
+            document = json.loads(text)
+            if "error" in document:
+                raise ProverError(str(document["error"]))
+            result = ProofResult(**document)
+            result = replace(result, proof=bytes.fromhex(document["proof"]), publics=tuple(map(_int, document["publics"])))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ProverError(f"the prover's answer cannot be read ({error})") from error
+        if len(result.proof) != PROOF_BYTES:
+            raise ProverError(f"the prover's answer holds a proof of {len(result.proof)} bytes")
+        return result
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """The eight words of the verifier contract's `proof`."""
+        return tuple(int.from_bytes(self.proof[i : i + 32], "big") for i in range(0, PROOF_BYTES, 32))
+
+
+async def prove_in_child(
+    request: TransferRequest, backend: str | None = None, timeout_seconds: float = MAX_PROVE_SECONDS
+) -> ProofResult:
+    """Prove in a child of this process; ProverError when it fails or takes too long. Cancelling ends the child."""
+    chosen = request if backend is None else replace(request, backend=backend)
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "openmg.zk.prove", stdin=pipe, stdout=pipe, stderr=pipe, limit=MAX_ANSWER_BYTES
+    )
+    try:
+        answer, complaint = await asyncio.wait_for(child.communicate(chosen.to_json().encode()), timeout_seconds)
+    except TimeoutError as error:
+        raise ProverError(f"no proof after {timeout_seconds:.0f} s; use native or raise the limit") from error
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    text = answer.decode("utf-8", "replace").strip()
+    if not text or len(text) > MAX_ANSWER_BYTES:
+        last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no message"]
+        raise ProverError(f"the prover process ended with code {child.returncode}: {last[0]}")
+    return ProofResult.from_json(text)

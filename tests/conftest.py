@@ -1,0 +1,100 @@
+"""What all tests may use: paths, free ports, and the list of what was skipped and why at the end of a run.
+
+Rules: nothing here acts on a test that does not ask for it; loopback is exempt from proxies for the whole run,
+because the tests talk to servers on 127.0.0.1 only.
+
+Not here: fixtures of one package (tests/<package>/conftest.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA_VARIABLE = "OPENMG_SHARED_DATA"
+SKIP_REPORT_VARIABLE = "OPENMG_SKIP_REPORT"  # set by scripts/check.py
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+MAX_TESTS_NAMED = 3
+NOT_ASKED_FOR = "not part of this run (marked slow or bench, or deselected)"
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The root folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the measured data sets: $OPENMG_SHARED_DATA, else ../shared/data beside the checkout."""
+    named = os.environ.get(SHARED_DATA_VARIABLE)
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no measured data: set {SHARED_DATA_VARIABLE} to a folder that has it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A function that gives a TCP port of 127.0.0.1 that was free a moment ago, each time another one."""
+    given: set[int] = set()
+
+    def find() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            if port not in given:
+                given.add(port)
+                return port
+
+    return find
+
+
+class SkipList:
+    """Collects the tests that did not run, by reason."""
+
+    def __init__(self) -> None:
+        self.by_reason: dict[str, list[str]] = {}
+
+    def add(self, reason: str, test: str) -> None:
+        self.by_reason.setdefault(reason, []).append(test)
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        for item in items:
+            self.add(NOT_ASKED_FOR, item.nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self.add(str(report.longrepr[2]).removeprefix("Skipped: "), report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self.add(str(report.longrepr[2]).removeprefix("Skipped: "), report.nodeid)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self.by_reason:
+            return
+        terminalreporter.section("Skipped and why")
+        for reason, tests in sorted(self.by_reason.items()):
+            more = f" and {len(tests) - MAX_TESTS_NAMED} more" if len(tests) > MAX_TESTS_NAMED else ""
+            terminalreporter.write_line(f"{len(tests)}: {reason}: {', '.join(tests[:MAX_TESTS_NAMED])}{more}")
+
+    def pytest_sessionfinish(self) -> None:
+        target = os.environ.get(SKIP_REPORT_VARIABLE)
+        if target:
+            groups = [{"reason": reason, "tests": tests} for reason, tests in sorted(self.by_reason.items())]
+            Path(target).write_text(json.dumps(groups), encoding="utf-8")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(SkipList(), "openmg-skip-list")
+    for key in ("NO_PROXY", "no_proxy"):
+        named = [host for host in os.environ.get(key, "").split(",") if host]
+        os.environ[key] = ",".join(named + [host for host in LOOPBACK_HOSTS if host not in named])

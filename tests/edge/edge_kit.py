@@ -1,0 +1,165 @@
+"""Processes and files that the tests of the data path share."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from openmg.signing import address_of
+
+T0 = 1_781_485_200
+OPERATOR_KEY = bytes(31) + b"\x07"
+CHAIN_ID = 7
+BROKERS = ("amqtt", "mosquitto")
+
+
+def agent_toml(
+    folder: Path,
+    meter_port: int,
+    url: str,
+    name: str = "home-1",
+    speed: float = 1.0,
+    w0: float = 0.0,
+    role: str = "home",
+    poll: float = 0.1,
+) -> Path:
+    """The configuration of an agent under `folder/name`."""
+    home = folder / name
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "agent.toml"
+    path.write_text(
+        f"""[device]
+name = "{name}"
+key_file = "keys/device.key"
+state_dir = "state"
+
+[clock]
+t0 = {T0}
+w0 = {w0 or time.time()}
+speed = {speed}
+
+[meter]
+host = "127.0.0.1"
+port = {meter_port}
+poll_seconds = {poll}
+
+[mqtt]
+url = "{url}"
+resend_seconds = 0.5
+
+[hub]
+operator = "0x{address_of(OPERATOR_KEY).hex()}"
+chain_id = {CHAIN_ID}
+
+[home]
+microgrid = 1
+timezone = "Asia/Seoul"
+role = "{role}"
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def run_agent_command(
+    root: Path, command: str, config: Path, *arguments: str, before: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Runs `openmg-agent COMMAND [before] --config CONFIG [arguments]` to its end."""
+    line = [sys.executable, "-m", "edge_agent.cli", command, *before, "--config", str(config), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, cwd=root, timeout=30)
+
+
+class Simulator:
+    """A simulator process and its ports by name."""
+
+    def __init__(self, process: subprocess.Popen[str], ports: dict[str, int]) -> None:
+        self.process, self.ports = process, ports
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def write_simulator(folder: Path, homes: dict[str, tuple[str, int]], speed: float, w0: float, feeder: int) -> Path:
+    """The configuration of homes given as name: (kind, port), and of a feeder when its port is not 0."""
+    lines = [f"[clock]\nt0 = {T0}\nw0 = {w0}\nspeed = {speed}\n[sim]\nhistory_days = 1\n"]
+    for i, (name, (kind, port)) in enumerate(homes.items()):
+        peak = {"prosumer": 3000, "producer": 9000, "consumer": 0}[kind]
+        lines.append(f'[[home]]\nname = "{name}"\nkind = "{kind}"\nmicrogrid = 1\n')
+        lines.append(f"seed = {i + 21}\nport = {port}\npv_peak_w = {peak}\n")
+    if feeder:
+        lines.append(f'[[feeder]]\nname = "feeder-1"\nmicrogrid = 1\nport = {feeder}\n')
+    path = folder / "sim.toml"
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def start_simulator(
+    folder: Path, root: Path, homes: dict[str, tuple[str, int]], speed: float = 1.0, w0: float = 0.0, feeder: int = 0
+) -> Simulator:
+    """Starts `openmg-sim` and returns when it serves."""
+    path = write_simulator(folder, homes, speed, w0 or time.time(), feeder)
+    command = [sys.executable, "-m", "firmware_sim.cli", "--config", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+    assert process.stdout is not None and process.stdout.readline().startswith("serving")
+    ports = {name: port for name, (_kind, port) in homes.items()}
+    return Simulator(process, {**ports, "feeder-1": feeder})
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Returns when the condition holds; fails the test when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"did not happen within {seconds:g} s")
+        time.sleep(0.02)
+
+
+class Broker:
+    """A broker process that can be killed and started again on the same port."""
+
+    def __init__(self, kind: str, port: int, folder: Path, root: Path) -> None:
+        self.port, self.url = port, f"mqtt://127.0.0.1:{port}"
+        if kind == "mosquitto":
+            config = folder / "mosquitto.conf"
+            config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n", encoding="ascii")
+            self._command = ["mosquitto", "-c", str(config)]
+        else:
+            self._command = [sys.executable, "-m", "hub.ingest.broker", "--port", str(port)]
+        self._root = root
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, cwd=self._root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(self._accepts)
+
+    def _accepts(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, "the broker ended"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest, free_port: Callable[[], int], tmp_path: Path, repo_root: Path) -> Iterator[Broker]:
+    if request.param == "mosquitto" and shutil.which("mosquitto") is None:
+        pytest.skip("mosquitto is not installed")
+    made = Broker(request.param, free_port(), tmp_path, repo_root)
+    made.start()
+    yield made
+    made.kill()

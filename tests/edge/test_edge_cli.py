@@ -1,0 +1,153 @@
+"""The command line: configuration errors, one-shot read, import, store tool, doctor, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from edge_kit import agent_toml, run_agent_command, start_simulator
+
+from edge_agent.config import AgentConfig
+from openmg.config import load_toml
+
+
+@pytest.fixture
+def simulated(tmp_path: Path, free_port: Callable[[], int], repo_root: Path) -> Iterator[int]:
+    simulator = start_simulator(tmp_path, repo_root, {"home-1": ("consumer", free_port())})
+    yield simulator.ports["home-1"]
+    simulator.stop()
+
+
+def test_a_right_config_is_told_so(tmp_path: Path, repo_root: Path) -> None:
+    result = run_agent_command(repo_root, "check", agent_toml(tmp_path, 1502, "mqtt://127.0.0.1:1883"))
+    assert (result.returncode, result.stderr) == (0, "") and "device home-1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("poll_seconds", "pol_seconds", ("meter.pol_seconds", "did you mean 'poll_seconds'")),
+        ('"mqtt://', '"http://', ("mqtt.url", "mqtt://host:port")),
+        ("microgrid = 1", "microgrid = 0", ("home.microgrid", "from 1")),
+        ("chain_id = 7", 'chain_id = "seven"', ("hub.chain_id", "whole number")),
+        ('operator = "0x', 'operator = "1x', ("hub.operator", "40 hex digits")),
+        ('timezone = "Asia/Seoul"', 'timezone = "Asia/Soul"', ("home.timezone", "Asia/Seoul")),
+        ('name = "home-1"', 'name = "Home 1"', ("device.name", "lower-case")),
+        ("[meter]", "[metre]", ("metre", "did you mean 'meter'")),
+        ('host = "127.0.0.1"', "", ("meter.host", "is missing")),
+        ("port = 1502", "port = 99999", ("meter.port", "1 to 65535")),
+    ],
+)
+def test_a_wrong_config_names_file_line_key_and_remedy(
+    tmp_path: Path, repo_root: Path, old: str, new: str, words: tuple[str, ...]
+) -> None:
+    path = agent_toml(tmp_path, 1502, "mqtt://127.0.0.1:1883")
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    for command in ("check", "run"):
+        result = run_agent_command(repo_root, command, path)
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"{path}:") and result.stderr.strip().count("\n") == 0
+        assert all(word in result.stderr for word in words), result.stderr
+
+
+def test_a_missing_config_file_is_one_sentence(tmp_path: Path, repo_root: Path) -> None:
+    result = run_agent_command(repo_root, "check", tmp_path / "none.toml")
+    assert result.returncode == 2 and "none.toml: cannot be read" in result.stderr
+
+
+def test_read_prints_the_meter_once(tmp_path: Path, repo_root: Path, simulated: int) -> None:
+    path = agent_toml(tmp_path, simulated, "mqtt://127.0.0.1:1883")
+    result = run_agent_command(repo_root, "read", path)
+    assert result.returncode == 0
+    values = {line.split()[0]: float(line.split()[1]) for line in result.stdout.splitlines()}
+    assert 40 < values["power_total_w"] < 5000 and values["frequency_hz"] == pytest.approx(60, abs=0.1)
+    slow = run_agent_command(repo_root, "read", path, "--group", "slow")
+    assert "voltage_l3_v" in slow.stdout
+
+
+def test_read_from_an_absent_meter_says_so(tmp_path: Path, repo_root: Path, free_port: Callable[[], int]) -> None:
+    path = agent_toml(tmp_path, free_port(), "mqtt://127.0.0.1:1883")
+    result = run_agent_command(repo_root, "read", path)
+    assert result.returncode == 1 and "cannot be reached; check host and port" in result.stderr
+
+
+def test_import_then_store_info_query_and_export(tmp_path: Path, repo_root: Path) -> None:
+    path = agent_toml(tmp_path, 1502, "mqtt://127.0.0.1:1883")
+    past = tmp_path / "past.csv"
+    past.write_text("time,import_wh,export_wh\n2026-06-15T09:45:00+09:00,50,7\n", encoding="utf-8")
+    assert "1 slots imported" in run_agent_command(repo_root, "import", path, str(past)).stdout
+    assert "0 slots imported, 1 known" in run_agent_command(repo_root, "import", path, str(past)).stdout
+    info = json.loads(run_agent_command(repo_root, "store", path, "--json", before=("info",)).stdout)
+    assert info["tables"]["slots"] == 1 and info["acked"] == 0 and info["first_slot"] == 1_781_485_200 // 900 - 1
+    query = run_agent_command(repo_root, "store", path, "SELECT import_wh FROM slots", before=("query",))
+    assert json.loads(query.stdout) == {"import_wh": 50}
+    refused = run_agent_command(repo_root, "store", path, "DELETE FROM slots", before=("query",))
+    assert refused.returncode == 1 and "write one SELECT" in refused.stderr
+    export = run_agent_command(repo_root, "store", path, "slots", before=("export",))
+    assert export.stdout.splitlines()[0] == "slot,import_wh,export_wh,flags,seq"
+    assert export.stdout.splitlines()[1].split(",")[1:4] == ["50", "7", "1"]
+    bad = run_agent_command(repo_root, "import", path, str(tmp_path / "none.csv"))
+    assert bad.returncode == 1 and "cannot be read" in bad.stderr
+
+
+def test_doctor_names_what_is_wrong(tmp_path: Path, repo_root: Path, simulated: int, free_port: Callable[[], int]) -> None:
+    path = agent_toml(tmp_path, simulated, f"mqtt://127.0.0.1:{free_port()}")
+    result = run_agent_command(repo_root, "doctor", path)
+    lines = {line[5:12].strip(): line for line in result.stdout.splitlines()}
+    assert result.returncode == 1
+    assert lines["meter"].startswith("ok") and "SDM630" in lines["meter"]
+    assert lines["broker"].startswith("FAIL") and "gave no connection" in lines["broker"]
+    assert all(lines[check].startswith("ok") for check in ("key", "store", "disk", "clock"))
+
+
+def test_a_key_open_to_others_is_refused(tmp_path: Path, repo_root: Path) -> None:
+    path = agent_toml(tmp_path, 1502, "mqtt://127.0.0.1:1883")
+    key = load_toml(path, AgentConfig).device.key_file
+    key.parent.mkdir(parents=True, exist_ok=True)
+    key.write_bytes(bytes(32))
+    key.chmod(0o644)
+    result = run_agent_command(repo_root, "run", path)
+    assert result.returncode == 1 and "chmod 600" in result.stderr
+
+
+def test_two_agents_do_not_share_a_store_and_one_ends_cleanly(
+    tmp_path: Path, repo_root: Path, simulated: int, free_port: Callable[[], int]
+) -> None:
+    path = agent_toml(tmp_path, simulated, f"mqtt://127.0.0.1:{free_port()}")
+    command = [sys.executable, "-m", "edge_agent.cli", "run", "--config", str(path)]
+    first = subprocess.Popen(command, cwd=repo_root, stderr=subprocess.PIPE, text=True)
+    assert first.stderr is not None
+    assert "broker mqtt://" in first.stderr.readline()  # unreachable: said once, the agent goes on
+    second = run_agent_command(repo_root, "run", path)
+    assert second.returncode == 1 and "another agent uses" in second.stderr
+    time.sleep(1.0)
+    assert first.poll() is None
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(10) == 0
+    assert "Traceback" not in first.stderr.read()
+    first.stderr.close()
+    info = json.loads(run_agent_command(repo_root, "store", path, "--json", before=("info",)).stdout)
+    assert info["polled"] > 5
+
+
+def test_the_agent_stays_small(tmp_path: Path, repo_root: Path, simulated: int, free_port: Callable[[], int]) -> None:
+    path = agent_toml(tmp_path, simulated, f"mqtt://127.0.0.1:{free_port()}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_agent.cli", "run", "--config", str(path)], cwd=repo_root, stderr=subprocess.DEVNULL
+    )
+    time.sleep(2.0)
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text(encoding="ascii").split()[1])
+    loaded = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+    process.terminate()
+    process.wait(10)
+    assert pages * os.sysconf("SC_PAGE_SIZE") < 60 * 2**20
+    assert "pandas" not in loaded and "lxml" not in loaded

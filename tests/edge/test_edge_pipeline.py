@@ -1,0 +1,253 @@
+"""The whole data path as real processes: meters, agents, broker, ingest; with kill -9 of an agent and of the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker, Simulator, agent_toml, start_simulator, write_simulator
+
+from edge_agent import store_tool
+from edge_agent.config import AgentConfig
+from edge_agent.importer import import_file
+from edge_agent.store import Store
+from firmware_sim.config import SimConfig
+from firmware_sim.history import write_history
+from firmware_sim.neighbourhood import Neighbourhood
+from hub.ingest.events import IngestEvents
+from hub.ingest.groups import Gap, GroupSum
+from hub.ingest.registry import Device, Registry
+from hub.ingest.service import IngestService
+from hub.ingest.status import IngestSettings
+from hub.ingest.store import IngestStore
+from openmg.clock import VirtualClock, slot_of
+from openmg.config import load_toml
+from openmg.identity import DeviceKey, load_or_create_key
+from openmg.messages.feeder import FeederReport
+from openmg.mqtt import MqttAddress
+
+SLOT_WALL_S = 1.2
+SPEED = 900 / SLOT_WALL_S
+FIRST = slot_of(T0)
+KINDS = {"home-1": "prosumer", "home-2": "consumer", "home-3": "producer", "home-4": "prosumer", "home-5": "consumer"}
+
+
+class Sums(IngestEvents):
+    """Sums by slot, the feeder's reports and the gaps."""
+
+    def __init__(self) -> None:
+        self.groups: dict[int, GroupSum] = {}
+        self.feeder: dict[int, FeederReport] = {}
+        self.gaps: list[Gap] = []
+
+    async def on_group(self, group: GroupSum) -> None:
+        assert group.slot not in self.groups
+        self.groups[group.slot] = group
+
+    def on_feeder(self, device: Device, report: FeederReport) -> None:
+        self.feeder[report.slot] = report
+
+    def on_gap(self, gap: Gap) -> None:
+        self.gaps.append(gap)
+
+
+class Agents:
+    """Agent processes by name."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder, self.root = folder, root
+        self.configs: dict[str, Path] = {}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str) -> None:
+        log = (self.folder / f"{name}.log").open("ab")
+        command = [sys.executable, "-m", "edge_agent.cli", "run", "--config", str(self.configs[name])]
+        self._running[name] = subprocess.Popen(command, cwd=self.root, stderr=log)
+        log.close()
+
+    def kill(self, name: str) -> None:
+        process = self._running.pop(name)
+        process.kill()
+        process.wait()
+
+    def signal_all(self, number: signal.Signals) -> None:
+        for process in self._running.values():
+            os.kill(process.pid, number)
+
+    def stop(self) -> None:
+        self.signal_all(signal.SIGTERM)
+        for process in self._running.values():
+            assert process.wait(15) == 0
+        self._running.clear()
+
+    def kill_rest(self) -> None:
+        for name in tuple(self._running):
+            self.kill(name)
+
+    def rows(self, name: str, sql: str) -> list[tuple[int, ...]]:
+        db = sqlite3.connect(load_toml(self.configs[name], AgentConfig).store_path)
+        try:
+            return db.execute(sql).fetchall()
+        finally:
+            db.close()
+
+    def whole_slots(self) -> set[int]:
+        """Slots that every home has reported."""
+        sql = "SELECT slot FROM slots WHERE seq IS NOT NULL"
+        return set.intersection(*({row[0] for row in self.rows(name, sql)} for name in KINDS))
+
+    def totals(self) -> dict[str, int]:
+        """Counters of all agents' stores, added up."""
+        added: dict[str, int] = {}
+        for name in self.configs:
+            for key, value in store_tool.info(load_toml(self.configs[name], AgentConfig).store_path).items():
+                if key in ("polled", "stored", "acked", "lost"):
+                    added[key] = added.get(key, 0) + value
+        return added
+
+
+@pytest.fixture
+def agents(tmp_path: Path, repo_root: Path) -> Iterator[Agents]:
+    made = Agents(tmp_path, repo_root)
+    yield made
+    made.kill_rest()
+
+
+def prepare(folder: Path, root: Path, agents: Agents, broker: Broker, port: Callable[[], int]) -> tuple[Simulator, float]:
+    """Simulator, imported past and configurations of five homes and their feeder; the wall time of their start."""
+    homes = {name: (kind, port()) for name, kind in KINDS.items()}
+    feeder, w0 = port(), time.time() + 3.0
+    write_simulator(folder, homes, SPEED, w0, feeder)
+    past = write_history(Neighbourhood(load_toml(folder / "sim.toml", SimConfig)), folder / "past")
+    for path, meter_port in zip(past, (*(p for _kind, p in homes.values()), feeder), strict=True):
+        role = "feeder" if path.stem == "feeder-1" else "home"
+        config = agent_toml(folder, meter_port, broker.url, path.stem, SPEED, w0, role)
+        agents.configs[path.stem] = config
+        store = Store(load_toml(config, AgentConfig).store_path)
+        assert import_file(store, path, ZoneInfo("Asia/Seoul")).new == 96
+        store.close()
+    return start_simulator(folder, root, homes, SPEED, w0, feeder), w0
+
+
+def registry(agents: Agents) -> Registry:
+    devices = []
+    for name, path in agents.configs.items():
+        key_file = load_toml(path, AgentConfig).device.key_file
+        key_file.parent.mkdir(exist_ok=True)
+        address = DeviceKey(load_or_create_key(key_file)).address
+        devices.append(Device(name, address, 1, "feeder" if name == "feeder-1" else "home"))
+    return Registry(devices)
+
+
+async def until(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+async def test_nothing_is_lost_or_doubled_when_broker_and_agent_are_killed(
+    broker: Broker, agents: Agents, tmp_path: Path, repo_root: Path, free_port: Callable[[], int]
+) -> None:
+    simulator, w0 = await asyncio.to_thread(prepare, tmp_path, repo_root, agents, broker, free_port)
+    clock, heard = VirtualClock(T0, w0, SPEED), Sums()
+    store = IngestStore(tmp_path / "ingest.sqlite")
+    settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY, first_slot=FIRST)
+    hub = IngestService(settings, registry(agents), store, clock, heard)
+    await hub.start()
+    for name in agents.configs:
+        agents.start(name)
+
+    await until(lambda: heard.groups, 30)
+    broker.kill()
+    await asyncio.sleep(1.2 * SLOT_WALL_S)  # a boundary passes without a broker
+    for name in ("home-2", "feeder-1"):
+        agents.kill(name)
+        agents.start(name)
+    await asyncio.to_thread(broker.start)
+    before = len(heard.groups)
+    await until(lambda: len(heard.groups) >= before + 3, 30)
+    agents.signal_all(signal.SIGUSR1)  # metering ends, the rest goes on
+
+    deadline = time.monotonic() + 15
+    while True:
+        totals, whole = await asyncio.to_thread(agents.totals), await asyncio.to_thread(agents.whole_slots)
+        if totals["acked"] == totals["stored"] and heard.groups.keys() == whole:
+            break
+        assert time.monotonic() < deadline, (totals, sorted(heard.groups), sorted(whole), hub.stats())
+        await asyncio.sleep(0.1)
+    await asyncio.to_thread(agents.stop)
+    stats = hub.stats()
+    await hub.stop()
+    simulator.stop()
+
+    # Every report of every store is at the hub, once.
+    assert totals["lost"] == stats.lost == stats.conflicts == stats.malformed == 0
+    assert totals["stored"] == totals["acked"] == stats.stored
+    assert totals["stored"] >= 4 * 5 and totals["polled"] > 4 * 15
+    check_energy(agents, heard)
+    store.close()
+
+
+def check_energy(agents: Agents, heard: Sums) -> None:
+    """Sums at the hub equal the homes' slots, which add up to their counters."""
+    energy: dict[int, list[int]] = {}
+    for name in agents.configs:
+        rows = agents.rows(name, "SELECT slot, import_wh, export_wh FROM slots ORDER BY slot")
+        base = agents.rows(name, "SELECT import_total_wh, export_total_wh FROM baseline")[0]
+        assert [row[0] for row in rows[:96]] == list(range(FIRST - 96, FIRST))  # the past, without a hole
+        assert (sum(row[1] for row in rows), sum(row[2] for row in rows)) == base  # counters began at zero
+        for slot, import_wh, export_wh in rows:
+            if name != "feeder-1":
+                sums = energy.setdefault(slot, [0, 0])
+                sums[0], sums[1] = sums[0] + import_wh, sums[1] + export_wh
+    for slot, group in heard.groups.items():
+        assert [group.import_wh, group.export_wh] == energy[slot]
+    assert set(heard.feeder) == {row[0] for row in agents.rows("feeder-1", "SELECT slot FROM slots WHERE seq NOT NULL")}
+    assert sum(group.export_wh for group in heard.groups.values()) > 1000
+
+
+@pytest.mark.parametrize("broker", ["amqtt"], indirect=True)
+async def test_an_agent_without_hub_and_meter_waits_and_then_catches_up(
+    broker: Broker, agents: Agents, tmp_path: Path, repo_root: Path, free_port: Callable[[], int]
+) -> None:
+    w0 = time.time()
+    port = free_port()
+    agents.configs["feeder-1"] = agent_toml(tmp_path, port, broker.url, "feeder-1", SPEED, w0, "feeder")
+    devices = registry(agents)
+    agents.start("feeder-1")
+    await asyncio.sleep(1.0)  # no meter, no hub: the agent lives
+    simulator = await asyncio.to_thread(
+        start_simulator, tmp_path, repo_root, {"home-1": ("consumer", free_port())}, SPEED, w0, port
+    )
+    await asyncio.sleep(2 * SLOT_WALL_S + 0.5)  # slots close, nobody acknowledges
+    heard = Sums()
+    store = IngestStore(tmp_path / "ingest.sqlite")
+    clock = VirtualClock(T0, w0, SPEED)
+    settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY)
+    hub = IngestService(settings, devices, store, clock, heard)
+    await hub.start()
+    deadline = time.monotonic() + 10
+    while True:
+        totals = await asyncio.to_thread(agents.totals)
+        if totals["acked"] >= 2:
+            break
+        assert time.monotonic() < deadline, totals
+        await asyncio.sleep(0.1)
+    await asyncio.to_thread(agents.stop)
+    totals = await asyncio.to_thread(agents.totals)
+    assert totals["acked"] == totals["stored"] == hub.stats().stored and hub.stats().lost == 0
+    await hub.stop()
+    simulator.stop()
+    store.close()
+    log = (tmp_path / "feeder-1.log").read_text(encoding="utf-8")
+    assert log.count("cannot be reached") == 1 and log.count("answers again") == 1 and "Traceback" not in log

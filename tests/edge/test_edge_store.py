@@ -1,0 +1,265 @@
+"""Slots from counters, the store's promises, the importer."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent import store as store_module
+from edge_agent.importer import ImportFileError, import_file
+from edge_agent.slots import CARRIED, IMPORTED, PARTIAL, RESET, Baseline, ClosedSlot, observe
+from edge_agent.store import RawReading, Store, StoreError
+from openmg.units import SLOT_SECONDS
+
+SEOUL = ZoneInfo("Asia/Seoul")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "s" / "store.sqlite", first_seq=1)
+
+
+# Slots
+
+
+@given(st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 500), st.integers(0, 500)), min_size=1, max_size=60))
+def test_slots_add_up_to_the_counters_whatever_is_missed(polls: list[tuple[int, int, int]]) -> None:
+    baseline, time_s, imported, exported = Baseline(10, 1000, 2000), 10 * SLOT_SECONDS, 1000, 2000
+    slots: list[ClosedSlot] = []
+    for pause, more_in, more_out in polls:
+        time_s, imported, exported = time_s + pause, imported + more_in, exported + more_out
+        baseline, closed = observe(baseline, time_s, imported, exported)
+        slots += [closed] if closed else []
+    assert sum(s.import_wh for s in slots) == baseline.import_total_wh - 1000
+    assert sum(s.export_wh for s in slots) == baseline.export_total_wh - 2000
+    assert [s.slot for s in slots] == sorted({s.slot for s in slots})
+    assert all(s.flags in (0, CARRIED) for s in slots)
+
+
+def test_a_missed_slot_falls_into_the_next_and_a_first_one_is_partial() -> None:
+    first, closed = observe(None, 10.5 * SLOT_SECONDS, 100, 0)
+    assert closed is None and first == Baseline(10, 100, 0, partial=True)
+    second, closed = observe(first, 11 * SLOT_SECONDS, 150, 7)
+    assert closed == ClosedSlot(10, 50, 7, PARTIAL)
+    third, closed = observe(second, 14 * SLOT_SECONDS + 1, 450, 8)
+    assert closed == ClosedSlot(13, 300, 1, CARRIED)
+    assert observe(third, 14 * SLOT_SECONDS + 800, 500, 9) == (third, None)
+    assert observe(third, 13 * SLOT_SECONDS, 500, 9) == (third, None)  # the clock was set back
+
+
+def test_counters_that_went_back_begin_anew() -> None:
+    following, closed = observe(Baseline(10, 1000, 5), 11 * SLOT_SECONDS, 3, 5)
+    assert closed == ClosedSlot(10, 0, 0, RESET) and following == Baseline(11, 3, 5)
+
+
+# Store
+
+
+def test_what_was_committed_is_there_after_reopening(store: Store) -> None:
+    store.add_readings([RawReading(1, 2, 3, 4, 5)], polled=1, poll_errors=2)
+    store.move_baseline(Baseline(8, 50, 60), ClosedSlot(7, 10, 20, 0))
+    assert store.report(7, "slot", lambda seq, rows: b"%d of %d" % (seq, rows)) == 1
+    store.close()
+    again = Store(store.path, first_seq=99)
+    totals = again.totals()
+    assert (totals.polled, totals.poll_errors, totals.stored, totals.acked, totals.lost) == (1, 2, 1, 0, 0)
+    assert again.baseline() == Baseline(8, 50, 60)
+    assert [(row.slot, row.import_wh, row.export_wh, row.seq) for row in again.slots()] == [(7, 10, 20, 1)]
+    assert [row.payload for row in again.pending(0, 10)] == [b"1 of 1"]
+    assert again._rows("PRAGMA synchronous") == [(2,)] and again._rows("PRAGMA journal_mode") == [("wal",)]
+    again.close()
+
+
+def test_a_slot_is_reported_once_and_a_row_leaves_only_when_acknowledged(store: Store) -> None:
+    for slot in (5, 6, 7):
+        store.move_baseline(Baseline(slot + 1, 0, 0), ClosedSlot(slot, 1, 1, 0))
+    assert [row.slot for row in store.unreported(6, 10)] == [6, 7]
+    for slot in (5, 6, 7):
+        store.report(slot, "slot", lambda seq, rows: f"{seq}/{rows}".encode())
+    assert store.unreported(0, 10) == ()
+    with pytest.raises(ValueError, match="reported before"):
+        store.report(6, "slot", lambda seq, rows: b"")
+    assert store.acknowledge(2) == 2 and store.acknowledge(2) == 0
+    assert [(row.seq, row.payload) for row in store.pending(0, 10)] == [(3, b"3/3")]
+    assert store.totals().acked == 2
+
+
+def test_a_report_that_cannot_be_built_changes_nothing(store: Store) -> None:
+    store.move_baseline(Baseline(6, 0, 0), ClosedSlot(5, 1, 1, 0))
+
+    def fail(_seq: int, _rows: int) -> bytes:
+        raise RuntimeError("no mask")
+
+    with pytest.raises(RuntimeError):
+        store.report(5, "slot", fail)
+    assert store.totals().stored == 0 and [row.slot for row in store.unreported(0, 9)] == [5]
+    assert store.report(5, "slot", lambda seq, rows: b"") == 1
+
+
+def test_a_new_store_never_repeats_a_number(tmp_path: Path) -> None:
+    fresh = Store(tmp_path / "a.sqlite")
+    fresh.move_baseline(Baseline(6, 0, 0), ClosedSlot(5, 1, 1, 0))
+    assert abs(fresh.report(5, "slot", lambda seq, rows: b"") - time.time()) < 5
+    fresh.close()
+
+
+def test_every_table_is_bounded_and_losses_are_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MAX_READINGS", 5)
+    monkeypatch.setattr(store_module, "MAX_OUTBOX", 3)
+    monkeypatch.setattr(store_module, "MAX_SLOTS", 8)
+    for i in range(12):
+        store.add_readings([RawReading(i, i, 0, 0, 0)], 1, 0)
+        store.move_baseline(Baseline(i + 1, 0, 0), ClosedSlot(i, 1, 1, 0))
+        store.report(i, "slot", lambda seq, rows: b"")
+    assert store._rows("SELECT count(*) FROM readings") == [(5,)]
+    assert [row.seq for row in store.pending(0, 99)] == [10, 11, 12]
+    assert store.totals().lost == 9 and store.totals().slots == 8
+
+
+def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    path.write_bytes(b"SQLite format 3\0" + b"\xff" * 8000)
+    store = Store(path)
+    assert store.totals().stored == 0
+    assert len(list(tmp_path.glob("store.sqlite.damaged-*"))) == 1
+    store.close()
+
+
+def test_a_store_of_a_newer_version_is_refused(store: Store) -> None:
+    store.close()
+    with sqlite3.connect(store.path) as db:
+        db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(StoreError, match="newer version"):
+        Store(store.path)
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="ascii")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(tmp_path / "file" / "store.sqlite")
+
+
+def test_threads_share_a_store(store: Store) -> None:
+    def work(start: int) -> None:
+        for slot in range(start, start + 20):
+            store.import_slots([ClosedSlot(slot, 1, 2, 0)], None)
+
+    threads = [threading.Thread(target=work, args=(n * 20,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.slots()) == 80
+
+
+def test_hours_are_net_and_incomplete_ones_are_unknown(store: Store) -> None:
+    slots = [ClosedSlot(8 + i, 10 * i, 1, 0) for i in range(4)]  # hour 2
+    slots += [ClosedSlot(12 + i, 5, 0, 0) for i in range(3)]  # hour 3: one slot missing
+    slots += [ClosedSlot(20 + i, 5, 9, CARRIED if i == 0 else 0) for i in range(4)]  # hour 5: holds other hours' energy
+    store.import_slots(slots, None)
+    assert store.hourly_net_wh() == (2, [60 - 4, None, None, None])
+
+
+# Importer
+
+HEAD = "time,import_wh,export_wh,import_total_wh,export_total_wh\n"
+
+
+def write(path: Path, *lines: str, head: str = HEAD) -> Path:
+    path.write_text(head + "".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_an_import_is_idempotent_and_the_first_live_slot_continues_it(store: Store, tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "p.csv",
+        "2026-06-15T09:30:00+09:00,100,0,5100,70",
+        "2026-06-15T09:45:00+09:00,50,7,5150,77",
+    )
+    result = import_file(store, file, SEOUL)
+    assert (result.new, result.known, result.different) == (2, 0, 0)
+    again = import_file(store, file, SEOUL)
+    assert (again.new, again.known, again.different) == (0, 2, 0)
+    baseline = store.baseline()
+    t0 = 1_781_485_200
+    assert baseline == Baseline(t0 // 900, 5150, 77)
+    assert [row.flags for row in store.slots()] == [IMPORTED, IMPORTED]
+    _, closed = observe(baseline, t0 + 905, 5170, 100)
+    assert closed == ClosedSlot(t0 // 900, 20, 23, 0)
+    assert store.unreported(0, 10) == ()  # the past is never reported
+
+
+def test_an_import_neither_changes_stored_slots_nor_a_live_baseline(store: Store, tmp_path: Path) -> None:
+    t0 = 1_781_485_200
+    store.move_baseline(Baseline(t0 // 900 + 1, 9, 9), ClosedSlot(t0 // 900, 1, 2, 0))
+    file = write(tmp_path / "p.csv", "2026-06-15T10:00:00+09:00,500,0,5100,70")
+    assert import_file(store, file, SEOUL).different == 1
+    assert store.baseline() == Baseline(t0 // 900 + 1, 9, 9)
+    assert [(row.import_wh, row.export_wh) for row in store.slots()] == [(1, 2)]
+
+
+def test_times_without_offset_are_the_homes(store: Store, tmp_path: Path) -> None:
+    file = write(tmp_path / "p.csv", "2026-06-15 10:00,1,2", head="time,import_wh,export_wh\n")
+    import_file(store, file, SEOUL)
+    assert store.slots()[0].slot == 1_781_485_200 // 900 and store.baseline() is None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("2026-06-15T10:00:00+09:00,-1,0,0,0", "import_wh is '-1'"),
+        ("2026-06-15T10:00:00+09:00,1.5,0,0,0", "import_wh is '1.5'"),
+        ("2026-06-15T10:07:00+09:00,1,0,0,0", "not the start of a 15-minute slot"),
+        ("yesterday,1,0,0,0", "yesterday"),
+        ("2026-06-15T09:45:00+09:00,1,0,0,0", "twice"),
+        ("2026-06-15T10:00:00+09:00,5000000000,0,0,0", "import_wh is '5000000000'"),
+        ("2026-06-15T10:00:00+09:00", "import_wh is None"),
+    ],
+)
+def test_a_bad_line_is_named_and_nothing_is_imported(store: Store, tmp_path: Path, line: str, words: str) -> None:
+    file = write(tmp_path / "p.csv", "2026-06-15T09:45:00+09:00,50,7,5150,77", line)
+    with pytest.raises(ImportFileError) as caught:
+        import_file(store, file, SEOUL)
+    assert str(caught.value).startswith(f"{file}:3: ") and words in str(caught.value)
+    assert store.slots() == ()
+
+
+def test_a_missing_column_or_file_is_one_sentence(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ImportFileError, match="column export_wh is missing"):
+        import_file(store, write(tmp_path / "p.csv", head="time,import_wh\n"), SEOUL)
+    with pytest.raises(ImportFileError, match="cannot be read"):
+        import_file(store, tmp_path / "none.csv", SEOUL)
+    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ImportFileError, match="is not CSV text"):
+        import_file(store, tmp_path / "b.csv", SEOUL)
+
+
+def test_a_killed_writer_loses_no_committed_row(tmp_path: Path, repo_root: Path) -> None:
+    program = (
+        "from pathlib import Path\nfrom edge_agent.store import *\nfrom edge_agent.slots import *\n"
+        f"s = Store(Path({str(tmp_path / 'k.sqlite')!r}), first_seq=1)\n"
+        "for i in range(100000):\n"
+        "    s.move_baseline(Baseline(i + 1, i, i), ClosedSlot(i, 1, 1, 0))\n"
+        "    print(s.report(i, 'slot', lambda seq, rows: b'x'), flush=True)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=repo_root)
+    assert child.stdout is not None
+    said = [int(child.stdout.readline()) for _ in range(50)]
+    child.kill()
+    said += [int(line) for line in child.stdout.read().split()]
+    child.stdout.close()
+    child.wait()
+    store = Store(tmp_path / "k.sqlite")
+    kept = [row.seq for row in store.pending(0, 10**6)]
+    assert kept[: len(said)] == said == list(range(1, len(said) + 1)) and len(kept) - len(said) <= 1
+    store.close()

@@ -1,0 +1,183 @@
+"""The command openmg-hub: one sentence and the right exit code for everything that an operator may get wrong."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import app_world
+import pytest
+from market_world import MarketWorld
+
+from hub.chain.deploy import RootContracts, contract_at
+from hub.chain.deployment import Deployment
+from hub.cli import main
+from hub.keys import HubKeys
+from hub.ppdl.genesis import save_genesis
+from openmg.config import CONFIG_EXIT_CODE
+
+CONFIG = """\
+[hub]
+name = "hub-1"
+key_file = "hub.key"
+state_dir = "state"
+roles = []
+
+[ppdl]
+genesis_file = "genesis.cbor"
+listen = "127.0.0.1:1"
+peers = []
+
+[chains]
+root_url = "http://127.0.0.1:1"
+plasma_url = "http://127.0.0.1:1"
+deployment_file = "deployment.json"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    save_genesis(tmp_path / "genesis.cbor", app_world.genesis())
+    path = tmp_path / "hub.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def sentence(text: str) -> str:
+    """The only line of the text."""
+    (line,) = text.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize("command", ["run", "init", "check", "identity"])
+def test_an_unknown_key_is_named_with_file_and_line(config, capsys, command):
+    config.write_text(CONFIG.replace("listen = ", "listn = "))
+    assert main([command, "--config", str(config)]) == CONFIG_EXIT_CODE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence(err) == f"{config}:9: ppdl.listn: unknown key; did you mean 'listen'?"
+    assert not (config.parent / "hub.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "why"),
+    [
+        ("roles = []", 'roles = ["mint"]', "5: hub.roles", "'mint'"),
+        ("roles = []", 'roles = ["ingest"]', "1:", "mqtt is missing"),
+        ('name = "hub-1"', "name = 5", "2: hub.name", "text in quotes"),
+        ('name = "hub-1"\n', "", "1: hub.name", "is missing"),
+        ("peers = []", "peers = [", "", ""),
+        ("[chains]", '[mqtt]\nurl = "http://x"\n[chains]', "13: mqtt.url", "mqtt://host:port"),
+        ("[chains]", '[[device]]\nname = "a"\naddress = "0x1"\nmicrogrid = 1\n[chains]', "", "40 hex digits"),
+    ],
+)
+def test_wrong_values_are_one_sentence(config, capsys, old, new, where, why):
+    config.write_text(CONFIG.replace(old, new))
+    assert main(["check", "--config", str(config)]) == CONFIG_EXIT_CODE
+    line = sentence(capsys.readouterr().err)
+    assert line.startswith(f"{config}:{where}") and why in line
+
+
+def test_a_missing_file_is_one_sentence(tmp_path, capsys):
+    assert main(["check", "--config", str(tmp_path / "none.toml")]) == CONFIG_EXIT_CODE
+    assert "cannot be read" in sentence(capsys.readouterr().err)
+
+
+def test_a_right_configuration_is_said(config, capsys):
+    assert main(["check", "--config", str(config)]) == 0
+    assert sentence(capsys.readouterr().out) == f"{config}: right; hub-1 with roles validator only"
+    config.write_text(CONFIG.replace("roles = []", 'roles = ["relayer", "envelope-relay"]'))
+    assert main(["check", "--config", str(config)]) == 0
+    assert "roles relayer, envelope-relay" in capsys.readouterr().out
+
+
+def test_init_makes_a_hub_once(config, capsys):
+    assert main(["init", "--config", str(config)]) == 0
+    keys = HubKeys.load(config.parent / "hub.key")
+    line = sentence(capsys.readouterr().out)
+    assert "0x" + keys.validator.hex() in line and str(app_world.CHAIN_ID) in line
+    store = config.parent / "state" / "ppdl.sqlite"
+    before = store.read_bytes()
+    assert stat.S_IMODE((config.parent / "hub.key").stat().st_mode) == 0o600
+    assert main(["init", "--config", str(config)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "initialised already" in sentence(err) and str(store) in err
+    assert store.read_bytes() == before
+
+
+def test_init_without_a_genesis_says_so_and_makes_nothing(config, capsys):
+    (config.parent / "genesis.cbor").unlink()
+    assert main(["init", "--config", str(config)]) == 1
+    assert "genesis.cbor" in sentence(capsys.readouterr().err)
+    assert not (config.parent / "state").exists()
+
+
+def write_deployment(config: Path, world: MarketWorld) -> None:
+    root = RootContracts(1_337, contract_at("PlasmaRoot", b"\1" * 20))
+    (config.parent / "deployment.json").write_text(json.dumps(Deployment(root, world.contracts).to_json()))
+
+
+def test_running_a_hub_that_was_not_initialised_names_the_command(config, world, capsys):
+    write_deployment(config, world)
+    assert main(["run", "--config", str(config)]) == 1
+    line = sentence(capsys.readouterr().err)
+    assert "openmg-hub init" in line and "ppdl.sqlite is missing" in line and line.startswith("hub-1: ")
+    assert not (config.parent / "state" / "ppdl.sqlite").exists()
+
+
+def test_running_without_a_deployment_says_so(config, capsys):
+    assert main(["run", "--config", str(config)]) == 1
+    line = sentence(capsys.readouterr().err)
+    assert line.startswith("hub-1: ") and "deployment.json" in line
+
+
+def test_a_key_file_that_is_none_is_one_sentence(config, capsys):
+    (config.parent / "hub.key").write_bytes(b"short")
+    (config.parent / "hub.key").chmod(0o600)
+    assert main(["identity", "--config", str(config)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "hub.key" in sentence(err)
+
+
+def test_identity_is_json_and_stays_the_same(config, capsys):
+    answers = []
+    for _ in range(2):
+        assert main(["identity", "--config", str(config)]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    keys = HubKeys.load(config.parent / "hub.key")
+    assert (
+        answers[0]
+        == answers[1]
+        == {
+            "name": "hub-1",
+            "validator": "0x" + keys.validator.hex(),
+            "account": "0x" + keys.account.hex(),
+            "envelope_key": keys.envelope_public.hex(),
+        }
+    )
+    assert keys.root.hex() not in json.dumps(answers)
+
+
+def test_the_program_ends_with_these_codes(config):
+    """The same as a process of its own: nothing but the sentence is on standard error."""
+    config.write_text(CONFIG.replace('state_dir = "state"', 'state_dirs = "state"'))
+    command = [sys.executable, "-m", "hub.cli", "check", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (CONFIG_EXIT_CODE, "")
+    assert sentence(done.stderr) == f"{config}:4: hub.state_dirs: unknown key; did you mean 'state_dir'?"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("peers = []", 'peers = ["127.0.0.1:5"]'),
+        ('listen = "127.0.0.1:1"', 'listen = "nowhere"'),
+        ("[chains]", '[relay]\nenvelope_keys = ["zz"]\n[chains]'),
+    ],
+)
+def test_check_finds_malformed_addresses_and_keys(config, old, new):
+    config.write_text(CONFIG.replace(old, new))
+    assert main(["check", "--config", str(config)]) == CONFIG_EXIT_CODE

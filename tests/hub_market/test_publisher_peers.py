@@ -1,0 +1,142 @@
+"""Learning's model notice from the chain's committed state, and what hubs tell each other of themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from app_world import METERS, block, model_update, started
+from pbft_support import Cluster
+
+from hub.learning import ModelPublisher
+from hub.peers import STATUS_GOSSIP, PeerBook, PeerStatus
+from hub.ppdl.app.answers import ModelAnswer
+from hub.ppdl.app.app import PpdlApplication
+from hub.ppdl.application import QueryResult
+from openmg.messages import base, topics
+from openmg.messages.learning import ModelNotice
+
+
+class Meters:
+    """What a publisher told; `away` is a broker that takes nothing."""
+
+    def __init__(self, app: PpdlApplication) -> None:
+        self.app = app
+        self.away = False
+        self.notices: list[ModelNotice] = []
+        self.publisher = ModelPublisher(lambda path: app.query(path, b""), self._publish)
+
+    def _publish(self, topic: str, payload: bytes) -> bool:
+        if self.away:
+            return False
+        assert topic == topics.MODEL
+        self.notices.append(base.decode(ModelNotice, payload))
+        return True
+
+    def rounds(self) -> list[int]:
+        return [notice.round for notice in self.notices]
+
+
+@pytest.fixture
+def meters(tmp_path: Path):
+    app = started(tmp_path / "app.sqlite")
+    yield Meters(app)
+    app.close()
+
+
+def close_round(app: PpdlApplication) -> None:
+    name = base.decode(ModelAnswer, app.query("model", b"").value)
+    block(app, [model_update(meter, name.model_hash, name.round) for meter in METERS[:4]])
+    while base.decode(ModelAnswer, app.query("model", b"").value).round == name.round:
+        block(app)
+
+
+def test_each_round_is_published_once(meters):
+    for _ in range(3):
+        meters.publisher.step()
+    block(meters.app)
+    meters.publisher.step()  # a block that does not close the round
+    assert meters.rounds() == [0]
+    close_round(meters.app)
+    for _ in range(2):
+        meters.publisher.step()
+    assert meters.rounds() == [0, 1]
+    first, second = meters.notices
+    state = base.decode(ModelAnswer, meters.app.query("model", b"").value)
+    assert (second.model_hash, second.parameters, second.plan) == (state.model_hash, state.parameters, state.plan)
+    assert second.model_hash != first.model_hash and second.height > first.height
+
+
+def test_a_model_that_was_not_taken_is_published_later(meters):
+    meters.away = True
+    meters.publisher.step()
+    close_round(meters.app)
+    meters.away = False
+    meters.publisher.step()
+    assert meters.rounds() == [1]  # the open round only: the first is over
+
+
+def test_a_lost_broker_gets_the_model_again(meters):
+    meters.publisher.step()
+    meters.publisher.forget()
+    meters.publisher.step()
+    meters.publisher.step()
+    assert meters.rounds() == [0, 0]
+
+
+def test_without_an_answer_nothing_is_published():
+    told: list[str] = []
+    publisher = ModelPublisher(lambda path: QueryResult(False, b"", 0, "not yet"), lambda topic, _: bool(told.append(topic)))
+    publisher.step()
+    assert told == []
+
+
+# ---- peers ------------------------------------------------------------------------------------------------------
+
+
+def book(cluster: Cluster, number: int) -> PeerBook:
+    engine = cluster.engines[number]
+    return PeerBook(f"hub-{number + 1}", engine.address, engine)
+
+
+async def test_hubs_hear_of_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("hub.peers.STATUS_SECONDS", 0.05)
+    cluster = Cluster(tmp_path, 2)
+    async with cluster:
+        books, stop = [book(cluster, 1), book(cluster, 0)], asyncio.Event()
+        for item, engine in zip(books, reversed(cluster.engines), strict=True):
+            engine.on_gossip(item.on_gossip)
+        running = [asyncio.create_task(item.run(stop)) for item in books]
+        await cluster.reach(1)
+        async with asyncio.timeout(15):
+            while any([peer.status.height >= 1 for peer in item.peers()] != [True, True] for item in books):
+                await asyncio.sleep(0.02)
+        for item in books:
+            peers = item.peers()
+            assert [peer.status.name for peer in peers] == ["hub-1", "hub-2"]
+            assert [peer.address for peer in peers] == [engine.address for engine in cluster.engines]
+            assert all(peer.online for peer in peers)
+            assert [(peer.status.relay_submissions, peer.status.relay_account) for peer in peers] == [(0, b"")] * 2
+        stop.set()
+        await asyncio.wait_for(asyncio.gather(*running), 10)
+
+
+def test_malformed_and_other_gossip_is_ignored(tmp_path):
+    peers = book(Cluster(tmp_path, 1), 0)
+    good = base.encode(PeerStatus("hub-2", 5, 0, 1, 2, b"\1" * 20))
+    for payload in (b"", b"\xff", good[:-1], good + b"\0", b"\xa0"):
+        peers.on_gossip(STATUS_GOSSIP, payload, b"\2" * 20)
+    peers.on_gossip("envelope", good, b"\2" * 20)
+    assert peers.peers() == ()
+
+
+def test_the_latest_word_of_a_hub_counts_and_grows_old(tmp_path, monkeypatch):
+    peers = book(Cluster(tmp_path, 1), 0)
+    for height in (5, 6):
+        peers.on_gossip(STATUS_GOSSIP, base.encode(PeerStatus("hub-2", height, 0, 0, 0, b"")), b"\2" * 20)
+    peers.on_gossip(STATUS_GOSSIP, b"\xff", b"\2" * 20)  # does not undo what was said
+    (peer,) = peers.peers()
+    assert (peer.status.height, peer.address, peer.online) == (6, b"\2" * 20, True)
+    monkeypatch.setattr("hub.peers.OFFLINE_SECONDS", 0.0)
+    assert not peer.online

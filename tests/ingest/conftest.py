@@ -1,0 +1,12 @@
+"""The brokers of the data path's tests, for the tests of the hub's side."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "edge"))
+
+from edge_kit import broker  # noqa: E402
+
+__all__ = ["broker"]

@@ -1,0 +1,287 @@
+"""The ingest service behind a real broker: what it accepts, refuses, counts and remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker
+
+from hub.ingest.events import IngestEvents
+from hub.ingest.groups import Gap, GroupSum
+from hub.ingest.registry import Device, Registry
+from hub.ingest.service import IngestService
+from hub.ingest.status import IngestSettings
+from hub.ingest.store import IngestStore
+from openmg.clock import VirtualClock, slot_of
+from openmg.identity import DeviceKey
+from openmg.masking import Masker
+from openmg.messages import base, topics
+from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
+from openmg.messages.learning import Evaluation
+from openmg.messages.telemetry import Ack, Birth, Health, Roster, SlotReport
+from openmg.mqtt import MqttAddress, MqttLink
+from openmg.signing import address_of
+
+KEYS = tuple(DeviceKey(bytes([i]) * 32) for i in range(1, 8))
+NAMES = tuple(f"home-{i}" for i in range(1, 6))
+FEEDER_KEY = KEYS[5]
+SLOT = slot_of(T0)
+
+
+class Heard(IngestEvents):
+    """Everything the service told, in lists; `fail` makes the next group's receiver raise."""
+
+    def __init__(self) -> None:
+        self.groups: list[GroupSum] = []
+        self.gaps: list[Gap] = []
+        self.feeder: list[FeederReport] = []
+        self.live: list[FeederLive] = []
+        self.evaluations: list[bytes] = []
+        self.fail = 0
+
+    async def on_group(self, group: GroupSum) -> None:
+        if self.fail:
+            self.fail -= 1
+            raise RuntimeError("the chain is not there")
+        self.groups.append(group)
+
+    def on_gap(self, gap: Gap) -> None:
+        self.gaps.append(gap)
+
+    def on_feeder(self, device: Device, report: FeederReport) -> None:
+        self.feeder.append(report)
+
+    def on_feeder_live(self, device: Device, live: FeederLive) -> None:
+        self.live.append(live)
+
+    def on_evaluation(self, device: Device, signed: base.Signed[Evaluation], raw: bytes) -> None:
+        self.evaluations.append(raw)
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+class Meters:
+    """One raw MQTT client that speaks for all meters of the test."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.acks: dict[str, int] = {}
+        self.rosters: list[Roster] = []
+        self.link = MqttLink(MqttAddress.parse(broker.url), "meters", self._on_message, lambda: None)
+        self.link.subscribe("hub/v1/#")
+
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        if topic.endswith("/ack"):
+            ack = base.open_signed(Ack, payload, CHAIN_ID)
+            assert ack.signer == address_of(OPERATOR_KEY) and topic == topics.ack(ack.message.device)
+            self.acks[ack.message.device] = ack.message.high_water
+        elif "/roster/" in topic:
+            self.rosters.append(base.open_signed(Roster, payload, CHAIN_ID).message)
+
+    async def connect(self) -> None:
+        self.link.start()
+        await until(lambda: self.link.connected)
+
+    def say(self, name: str, leaf: str, payload: bytes) -> None:
+        assert self.link.publish(topics.from_meter(name, leaf), payload)
+
+    def birth(self, index: int) -> None:
+        key = KEYS[index]
+        message = Birth(NAMES[index], 1, "eastron_sdm630", key.mask_public, bytes(20), 0, bytes(32))
+        self.say(NAMES[index], topics.BIRTH, base.sign(message, CHAIN_ID, key.signing_key))
+
+    def report(self, index: int, seq: int, slot: int, import_wh: int, export_wh: int, waiting: int = 1) -> bytes:
+        masker = Masker(KEYS[index], self.rosters[-1])
+        health = Health(5, 6, 0, waiting)
+        masked = masker.mask(slot, (import_wh, export_wh))
+        message = SlotReport(NAMES[index], seq, slot, masker.roster_id, masked, health)
+        payload = base.sign(message, CHAIN_ID, KEYS[index].signing_key)
+        self.say(NAMES[index], topics.SLOT, payload)
+        return payload
+
+
+def registry() -> Registry:
+    homes = [Device(name, key.address, 1) for name, key in zip(NAMES, KEYS, strict=False)]
+    return Registry([*homes, Device("feeder-1", FEEDER_KEY.address, 1, "feeder")])
+
+
+def service(broker: Broker, folder: Path, heard: Heard, speed: float = 1.0) -> IngestService:
+    settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY, first_slot=SLOT)
+    clock = VirtualClock(T0, time.time(), speed)
+    return IngestService(settings, registry(), IngestStore(folder / "ingest.sqlite"), clock, heard)
+
+
+@pytest.fixture
+async def world(broker: Broker, tmp_path: Path) -> AsyncIterator[tuple[IngestService, Meters, Heard]]:
+    heard, meters = Heard(), Meters(broker)
+    hub = service(broker, tmp_path, heard)
+    await hub.start()
+    await meters.connect()
+    await until(lambda: hub.connected)
+    await asyncio.sleep(0.1)  # both subscriptions reached the broker
+    for index in range(5):
+        meters.birth(index)
+    await until(lambda: meters.rosters)
+    yield hub, meters, heard
+    await hub.stop()
+    await meters.link.stop()
+    hub.store.close()
+
+
+async def test_reports_are_stored_acknowledged_and_opened(world: tuple[IngestService, Meters, Heard]) -> None:
+    hub, meters, heard = world
+    assert meters.rosters[0].from_slot == SLOT and len(meters.rosters[0].members) == 5
+    raw = [meters.report(i, seq=1, slot=SLOT, import_wh=10 * i, export_wh=i) for i in range(5)]
+    await until(lambda: heard.groups and len(meters.acks) == 5)
+    group = heard.groups[0]
+    assert (group.slot, group.import_wh, group.export_wh) == (SLOT, 100, 10)
+    assert set(group.rows) == set(raw) and set(meters.acks.values()) == {1}
+    for _ in range(3):
+        meters.report(0, seq=1, slot=SLOT, import_wh=0, export_wh=0)
+    await until(lambda: hub.stats().duplicates_ignored == 3)
+    stats = hub.stats()
+    assert (stats.stored, stats.lost, stats.malformed, stats.conflicts, stats.groups_opened) == (5, 0, 0, 0, 1)
+    status = {device.name: device for device in hub.devices()}
+    assert status["home-3"].last_slot == SLOT and status["home-3"].high_water == 1 and status["home-3"].born
+
+
+async def test_malformed_messages_are_counted_logged_once_per_sender_and_dropped(
+    world: tuple[IngestService, Meters, Heard], caplog: pytest.LogCaptureFixture
+) -> None:
+    hub, meters, heard = world
+    good = meters.report(0, seq=1, slot=SLOT, import_wh=1, export_wh=1)
+    await until(lambda: meters.acks.get("home-1") == 1)
+    flipped = bytearray(good)
+    flipped[20] ^= 1
+    bad = [
+        ("home-1", topics.SLOT, b""),
+        ("home-1", topics.SLOT, b"\xff" * 40),
+        ("home-1", topics.SLOT, bytes(flipped)),
+        ("home-2", topics.SLOT, good),  # another device's report
+        ("home-1", FEEDER, good),
+        ("feeder-1", topics.SLOT, good),
+        ("home-1", topics.BIRTH, good),
+        ("home-1", topics.STATE, b"perhaps"),
+        ("home-1", "secret", b"x"),
+        ("home-1", topics.ENVELOPE, b"\x00"),
+        ("stranger", topics.SLOT, good),
+    ]
+    for name, leaf, payload in bad * 3:
+        meters.say(name, leaf, payload)
+    meters.link.publish("grid/v1/UPPER/slot", b"x")
+    await until(lambda: hub.stats().malformed == 3 * len(bad) + 1)
+    assert hub.stats().stored == 1 and not heard.groups
+    warnings = [r.message for r in caplog.records if r.name == "hub.ingest.service" and r.levelno == logging.WARNING]
+    assert len(warnings) == len({(name, leaf) for name, leaf, _ in bad}) + 1
+    for index in range(1, 5):  # and the service goes on
+        meters.report(index, seq=1, slot=SLOT, import_wh=1, export_wh=1)
+    await until(lambda: heard.groups)
+
+
+async def test_a_report_of_another_roster_is_stored_but_enters_no_sum(
+    world: tuple[IngestService, Meters, Heard],
+) -> None:
+    hub, meters, heard = world
+    message = SlotReport("home-1", 1, SLOT, bytes(32), (1, 2), Health(0, 0, 0, 1))
+    meters.say("home-1", topics.SLOT, base.sign(message, CHAIN_ID, KEYS[0].signing_key))
+    await until(lambda: meters.acks.get("home-1") == 1)
+    assert hub.stats().malformed == 1 and not heard.groups
+
+
+async def test_a_failed_receiver_is_asked_again(
+    world: tuple[IngestService, Meters, Heard], caplog: pytest.LogCaptureFixture
+) -> None:
+    _hub, meters, heard = world
+    heard.fail = 1
+    for index in range(5):
+        meters.report(index, seq=1, slot=SLOT, import_wh=1, export_wh=1)
+    await until(lambda: heard.groups)
+    assert len(heard.groups) == 1 and "failed; again" in caplog.text
+
+
+async def test_feeders_and_evaluations_reach_the_hub(world: tuple[IngestService, Meters, Heard]) -> None:
+    _hub, meters, heard = world
+    slot = FeederReport("feeder-1", 1, SLOT, 100, 0, Health(0, 0, 0, 1))
+    meters.say("feeder-1", FEEDER, base.sign(slot, CHAIN_ID, FEEDER_KEY.signing_key))
+    live = FeederLive("feeder-1", T0, -1500)
+    meters.say("feeder-1", FEEDER_LIVE, base.sign(live, CHAIN_ID, FEEDER_KEY.signing_key))
+    signed = base.sign(Evaluation(3, bytes(32), 12_345), CHAIN_ID, KEYS[0].signing_key)
+    meters.say("home-1", topics.EVALUATION, signed)
+    await until(lambda: heard.feeder and heard.live and heard.evaluations)
+    assert (heard.feeder, heard.live, heard.evaluations) == ([slot], [live], [signed])
+    await until(lambda: meters.acks.get("feeder-1") == 1)
+
+
+async def test_a_restart_keeps_rosters_and_hands_on_what_was_not_taken(broker: Broker, tmp_path: Path) -> None:
+    heard, meters = Heard(), Meters(broker)
+    hub = service(broker, tmp_path, heard)
+    await hub.start()
+    await meters.connect()
+    await until(lambda: hub.connected)
+    await asyncio.sleep(0.1)
+    for index in range(5):
+        meters.birth(index)
+    await until(lambda: meters.rosters)
+    heard.fail = 10**6
+    for slot in (SLOT, SLOT + 1):
+        for index in range(5 if slot == SLOT else 3):
+            meters.report(index, seq=slot - SLOT + 1, slot=slot, import_wh=2, export_wh=1)
+    await until(lambda: hub.stats().stored == 8)
+    await hub.stop()
+    hub.store.close()
+    assert heard.groups == []
+
+    again_heard = Heard()
+    again = service(broker, tmp_path, again_heard)
+    await again.start()
+    await until(lambda: again_heard.groups and again.connected)
+    await asyncio.sleep(0.1)
+    assert [(g.slot, g.import_wh) for g in again_heard.groups] == [(SLOT, 10)]
+    rosters_before = len(meters.rosters)
+    for index in range(5):
+        meters.birth(index)
+    for index in (3, 4):  # the second slot was half collected by the first service
+        meters.report(index, seq=2, slot=SLOT + 1, import_wh=2, export_wh=1)
+    await until(lambda: len(again_heard.groups) == 2)
+    assert again_heard.groups[1].import_wh == 10
+    assert len(set(meters.rosters[rosters_before:])) <= 1  # the known roster stays
+    await again.stop()
+    again.store.close()
+
+    third_heard = Heard()
+    third = service(broker, tmp_path, third_heard)
+    await third.start()
+    await asyncio.sleep(0.3)
+    assert third_heard.groups == []  # everything was taken
+    await third.stop()
+    third.store.close()
+    await meters.link.stop()
+
+
+async def test_gaps_are_told_with_the_names_of_the_missing(broker: Broker, tmp_path: Path) -> None:
+    heard, meters = Heard(), Meters(broker)
+    hub = service(broker, tmp_path, heard, speed=1800.0)  # a slot lasts half a second
+    await hub.start()
+    await meters.connect()
+    await until(lambda: hub.connected)
+    await asyncio.sleep(0.1)
+    for index in range(5):
+        meters.birth(index)
+    await until(lambda: meters.rosters)
+    for index in range(4):
+        meters.report(index, seq=1, slot=SLOT, import_wh=1, export_wh=1)
+    await until(lambda: any(gap.slot == SLOT for gap in heard.gaps))
+    assert [gap.missing for gap in heard.gaps if gap.slot == SLOT] == [("home-5",)]
+    assert heard.groups == []
+    await hub.stop()
+    await meters.link.stop()
+    hub.store.close()

@@ -1,0 +1,92 @@
+"""The hub's database: once per (device, seq), and what may be acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub.ingest.store import IncomingReport, IngestStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[IngestStore]:
+    made = IngestStore(tmp_path / "ingest.sqlite")
+    yield made
+    made.close()
+
+
+def report(seq: int, waiting: int = 1, device: str = "home-1", payload: bytes = b"") -> IncomingReport:
+    return IncomingReport(device, seq, "slot", seq, payload or b"%d" % seq, waiting)
+
+
+def test_the_high_water_stops_before_a_hole(store: IngestStore) -> None:
+    assert store.add([report(1)], 0).high_water == {"home-1": 1}
+    assert store.add([report(3, waiting=2)], 0).high_water == {"home-1": 1}
+    assert store.lost() == 1
+    assert store.add([report(2)], 0).high_water == {"home-1": 3}
+    assert store.lost() == 0
+
+
+def test_a_duplicate_is_ignored_and_acknowledged_again(store: IngestStore) -> None:
+    store.add([report(1), report(2)], 0)
+    again = store.add([report(1), report(2)], 0)
+    assert (again.new, again.duplicates, again.high_water) == ((), 2, {"home-1": 2})
+    assert store.stored() == 2
+
+
+def test_the_same_number_with_other_bytes_is_a_conflict(store: IngestStore) -> None:
+    store.add([report(1, payload=b"first")], 0)
+    result = store.add([report(1, payload=b"second")], 0)
+    assert [item.payload for item in result.conflicts] == [b"second"]
+    assert store.reports("slot", 0) == (("home-1", b"first"),)
+
+
+def test_a_new_database_goes_on_where_the_meter_stands(store: IngestStore) -> None:
+    # Reports 1..499 were acknowledged by a database that is gone; 500 and 501 wait at the meter.
+    assert store.add([report(501, waiting=2)], 0).high_water == {"home-1": 499}
+    assert store.add([report(500, waiting=1)], 0).high_water == {"home-1": 501}
+    assert store.lost() == 0
+
+
+def test_a_first_report_out_of_order_is_not_taken_for_the_beginning(store: IngestStore) -> None:
+    # 5 was made while 1 to 4 were waiting: acknowledging 5 would make the meter forget them.
+    assert store.add([report(5, waiting=5)], 0).high_water == {"home-1": 0}
+    assert store.add([report(i, waiting=i) for i in (1, 2, 3, 4)], 0).high_water == {"home-1": 5}
+
+
+def test_everything_survives_reopening(store: IngestStore) -> None:
+    store.add([report(1), report(2), report(1, device="home-2")], 0)
+    store.save_roster(1, 100, b"roster")
+    store.save_delivered(1, 100, 5, 6)
+    store.close()
+    again = IngestStore(store.path)
+    assert again.stored() == 3 and again.rosters() == (b"roster",) and again.delivered(0) == frozenset({(1, 100)})
+    assert again.add([report(3)], 0).high_water == {"home-1": 3}
+    again.close()
+
+
+def test_a_roster_that_was_replaced_before_it_began_is_gone(store: IngestStore) -> None:
+    for from_slot, payload in ((100, b"a"), (121, b"b"), (121, b"c")):
+        store.save_roster(1, from_slot, payload)
+    assert store.rosters() == (b"a", b"c")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(1, 13)), st.integers(1, 5))
+def test_any_order_of_arrival_ends_complete(order: list[int], batch: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = IngestStore(Path(folder) / "i.sqlite")
+        seen: set[int] = set()
+        for start in range(0, 12, batch):
+            part = order[start : start + batch]
+            seen |= set(part)
+            water = store.add([report(seq, waiting=seq) for seq in part], 0).high_water["home-1"]
+            assert set(range(1, water + 1)) <= seen and water + 1 not in seen
+        assert store.lost() == 0 and water == 12
+        store.close()

@@ -1,0 +1,102 @@
+"""Homes for tests of learning: seeded hourly net energy, London homes, and rounds of learning in one process."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.learning.learner import LocalLearner
+from openmg.forecast.model import initial_master
+from openmg.forecast.trainer import Trainer, get_trainer
+from openmg.learning.aggregate import ServerState, aggregate, apply_step
+from openmg.learning.plan import LearningPlan
+from openmg.learning.quantise import update_from_bytes
+
+START_HOUR = 1_781_485_200 // 3600 - 840
+"""35 days before 10:00 in Seoul on 15 June 2026."""
+HOURS = 840
+
+
+def synthetic_homes(count: int, seed: int) -> list[list[int]]:
+    """Hourly net Wh of prosumers, one producer (the first home) and consumers (every fourth) under one sky."""
+    random = np.random.default_rng(seed)
+    hour = np.arange(HOURS)
+    local = (START_HOUR + hour + 9) % 24
+    day = (START_HOUR + hour + 9) // 24
+    weekend = ((day + 3) % 7) >= 5
+    sky = 0.35 + 0.65 * random.random(HOURS // 24 + 2)[day - day[0]]
+    sun = np.clip(np.sin((local - 5.5) / 14 * np.pi), 0, None) * ((local > 5) & (local < 20)) * sky
+    homes = []
+    for number in range(count):
+        morning, evening = random.uniform(6.5, 8.5), random.uniform(18, 21)
+        at_home = 80 + 250 * np.exp(-((local - morning - 1.5 * weekend) ** 2) / 2)
+        at_home = at_home + 600 * np.exp(-((local - evening) ** 2) / 5) + 150 * weekend * (local > 9)
+        load = at_home * random.uniform(0.8, 1.3) * random.lognormal(sigma=0.25, size=HOURS)
+        peak = 15_000 if number == 0 else 0 if number % 4 == 3 else random.uniform(1500, 4500)
+        load = 8.0 if number == 0 else load
+        homes.append([round(v) for v in load - peak * sun * random.lognormal(sigma=0.05, size=HOURS)])
+    return homes
+
+
+def london_homes(folder: Path, count: int) -> tuple[int, list[list[int]]]:
+    """First hour and hourly Wh of complete London homes in the 35 days before 15 June 2013."""
+    with gzip.open(folder / "lcl_2013_80_households_30min.csv.gz", "rt", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    first = next(i for i, row in enumerate(rows) if row[0].startswith("2013-05-11 00:00"))
+    table = np.array([[float(cell or "nan") for cell in row[1:]] for row in rows[first : first + 2 * HOURS]])
+    hourly = table.reshape(HOURS, 2, -1).sum(1) * 1000
+    whole = [i for i in range(hourly.shape[1]) if not np.isnan(hourly[:, i]).any() and hourly[:, i].mean() > 60]
+    start = int(datetime(2013, 5, 11, tzinfo=UTC).timestamp()) // 3600
+    return start, [[round(v) for v in hourly[:, i]] for i in whole[:count]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Mean loss in millionths of each round's model on the honest homes, and of the base forecast alone."""
+
+    losses: tuple[int, ...]
+    baseline: int
+    cpu_ms: tuple[int, ...]
+
+
+Attack = Callable[[np.ndarray], np.ndarray]
+
+
+def run_rounds(
+    start_hour: int,
+    homes: Sequence[Sequence[int]],
+    rounds: int,
+    *,
+    attackers: Collection[int] = (),
+    attack: Attack = np.negative,
+    trainer: Trainer | None = None,
+    **changes: object,
+) -> Run:
+    """Federated rounds with the real learner and the real aggregate, all in this process."""
+    plan = LearningPlan(evaluation_start_hour=start_hour + 672, **changes)  # type: ignore[arg-type]
+    shared = trainer or get_trainer("auto")
+    learners = [
+        LocalLearner(bytes([number]) * 20, plan, lambda home=home: (start_hour, home), shared)
+        for number, home in enumerate(homes)
+    ]
+    honest = [learner for number, learner in enumerate(learners) if number not in attackers]
+    state = ServerState(initial_master(plan.seed), np.zeros(7344, np.int32))
+    losses, cpu_ms = [], []
+    for number in range(rounds + 1):
+        losses.append(sum(learner.evaluate(state.master) for learner in honest) // len(honest))
+        if number == rounds:
+            break
+        updates = {}
+        for index, learner in enumerate(learners):
+            result = learner.train(state.master, number)
+            cpu_ms.append(result.cpu_ms)
+            update = update_from_bytes(result.update_int16)
+            updates[learner.device] = attack(update).astype(np.int16) if index in attackers else update
+        state = apply_step(state, aggregate(updates, plan, len(learners)).step, plan)
+    return Run(tuple(losses), sum(learner.baseline() for learner in honest) // len(honest), tuple(cpu_ms))

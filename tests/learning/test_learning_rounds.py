@@ -1,0 +1,91 @@
+"""Rounds in one process with real training: the loss falls, hostile meters do not stop it, and it costs little."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from learning_homes import HOURS, START_HOUR, london_homes, run_rounds, synthetic_homes
+
+from openmg.forecast.trainer import get_trainer
+
+ROUND_CPU_MS = 1000
+"""What one round may cost a meter."""
+
+
+@pytest.fixture(scope="module")
+def homes() -> list[list[int]]:
+    return synthetic_homes(12, seed=4)
+
+
+def test_the_loss_falls_in_every_one_of_the_first_rounds(homes: list[list[int]]) -> None:
+    run = run_rounds(START_HOUR, homes, 4)
+    assert all(later < earlier for earlier, later in zip(run.losses, run.losses[1:], strict=False)), run.losses
+    assert run.losses[-1] < run.losses[0] // 2
+    assert max(run.cpu_ms) < ROUND_CPU_MS
+
+
+def test_training_ends_near_or_below_the_base_forecast(homes: list[list[int]]) -> None:
+    run = run_rounds(START_HOUR, homes, 16)
+    assert run.losses[-1] < run.baseline * 1.03, (run.losses, run.baseline)
+
+
+def test_the_numpy_trainer_learns_as_well(homes: list[list[int]]) -> None:
+    ours = run_rounds(START_HOUR, homes[:5], 3, trainer=get_trainer("numpy"))
+    other = run_rounds(START_HOUR, homes[:5], 3)
+    assert ours.losses[-1] < ours.losses[0]
+    assert ours.losses[-1] == pytest.approx(other.losses[-1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "attack"),
+    [
+        ("sign flip", np.negative),
+        ("sign flip at the norm limit", lambda u: np.clip(-3 * u.astype(int), -4000, 4000)),
+        ("noise", lambda u: np.random.default_rng(0).integers(-3000, 3000, len(u))),
+        ("free rider", np.zeros_like),
+    ],
+)
+def test_hostile_meters_within_f_do_not_break_learning(homes: list[list[int]], name: str, attack: object) -> None:
+    clean = run_rounds(START_HOUR, homes, 4)
+    attacked = run_rounds(START_HOUR, homes, 4, attackers=(1, 6, 9), attack=attack)  # type: ignore[arg-type]
+    assert attacked.losses[-1] < attacked.losses[0] // 2, name
+    assert attacked.losses[-1] < clean.losses[-1] * 1.15, name
+
+
+def test_the_plain_mean_is_broken_by_what_the_default_rule_stands(homes: list[list[int]]) -> None:
+    flip = {"attackers": (1, 6, 9), "attack": lambda u: np.clip(-30 * u.astype(int), -32_767, 32_767)}
+    robust = run_rounds(START_HOUR, homes, 3, **flip)  # type: ignore[arg-type]
+    naive = run_rounds(START_HOUR, homes, 3, rule="mean", norm_cap_num=1000, **flip)  # type: ignore[arg-type]
+    assert robust.losses[-1] < robust.losses[0] // 2
+    assert naive.losses[-1] > naive.losses[0]
+
+
+@pytest.mark.london
+def test_the_loss_falls_on_london_homes(shared_data: Path) -> None:
+    start, homes = london_homes(shared_data, 12)
+    assert len(homes) == 12 and len(homes[0]) == HOURS
+    run = run_rounds(start, homes, 4)
+    assert all(later < earlier for earlier, later in zip(run.losses, run.losses[1:], strict=False)), run.losses
+    attacked = run_rounds(start, homes, 4, attackers=(0, 5, 9))
+    assert attacked.losses[-1] < attacked.losses[0]
+    assert attacked.losses[-1] < run.losses[-1] * 1.05
+
+
+def test_a_learning_process_stays_small(repo_root: Path) -> None:
+    code = """
+import sys; sys.path.insert(0, "tests/learning")
+from learning_homes import START_HOUR, synthetic_homes, run_rounds
+run_rounds(START_HOUR, synthetic_homes(2, 1)[1:], 2, min_participants=1)
+for line in open("/proc/self/status"):
+    if line.startswith("VmRSS"): print(line.split()[1])
+assert not {"pandas", "scipy", "holidays", "web3", "tensorflow"} & set(sys.modules)
+"""
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    out = subprocess.run([sys.executable, "-c", code], cwd=repo_root, env=env, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert int(out.stdout) < 70 * 1024, f"{out.stdout} kB resident"

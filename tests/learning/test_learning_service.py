@@ -1,0 +1,162 @@
+"""The learning service in an agent's context: a notice in, signed answers out, bad notices counted and dropped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from learning_homes import START_HOUR, synthetic_homes
+
+from edge_agent.config import AgentConfig, DeviceSection, HomeSection, HubSection, MeterSection, MqttSection
+from edge_agent.learning.service import LearningService, RoundAnswerer
+from edge_agent.services import AgentContext
+from edge_agent.slots import IMPORTED, ClosedSlot
+from edge_agent.store import Store
+from openmg.clock import VirtualClock
+from openmg.forecast.model import initial_master, master_bytes
+from openmg.identity import DeviceKey
+from openmg.learning.plan import LearningPlan
+from openmg.learning.quantise import model_hash, norm_units, update_from_bytes
+from openmg.messages import base, topics
+from openmg.messages.learning import Evaluation, ModelNotice, ModelUpdate
+
+CHAIN_ID = 7
+PLAN = LearningPlan(evaluation_start_hour=START_HOUR + 672)
+MASTER = initial_master(PLAN.seed)
+KEY = DeviceKey(b"\x05" * 32)
+HOME = synthetic_homes(3, seed=2)[2]
+
+
+def notice(round_number: int = 0, **changes: object) -> ModelNotice:
+    whole = ModelNotice(round_number, 12, model_hash(MASTER), master_bytes(MASTER), PLAN.encode())
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+class Agent:
+    """What an agent gives its services: a real store with the home's past, and a wire that may be cut."""
+
+    def __init__(self, folder: Path, history: list[int]) -> None:
+        self.sent: list[tuple[str, bytes]] = []
+        self.filters: list[str] = []
+        self.connected = True
+        self.store = Store(folder / "store.sqlite")
+        self.import_hours(history)
+        config = AgentConfig(
+            DeviceSection("home-3", folder / "key", folder),
+            MeterSection("127.0.0.1", 5020),
+            MqttSection("mqtt://127.0.0.1:1883"),
+            HubSection("0x" + "11" * 20, CHAIN_ID),
+            HomeSection(1),
+        )
+        self.context = AgentContext(config, KEY, self.store, VirtualClock.real(), self.publish, self.filters.append)
+
+    def import_hours(self, net_wh: list[int]) -> None:
+        """The home's first hours into the store, as importing its past does."""
+        slots = []
+        for hour, net in enumerate(net_wh):
+            for quarter, value in enumerate([net // 4] * 3 + [net - 3 * (net // 4)]):
+                slot = (START_HOUR + hour) * 4 + quarter
+                slots.append(ClosedSlot(slot, max(0, value), max(0, -value), IMPORTED))
+        self.store.import_slots(slots, None)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
+        if self.connected:
+            self.sent.append((topic, payload))
+        return self.connected
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    whole = Agent(tmp_path, HOME)
+    yield whole
+    whole.store.close()
+
+
+async def started(agent: Agent) -> LearningService:
+    service = LearningService()
+    await service.start(agent.context)
+    assert agent.filters == [topics.MODEL]
+    return service
+
+
+async def test_a_notice_is_answered_with_a_signed_evaluation_and_update(agent: Agent) -> None:
+    service = await started(agent)
+    await service.on_message(topics.MODEL, base.encode(notice(3)))
+    await service.stop()
+    (first, evaluation), (second, update) = agent.sent
+    assert (first, second) == ("grid/v1/home-3/evaluation", "grid/v1/home-3/update")
+    opened = base.open_signed(Evaluation, evaluation, CHAIN_ID)
+    assert opened.signer == KEY.address
+    assert opened.message.round == 3 and opened.message.loss_micro > 0
+    trained = base.open_signed(ModelUpdate, update, CHAIN_ID)
+    assert trained.signer == KEY.address and trained.message.base_hash == model_hash(MASTER)
+    assert 0 < norm_units(update_from_bytes(trained.message.update)) <= PLAN.clip_units
+    expected = RoundAnswerer(KEY.address, lambda: (START_HOUR, HOME)).answer(notice(3))
+    assert expected is not None and expected.update == trained.message
+
+
+async def test_a_repeated_notice_brings_the_same_answer_and_an_older_one_none(agent: Agent) -> None:
+    service = await started(agent)
+    agent.connected = False
+    await service.on_message(topics.MODEL, base.encode(notice(3)))
+    assert service.answered == 0
+    agent.connected = True
+    for _ in range(2):
+        await service.on_message(topics.MODEL, base.encode(notice(3)))
+    assert agent.sent[:2] == agent.sent[2:] and len(agent.sent) == 4
+    other = MASTER + 1
+    await service.on_message(
+        topics.MODEL, base.encode(notice(2, model_hash=model_hash(other), parameters=master_bytes(other)))
+    )
+    assert len(agent.sent) == 4 and service.answered == 2
+    await service.stop()
+
+
+async def test_unusable_notices_are_counted_and_logged_once(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    service = await started(agent)
+    bad = [
+        b"",
+        b"\xa1\x00",
+        base.encode(notice(0, parameters=bytes(8))),
+        base.encode(notice(0, model_hash=bytes(32))),
+        base.encode(notice(0, plan=b"")),
+    ]
+    with caplog.at_level(logging.WARNING):
+        for payload in bad:
+            await service.on_message(topics.MODEL, payload)
+    assert service.malformed == len(bad) and not agent.sent
+    assert len([record for record in caplog.records if "ignored" in record.message]) == 1
+    await service.on_message(topics.MODEL, base.encode(notice(0)))
+    assert len(agent.sent) == 2
+    await service.stop()
+
+
+async def test_another_plan_is_refused_while_the_agent_runs(agent: Agent) -> None:
+    service = await started(agent)
+    await service.on_message(topics.MODEL, base.encode(notice(0)))
+    narrow = replace(PLAN, evaluation_hours=24)
+    await service.on_message(topics.MODEL, base.encode(notice(1, plan=narrow.encode())))
+    assert service.malformed == 1 and len(agent.sent) == 2
+    await service.stop()
+
+
+async def test_a_home_without_history_says_so_once_and_takes_part_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = Agent(tmp_path, HOME[:100])
+    service = await started(agent)
+    with caplog.at_level(logging.WARNING):
+        for number in range(3):
+            await service.on_message(topics.MODEL, base.encode(notice(number)))
+    assert [record.message for record in caplog.records if "import the home's history" in record.message] == [
+        caplog.records[0].message
+    ]
+    assert not agent.sent
+    agent.import_hours(HOME)
+    await service.on_message(topics.MODEL, base.encode(notice(3)))
+    assert len(agent.sent) == 2
+    await service.stop()
+    agent.store.close()

@@ -1,0 +1,147 @@
+"""Codec, hashes, signatures, key files and configuration: each rule with an accept and a reject."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openmg import codec, hashing, signing
+from openmg.clock import VirtualClock, slot_start
+from openmg.config import ConfigError, load_toml
+from openmg.identity import DeviceKey, KeyFileError, load_or_create_key
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**200), 2**200) | st.binary(max_size=20) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(plain)
+def test_decode_gives_back_what_encode_took(value):
+    assert codec.decode(codec.encode(value)) == value
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_decode_canonically_or_are_refused(data):
+    try:
+        value = codec.decode(data)
+    except codec.DecodeError:
+        return
+    assert codec.encode(value) == data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x18\x01", b"\xf9\x3c\x00", b"\x9f\x01\xff", b"\x81" * 500 + b"\0", b"\0\0", b"\xc1\x00",
+     cbor2.dumps({"b": 1, "a": 2}), cbor2.dumps({1: 2}), b"\xa2\x61a\x01\x61a\x02"],
+)  # fmt: skip
+def test_other_encodings_are_refused(data):
+    with pytest.raises(codec.DecodeError):
+        codec.decode(data)
+
+
+def test_floats_and_oversize_are_refused():
+    with pytest.raises(TypeError):
+        codec.encode({"price": 1.5})
+    with pytest.raises(codec.DecodeError, match="exceed"):
+        codec.decode(b"\0" * 11, max_bytes=10)
+
+
+@given(st.lists(st.binary(max_size=8), min_size=1, max_size=17), st.data())
+def test_merkle_proof_holds_for_its_place_only(leaves, data):
+    index = data.draw(st.integers(0, len(leaves) - 1))
+    root, proof = hashing.merkle_root(leaves), hashing.merkle_proof(leaves, index)
+    assert hashing.merkle_verify(root, leaves[index], index, len(leaves), proof)
+    assert not hashing.merkle_verify(root, leaves[index] + b"!", index, len(leaves), proof)
+    assert not hashing.merkle_verify(root, leaves[index], index, len(leaves), [*proof, bytes(32)])
+    for other in range(len(leaves)):
+        if leaves[other] != leaves[index]:
+            assert not hashing.merkle_verify(root, leaves[index], other, len(leaves), proof)
+
+
+def test_keccak_is_the_ethereum_one():
+    assert hashing.keccak256(b"").hex() == "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
+
+
+def test_signature_binds_purpose_and_chain():
+    key = bytes([7]) * 32
+    signature = signing.sign_digest(key, signing.domain_digest("slot", 1, b"x"))
+    assert signing.recover(signing.domain_digest("slot", 1, b"x"), signature) == signing.address_of(key)
+    assert signing.recover(signing.domain_digest("slot", 2, b"x"), signature) != signing.address_of(key)
+    assert signing.recover(signing.domain_digest("birth", 1, b"x"), signature) != signing.address_of(key)
+
+
+def test_high_s_twin_is_refused():
+    key, digest = bytes([7]) * 32, hashing.keccak256(b"x")
+    good = signing.sign_digest(key, digest)
+    s = signing.SECP256K1_ORDER - int.from_bytes(good[32:64], "big")
+    with pytest.raises(signing.InvalidSignature):
+        signing.recover(digest, good[:32] + s.to_bytes(32, "big") + bytes([55 - good[64]]))
+    for bad in (good[:64], good[:64] + b"\x1d", b"\0" * 65):
+        with pytest.raises(signing.InvalidSignature):
+            signing.recover(digest, bad)
+
+
+def test_key_file_is_private_and_stable(tmp_path):
+    path = tmp_path / "device.key"
+    key = load_or_create_key(path)
+    assert load_or_create_key(path) == key and os.stat(path).st_mode & 0o777 == 0o600
+    path.chmod(0o644)
+    with pytest.raises(KeyFileError, match="chmod 600"):
+        load_or_create_key(path)
+    assert key.hex() not in repr(DeviceKey(key))
+
+
+def test_clock_maps_both_ways():
+    clock = VirtualClock(t0=slot_start(1_979_428), w0=1000.0, speed=225.0)
+    assert clock.at(1004.0) == clock.t0 + 900 and clock.wall_at(clock.t0 + 900) == 1004.0
+    assert clock.slot_wall_seconds() == 4.0
+    with pytest.raises(ValueError, match="speed"):
+        VirtualClock(0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Inner:
+    port: int = 502
+    key_file: Path = Path("k")
+    peers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536:
+            raise ValueError(f"port is {self.port}; it must be in 1..65535")
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    meter: Inner = field(default_factory=Inner)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ('name = "a"\n[meter]\nprot = 1\n', 3, "meter.prot: unknown key; did you mean 'port'?"),
+        ('name = "a"\n\n[meter]\nport = "502"\n', 4, "meter.port: is '502'; it must be a whole number"),
+        ('name = "a"\n[meter]\nport = 70000\n', 3, "meter.port: port is 70000"),
+        ("[meter]\nport = 1\n", 1, "name: is missing"),
+        ('name = "a"\n[meter]\npeers = "x"\n', 3, "must be a list"),
+    ],
+)
+def test_config_errors_name_line_key_and_remedy(tmp_path, text, line, words):
+    path = tmp_path / "agent.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_toml(path, Outer)
+    assert str(error.value).startswith(f"{path}:{line}: ") and words in str(error.value)
+
+
+def test_config_paths_are_relative_to_the_file(tmp_path):
+    path = tmp_path / "agent.toml"
+    path.write_text('name = "a"\n[meter]\nkey_file = "keys/device.key"\npeers = ["x", "y"]\n')
+    config = load_toml(path, Outer)
+    assert config.meter.key_file == tmp_path / "keys/device.key" and config.meter.peers == ("x", "y")

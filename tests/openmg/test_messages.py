@@ -1,0 +1,97 @@
+"""Messages, masks and envelopes: what is sent comes back, and nothing else is accepted."""
+
+import contextlib
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openmg import codec, envelope, masking
+from openmg.identity import DeviceKey
+from openmg.messages import base, topics
+from openmg.messages.telemetry import Ack, Health, RosterMember, SlotReport
+
+KEYS = [DeviceKey(bytes([i]) * 32) for i in range(1, 8)]
+ROSTER = masking.make_roster(
+    1, 100, [RosterMember(f"m{i}", key.address, key.mask_public, i, bytes(32)) for i, key in enumerate(KEYS)]
+)
+REPORT = SlotReport("m1", 1, 5, bytes(32), (1, 2), Health(1, 2, 3, 4))
+
+
+def test_signed_message_comes_back_with_its_signer():
+    opened = base.open_signed(SlotReport, base.sign(REPORT, 9, KEYS[0].signing_key), 9)
+    assert opened.message == REPORT and opened.signer == KEYS[0].address
+
+
+def test_any_flipped_byte_changes_the_signer_or_is_refused():
+    data = base.sign(REPORT, 9, KEYS[0].signing_key)
+    for i in range(len(data)):
+        forged = data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :]
+        with contextlib.suppress(base.InvalidMessage):
+            assert base.open_signed(SlotReport, forged, 9).signer != KEYS[0].address
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_never_raise_anything_else(data):
+    for attempt in (lambda: base.decode(Ack, data), lambda: base.open_signed(SlotReport, data, 1)):
+        with pytest.raises(base.InvalidMessage):
+            attempt()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"device": "m1"}, {"device": "m1", "high_water": True}, {"device": 1, "high_water": 1},
+     {"device": "m1", "high_water": 1, "extra": 0}],
+)  # fmt: skip
+def test_wrong_fields_are_refused(body):
+    with pytest.raises(base.InvalidMessage):
+        base.decode(Ack, codec.encode(body))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), min_size=7, max_size=7), st.integers(0, 2**31))
+def test_masks_cancel_in_the_sum_of_all(values, slot):
+    masked = {k.address: masking.Masker(k, ROSTER).mask(slot, v) for k, v in zip(KEYS, values, strict=True)}
+    assert masking.open_sum(ROSTER, masked) == tuple(map(sum, zip(*values, strict=True)))
+
+
+def test_a_smaller_set_or_another_slot_opens_nothing():
+    masked = {key.address: masking.Masker(key, ROSTER).mask(7, (100, 0)) for key in KEYS}
+    missing = dict(list(masked.items())[1:])
+    with pytest.raises(ValueError, match="not those of all members"):
+        masking.open_sum(ROSTER, missing)
+    masked[KEYS[0].address] = masking.Masker(KEYS[0], ROSTER).mask(8, (100, 0))
+    with pytest.raises(ValueError, match="do not cancel"):
+        masking.open_sum(ROSTER, masked)
+
+
+def test_equal_values_look_unrelated_under_masks():
+    masked = [masking.Masker(key, ROSTER).mask(7, (100, 100)) for key in KEYS]
+    assert len({value for pair in masked for value in pair}) == 14
+
+
+def test_roster_needs_five_different_members():
+    with pytest.raises(ValueError, match="5 to"):
+        masking.make_roster(1, 0, ROSTER.members[:4])
+    with pytest.raises(ValueError, match="twice"):
+        masking.make_roster(1, 0, [*ROSTER.members, ROSTER.members[0]])
+
+
+def test_envelope_opens_for_its_relay_only_and_has_one_size():
+    relay, other = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    contents = [envelope.Content(bytes(16), 9, (envelope.Action(b"", b"x" * size),)) for size in (1, 3000)]
+    sealed = [envelope.seal(relay.public_key().public_bytes_raw(), content) for content in contents]
+    assert len(sealed[0].sealed) == len(sealed[1].sealed)
+    assert [envelope.unseal(relay, item) for item in sealed] == contents
+    with pytest.raises(base.InvalidMessage):
+        envelope.unseal(other, sealed[0])
+    with pytest.raises(ValueError, match="carries"):
+        envelope.seal(
+            relay.public_key().public_bytes_raw(), envelope.Content(bytes(16), 9, (envelope.Action(b"", b"x" * 5000),))
+        )
+
+
+def test_topics_of_meters_are_parsed_strictly():
+    assert topics.parse_from_meter(topics.from_meter("agent-3", topics.SLOT)) == ("agent-3", "slot")
+    for topic in ("grid/v1/Agent/slot", "grid/v1//slot", "grid/v1/a/b/c", "hub/v1/a/slot", "grid/v1/a"):
+        assert topics.parse_from_meter(topic) is None

@@ -1,0 +1,121 @@
+"""A small chain for tests of the application: six meters of one microgrid, three of another, four validators."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hub.ppdl.app.app import PpdlApplication
+from hub.ppdl.app.genesis_state import AppGenesis, Device, Feeder, make_app_genesis
+from hub.ppdl.app.transactions import evaluation_tx, slot_sum_tx, update_tx
+from hub.ppdl.application import BlockCtx, BlockResult
+from hub.ppdl.genesis import Genesis, make_genesis
+from openmg.forecast.spec import PARAMETERS
+from openmg.identity import DeviceKey
+from openmg.learning.plan import LearningPlan
+from openmg.learning.quantise import update_bytes
+from openmg.masking import Masker, make_roster
+from openmg.messages import base
+from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.telemetry import Health, Roster, RosterMember, SlotReport
+from openmg.signing import address_of
+
+CHAIN_ID = 31_415
+START_HOUR = 494_017
+HISTORY_HOURS = 840
+FIRST_SLOT = (START_HOUR + HISTORY_HOURS) * 4
+VALIDATOR_KEYS = tuple(bytes([200 + i]) * 32 for i in range(4))
+PLAN = LearningPlan(
+    evaluation_start_hour=START_HOUR + 672, min_participants=4, round_blocks=3, max_round_blocks=6, norm_cap_num=2
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Meter:
+    name: str
+    key: DeviceKey
+    microgrid: int
+
+
+METERS = tuple(Meter(f"home-{i}", DeviceKey(bytes([i]) * 32), 1 if i <= 6 else 2) for i in range(1, 10))
+"""Microgrid 2 has three meters only: too few for a group."""
+
+
+def feeder_wh(microgrid: int) -> tuple[int, ...]:
+    hours = np.arange(HISTORY_HOURS)
+    wave = 3000 * np.sin(2 * np.pi * hours / 24) + np.random.default_rng(microgrid).normal(scale=300, size=len(hours))
+    return tuple(round(value) for value in wave)
+
+
+def app_genesis(plan: LearningPlan = PLAN) -> AppGenesis:
+    devices = [Device(m.key.address, m.key.mask_public, m.microgrid, m.name) for m in METERS]
+    return make_app_genesis(devices, [Feeder(grid, START_HOUR, feeder_wh(grid)) for grid in (1, 2)], plan)
+
+
+def genesis(plan: LearningPlan = PLAN) -> Genesis:
+    validators = [address_of(key) for key in VALIDATOR_KEYS]
+    return make_genesis(CHAIN_ID, validators, app_genesis(plan).encode(), 1_781_485_200_000)
+
+
+def started(path: Path, plan: LearningPlan = PLAN) -> PpdlApplication:
+    application = PpdlApplication(path)
+    application.init_chain(genesis(plan))
+    return application
+
+
+def ctx(height: int) -> BlockCtx:
+    return BlockCtx(height, 1_781_485_200_000 + 1000 * height, address_of(VALIDATOR_KEYS[height % 4]))
+
+
+def block(application: PpdlApplication, txs: Sequence[bytes] = ()) -> BlockResult:
+    """Finalises and commits the next block."""
+    result = application.finalize_block(ctx(application.info().last_height + 1), txs)
+    application.commit()
+    return result
+
+
+def member(meter: Meter) -> RosterMember:
+    return RosterMember(meter.name, meter.key.address, meter.key.mask_public, 7, bytes(32))
+
+
+def roster(microgrid: int = 1, from_slot: int = FIRST_SLOT - 96, meters: Iterable[Meter] | None = None) -> Roster:
+    chosen = [m for m in METERS if m.microgrid == microgrid] if meters is None else meters
+    return make_roster(microgrid, from_slot, [member(meter) for meter in chosen])
+
+
+def report(meter: Meter, group: Roster, slot: int, values: tuple[int, int], **changes: object) -> bytes:
+    masker = Masker(meter.key, group)
+    whole = SlotReport(meter.name, 5, slot, masker.roster_id, masker.mask(slot, values), Health(1, 2, 3, 4))
+    return base.sign(dataclasses.replace(whole, **changes), CHAIN_ID, meter.key.signing_key)  # type: ignore[arg-type]
+
+
+def by_address(group: Roster) -> list[Meter]:
+    meters = {meter.key.address: meter for meter in METERS}
+    return [meters[item.address] for item in group.members]
+
+
+def slot_tx(slot: int, group: Roster | None = None, values: Sequence[tuple[int, int]] | None = None) -> bytes:
+    """A complete group's slot; every member's (import, export) in Wh, by default (100 + i, i)."""
+    group = group or roster()
+    energies = values or [(100 + i, i) for i in range(len(group.members))]
+    reports = [report(m, group, slot, e) for m, e in zip(by_address(group), energies, strict=True)]
+    return slot_sum_tx(group, slot, tuple(reports))
+
+
+def small_update(seed: int, scale: float = 200.0) -> np.ndarray:
+    return np.rint(np.random.default_rng(seed).normal(scale=scale, size=PARAMETERS)).astype(np.int16)
+
+
+def model_update(
+    meter: Meter, base_hash: bytes, round_number: int = 0, update: np.ndarray | None = None, key: bytes | None = None
+) -> bytes:
+    values = small_update(int(meter.name[5:])) if update is None else update
+    message = ModelUpdate(round_number, base_hash, update_bytes(values))
+    return update_tx(base.sign(message, CHAIN_ID, key or meter.key.signing_key))
+
+
+def evaluation(meter: Meter, name: bytes, round_number: int = 0, loss_micro: int = 500_000) -> bytes:
+    return evaluation_tx(base.sign(Evaluation(round_number, name, loss_micro), CHAIN_ID, meter.key.signing_key))

@@ -1,0 +1,264 @@
+"""Transport: who gets in, what is dropped, what survives a restart. Real sockets on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+from pbft_support import free_ports, genesis_of, peer_list
+
+from hub.ppdl.genesis import Genesis, make_genesis
+from hub.ppdl.net import handshake
+from hub.ppdl.net.handshake import DIALER, LISTENER, HandshakeError, Hello, check_proof, decode_hello, proof_digest
+from hub.ppdl.net.memory import MemoryNetwork
+from hub.ppdl.net.queues import INBOX_PER_SENDER, FairInbox, FrameQueue
+from hub.ppdl.net.tcp import TcpTransport, TransportError, frame_of, read_frame
+from hub.ppdl.net.transport import MAX_FRAME_BYTES, PEER_QUEUE_BYTES, PEER_QUEUE_FRAMES, Channel, PeerAddress
+from hub.ppdl.sim.world import validator_keys
+from openmg.signing import address_of, sign_digest
+
+KEYS = validator_keys(4)
+GENESIS = genesis_of(KEYS[:3], 10_000)
+
+
+class Heard:
+    """Collects what a transport delivers."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[bytes, Channel, bytes]] = []
+        self._new = asyncio.Event()
+
+    async def __call__(self, sender: bytes, channel: Channel, payload: bytes) -> None:
+        self.items.append((sender, channel, payload))
+        self._new.set()
+
+    async def wait(self, count: int, timeout_s: float = 5.0) -> None:
+        async with asyncio.timeout(timeout_s):
+            while len(self.items) < count:
+                self._new.clear()
+                await self._new.wait()
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def make(i: int, peers: tuple[PeerAddress, ...], genesis: Genesis = GENESIS) -> TcpTransport:
+    return TcpTransport(genesis, KEYS[i], peers[i].host, peers[i].port, peers)
+
+
+async def test_frames_arrive_with_their_sender_both_ways() -> None:
+    peers = peer_list(KEYS[:3], free_ports(3))
+    nodes, heard = [make(i, peers) for i in range(3)], [Heard() for _ in range(3)]
+    for node, ear in zip(nodes, heard, strict=True):
+        await node.start(ear)
+    try:
+        nodes[0].broadcast(Channel.GOSSIP, b"to all")  # queued while the links come up
+        await heard[1].wait(1)
+        await heard[2].wait(1)
+        big = bytes(MAX_FRAME_BYTES - 1)
+        nodes[2].send(address_of(KEYS[0]), Channel.CONSENSUS, big)
+        await heard[0].wait(1)
+        assert heard[1].items == [(address_of(KEYS[0]), Channel.GOSSIP, b"to all")]
+        assert heard[0].items == [(address_of(KEYS[2]), Channel.CONSENSUS, big)]
+        await until(lambda: all(len(node.connected()) == 2 for node in nodes))
+        nodes[0].send(address_of(KEYS[1]), Channel.TX, bytes(MAX_FRAME_BYTES))
+        nodes[0].send(bytes(20), Channel.TX, b"nobody")
+        assert nodes[0].stats.frames_dropped == 2
+    finally:
+        for node in nodes:
+            await node.stop()
+
+
+async def test_links_come_back_after_a_peer_restart() -> None:
+    peers = peer_list(KEYS[:2], free_ports(2))
+    first, second, ear = make(0, peers), make(1, peers), Heard()
+    await first.start(Heard())
+    await second.start(ear)
+    await until(lambda: len(first.connected()) == 1)
+    await second.stop()
+    await until(lambda: not first.connected())
+    again = make(1, peers)
+    await again.start(ear)
+    try:
+        await until(lambda: len(first.connected()) == 1, 10)
+        first.broadcast(Channel.GOSSIP, b"hello again")
+        await until(lambda: any(payload == b"hello again" for _, _, payload in ear.items))
+    finally:
+        await first.stop()
+        await again.stop()
+
+
+async def dial_raw(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", port)
+
+
+async def say_hello(
+    port: int, key: bytes, genesis: Genesis = GENESIS
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """An independent client: the hello written out by hand."""
+    reader, writer = await dial_raw(port)
+    mine = Hello(genesis.chain_id, genesis.hash, address_of(key), b"n" * 32)
+    writer.write(frame_of(Channel.CONSENSUS, mine.encode()))
+    theirs = decode_hello((await read_frame(reader, 300))[1:])
+    writer.write(frame_of(Channel.CONSENSUS, sign_digest(key, proof_digest(DIALER, mine, theirs))))
+    check_proof(LISTENER, mine, theirs, (await read_frame(reader, 300))[1:])
+    return reader, writer
+
+
+@pytest.fixture
+async def listener() -> Awaitable[tuple[TcpTransport, Heard]]:  # type: ignore[misc]
+    peers = peer_list(KEYS[:2], free_ports(2))
+    node, ear = make(0, (*peers[:1], peers[1])), Heard()
+    await node.start(ear)
+    yield node, ear  # type: ignore[misc]
+    await node.stop()
+
+
+async def ends(reader: asyncio.StreamReader) -> bool:
+    with suppress(ConnectionError):
+        async with asyncio.timeout(5):
+            while await reader.read(4096):
+                pass
+    return True
+
+
+async def test_malformed_frames_are_counted_logged_once_and_dropped(
+    listener: tuple[TcpTransport, Heard], caplog: pytest.LogCaptureFixture
+) -> None:
+    node, ear = listener
+    _, writer = await say_hello(node.port, KEYS[1])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            writer.write((2).to_bytes(4, "big") + b"\xeex")  # unknown channel
+        writer.write(frame_of(Channel.GOSSIP, b"fine"))
+        await ear.wait(1)
+    assert ear.items == [(address_of(KEYS[1]), Channel.GOSSIP, b"fine")]
+    assert node.stats.malformed == 3
+    assert len([r for r in caplog.records if "unknown channel" in r.message]) == 1
+    writer.close()
+
+
+@pytest.mark.parametrize("length", [0, MAX_FRAME_BYTES + 1, 2**32 - 1])
+async def test_impossible_lengths_end_the_connection(listener: tuple[TcpTransport, Heard], length: int) -> None:
+    node, ear = listener
+    reader, writer = await say_hello(node.port, KEYS[1])
+    writer.write(length.to_bytes(4, "big") + b"xxxx")
+    assert await ends(reader)
+    assert node.stats.refused == 1 and not ear.items
+    writer.close()
+    _, writer = await say_hello(node.port, KEYS[1])  # the node still serves
+    writer.write(frame_of(Channel.GOSSIP, b"fine"))
+    await ear.wait(1)
+    writer.close()
+
+
+async def test_garbage_strangers_other_chains_and_own_key_are_refused(listener: tuple[TcpTransport, Heard]) -> None:
+    node, ear = listener
+    reader, writer = await dial_raw(node.port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert await ends(reader)
+    writer.close()
+    other_chain = make_genesis(5, GENESIS.validators, b"", 0)
+    for key, genesis in ((KEYS[3], GENESIS), (KEYS[1], other_chain), (KEYS[0], GENESIS)):
+        with suppress(HandshakeError, ConnectionError, asyncio.IncompleteReadError):
+            reader, writer = await say_hello(node.port, key, genesis)
+            assert await ends(reader)
+        writer.close()
+    await until(lambda: node.stats.refused == 4)
+    assert not ear.items
+
+
+async def test_a_proof_of_another_key_is_refused(listener: tuple[TcpTransport, Heard]) -> None:
+    node, ear = listener
+    reader, writer = await dial_raw(node.port)
+    mine = Hello(GENESIS.chain_id, GENESIS.hash, address_of(KEYS[1]), b"n" * 32)
+    writer.write(frame_of(Channel.CONSENSUS, mine.encode()))
+    theirs = decode_hello((await read_frame(reader, 300))[1:])
+    forged = sign_digest(KEYS[3], proof_digest(DIALER, mine, theirs))
+    writer.write(frame_of(Channel.CONSENSUS, forged) + frame_of(Channel.GOSSIP, b"let me in"))
+    assert await ends(reader)
+    assert not ear.items and node.stats.refused == 1
+    writer.close()
+
+
+def test_proofs_are_not_reflected_or_replayed() -> None:
+    a = Hello(1, bytes(32), address_of(KEYS[0]), b"a" * 32)
+    b = Hello(1, bytes(32), address_of(KEYS[1]), b"b" * 32)
+    proof = sign_digest(KEYS[0], proof_digest(DIALER, a, b))
+    check_proof(DIALER, b, a, proof)
+    fresh = Hello(1, bytes(32), b.address, b"c" * 32)
+    for role, mine in ((LISTENER, b), (DIALER, fresh)):
+        with pytest.raises(HandshakeError):
+            check_proof(role, mine, a, proof)
+    with pytest.raises(HandshakeError, match="reflects"):
+        handshake.check_same_chain(a, Hello(1, bytes(32), b.address, a.nonce))
+    for data in (b"", b"\x80", a.encode()[:-1], a.encode() + b"\0"):
+        with pytest.raises(HandshakeError):
+            decode_hello(data)
+
+
+async def test_port_in_use_is_one_sentence() -> None:
+    peers = peer_list(KEYS[:1], free_ports(1))
+    first, second = make(0, peers), make(0, peers)
+    await first.start(Heard())
+    try:
+        with pytest.raises(TransportError, match="cannot listen on 127.0.0.1:.* choose another"):
+            await second.start(Heard())
+    finally:
+        await first.stop()
+
+
+async def test_send_queue_drops_its_oldest() -> None:
+    queue = FrameQueue()
+    dropped = sum(queue.put(str(i).encode()) for i in range(PEER_QUEUE_FRAMES + 5))
+    assert dropped == 5 and len(queue) == PEER_QUEUE_FRAMES
+    assert await queue.get() == b"5"
+    queue.clear()
+    frame = bytes(MAX_FRAME_BYTES)
+    for _ in range(PEER_QUEUE_BYTES // MAX_FRAME_BYTES + 3):
+        queue.put(frame)
+    assert len(queue) == PEER_QUEUE_BYTES // MAX_FRAME_BYTES
+
+
+async def test_row_13_a_flooding_sender_waits_and_others_do_not() -> None:
+    inbox: FairInbox[int] = FairInbox()
+
+    async def flood() -> None:
+        for i in range(10 * INBOX_PER_SENDER):
+            await inbox.put(b"flood", i)
+
+    flooding = asyncio.create_task(flood())
+    await asyncio.sleep(0.02)
+    await inbox.put(b"quiet", -1)
+    inbox.put_local(-2)
+    assert [await inbox.get() for _ in range(3)] == [-2, 0, -1]  # own events first, then in turn
+    assert not flooding.done()
+    for _ in range(10 * INBOX_PER_SENDER - 1):
+        await inbox.get()
+    await flooding
+
+
+async def test_memory_network_follows_the_same_rules() -> None:
+    network, ears = MemoryNetwork(), [Heard(), Heard()]
+    nodes = [network.join(address_of(KEYS[i])) for i in range(2)]
+    for node, ear in zip(nodes, ears, strict=True):
+        await node.start(ear)
+    nodes[0].broadcast(Channel.GOSSIP, b"one")
+    await ears[1].wait(1)
+    network.cut.add(nodes[1].address)
+    assert nodes[0].connected() == ()
+    nodes[0].broadcast(Channel.GOSSIP, b"two")
+    nodes[0].send(nodes[1].address, Channel.TX, bytes(MAX_FRAME_BYTES))
+    await until(lambda: nodes[0].stats.frames_dropped == 2)
+    network.cut.clear()
+    nodes[0].broadcast(Channel.GOSSIP, b"three")
+    await ears[1].wait(2)
+    assert [payload for _, _, payload in ears[1].items] == [b"one", b"three"]
+    for node in nodes:
+        await node.stop()

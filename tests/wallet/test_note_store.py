@@ -1,0 +1,121 @@
+"""The wallet's notes on disk: what is set aside stays so over restarts, and comes back only when a payment's time is over."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from edge_agent.wallet.journal import Journal
+from edge_agent.wallet.note_store import EXPIRY_MARGIN_SECONDS, NoteStore, OwnNote
+
+PETH, ENERGY = 0, 4
+VALID_UNTIL = 1_000
+LATE = VALID_UNTIL + EXPIRY_MARGIN_SECONDS + 1
+
+
+def note(position: int, amount: int, asset: int = PETH) -> OwnNote:
+    return OwnNote(position, asset, amount, 2**250 + position)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "wallet.sqlite"
+
+
+@pytest.fixture
+def store(path: Path):
+    store = NoteStore(path)
+    for position, own in enumerate((note(0, 50), None, note(2, 70), note(3, 2**96 - 1, ENERGY))):
+        store.add_leaf(position, 100 + position, own)
+    yield store
+    store.close()
+
+
+def test_the_file_belongs_to_its_user_alone(store, path):
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_leaves_and_notes_in_order(store):
+    assert store.leaves() == [100, 101, 102, 103]
+    assert store.spendable(PETH) == [note(2, 70), note(0, 50)]
+    assert store.spendable(ENERGY) == [note(3, 2**96 - 1, ENERGY)]
+
+
+def test_a_leaf_that_comes_again_changes_nothing(store):
+    store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
+    store.add_leaf(2, 102, note(2, 70))
+    assert len(store.leaves()) == 4
+    assert store.spendable(PETH) == [note(0, 50)]
+
+
+def test_what_is_set_aside_is_not_spent_again(store):
+    store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
+    assert store.spendable(PETH) == [note(0, 50)]
+    assert store.payment_under_way() and store.has_payment("rent") and not store.has_payment("food")
+
+
+def test_a_purpose_is_served_once(store):
+    store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
+    with pytest.raises(Exception, match="UNIQUE"):
+        store.begin_payment("rent", (note(0, 50),), 501, VALID_UNTIL)
+    assert store.spendable(PETH) == [note(0, 50)]  # what failed has set nothing aside
+
+
+def test_a_payment_is_done_when_its_note_is_in_the_tree(store):
+    number = store.begin_payment("rent", (note(2, 70), note(0, 50)), 500, VALID_UNTIL)
+    store.record_proof(number, 1_500, "native")
+    store.add_leaf(4, 499, None)
+    assert store.payment_under_way()
+    store.add_leaf(5, 500, None)
+    assert not store.payment_under_way() and store.has_payment("rent")
+    store.expire(10 * LATE)
+    assert store.spendable(PETH) == []
+    assert store.has_payment("rent")
+
+
+def test_inputs_are_free_after_the_validity_and_a_margin(store):
+    store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
+    for now in (0, VALID_UNTIL, VALID_UNTIL + EXPIRY_MARGIN_SECONDS):
+        store.expire(now)
+        assert store.spendable(PETH) == [note(0, 50)] and store.has_payment("rent")
+    store.expire(LATE)
+    assert store.spendable(PETH) == [note(2, 70), note(0, 50)]
+    assert not store.payment_under_way() and not store.has_payment("rent")
+    again = store.begin_payment("rent", (note(2, 70),), 501, LATE + 100)
+    assert again == 2
+    store.expire(LATE)
+    assert store.has_payment("rent")
+
+
+def test_only_late_payments_expire(store):
+    store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
+    store.begin_payment("food", (note(0, 50),), 501, LATE)
+    store.expire(LATE)
+    assert store.spendable(PETH) == [note(2, 70)]
+    assert store.has_payment("food") and not store.has_payment("rent")
+
+
+def test_a_restart_keeps_everything(store, path):
+    store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
+    store.close()
+    journal = Journal(path)  # the wallet keeps both in one file
+    reopened = NoteStore(path)
+    try:
+        assert reopened.leaves() == [100, 101, 102, 103]
+        assert reopened.spendable(PETH) == [note(0, 50)]
+        assert reopened.payment_under_way() and reopened.has_payment("rent")
+        reopened.add_leaf(4, 500, None)
+        assert not reopened.payment_under_way()
+    finally:
+        reopened.close()
+        journal.close()
+
+
+def test_a_payment_seen_late_has_spent_its_inputs(store):
+    """The meter was offline: the payment was mined in time, but the notes reach the meter after it gave the payment up."""
+    store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
+    store.expire(LATE)
+    store.add_leaf(4, 500, None)
+    assert store.spendable(PETH) == [note(0, 50)]

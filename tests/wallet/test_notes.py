@@ -1,0 +1,272 @@
+"""The note purse on a real confidential token: shielding, one payment with a real proof, and all that must not happen."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contracts"))
+
+from evm_world import ETHER, Chain, refused  # noqa: E402
+from pool_world import deploy_pool  # noqa: E402
+
+from edge_agent.wallet.journal import DueShielding  # noqa: E402
+from edge_agent.wallet.keys import OwnerKeys  # noqa: E402
+from edge_agent.wallet.note_store import EXPIRY_MARGIN_SECONDS, NoteStore  # noqa: E402
+from edge_agent.wallet.notes import PETH, NotePurse, ext_hash  # noqa: E402
+from hub.chain.anvil import AnvilError, AnvilOptions, anvil_binary, start_anvil  # noqa: E402
+from hub.chain.client import Contract  # noqa: E402
+from openmg.messages.market import NoteEntry  # noqa: E402
+from openmg.zk.notes import Note, encrypt_note  # noqa: E402
+from openmg.zk.prover import ProofResult, TransferRequest, prove_in_child  # noqa: E402
+from openmg.zk.spend import SpendError  # noqa: E402
+
+CHAIN_ID, CONTRACT = 7_095, b"\x31" * 20
+SOON = 2**40
+AMOUNT, PAID = 100_000, 60_000
+
+
+def keys_of(name: str) -> OwnerKeys:
+    return OwnerKeys(name.encode().ljust(32, b"."))
+
+
+def entry(keys: OwnerKeys, amount: int, asset: int = PETH) -> NoteEntry:
+    """A leaf that belongs to an owner."""
+    key = keys.spending_key
+    note = Note(asset, amount, key.public_key, secrets.randbelow(2**250))
+    return NoteEntry(note.commitment, encrypt_note(note, key.address, secrets.token_bytes(32)))
+
+
+class Wallet:
+    """An owner's purse over a file that can be opened again."""
+
+    def __init__(self, name: str, folder: Path, contract: bytes = CONTRACT) -> None:
+        self.keys, self.path, self.contract = keys_of(name), folder / f"{name}.sqlite", contract
+        self.open()
+
+    def open(self) -> None:
+        self.store = NoteStore(self.path)
+        self.purse = NotePurse(self.keys, self.store, CHAIN_ID, self.contract)
+
+    def restart(self) -> None:
+        self.store.close()
+        self.open()
+
+    @property
+    def address(self):
+        return self.keys.spending_key.address
+
+
+@pytest.fixture
+def wallet_of(tmp_path: Path) -> Iterator[Callable[..., Wallet]]:
+    made: list[Wallet] = []
+
+    def make(name: str, contract: bytes = CONTRACT) -> Wallet:
+        made.append(Wallet(name, tmp_path, contract))
+        return made[-1]
+
+    yield make
+    for wallet in made:
+        wallet.store.close()
+
+
+@pytest.fixture
+def alice(wallet_of) -> Wallet:
+    return wallet_of("alice")
+
+
+@pytest.fixture
+def bob(wallet_of) -> Wallet:
+    return wallet_of("bob")
+
+
+# ---- finding notes ----------------------------------------------------------------------------------------------
+
+
+def test_a_note_is_found_by_its_owner_only(alice, bob):
+    notes = [entry(alice.keys, 70), entry(bob.keys, 30), NoteEntry(5, b"no ciphertext"), entry(alice.keys, 10, asset=4)]
+    for wallet, balance in ((alice, 70), (bob, 30)):
+        assert wallet.purse.learn(0, notes) == 4
+        assert wallet.purse.balance_wei() == balance
+        assert wallet.store.leaves() == [note.commitment for note in notes]
+
+
+def test_a_ciphertext_that_does_not_open_the_leaf_is_no_note(alice):
+    lie = NoteEntry(entry(alice.keys, 1).commitment, entry(alice.keys, 10**6).ciphertext)
+    alice.purse.learn(0, [lie])
+    assert alice.purse.balance_wei() == 0
+
+
+def test_batches_may_come_again_and_overlap_but_not_leave_a_gap(alice):
+    notes = [entry(alice.keys, 1 << i) for i in range(5)]
+    assert alice.purse.learn(2, notes[2:]) == 0
+    assert (alice.purse.balance_wei(), alice.store.leaves()) == (0, [])
+    assert alice.purse.learn(0, notes[:3]) == 3
+    assert alice.purse.learn(0, notes[:3]) == 0
+    assert alice.purse.learn(4, notes[4:]) == 0
+    assert alice.purse.learn(0, notes) == 2
+    assert alice.purse.balance_wei() == 31
+    assert alice.store.leaves() == [note.commitment for note in notes]
+
+
+@pytest.mark.parametrize("commitment", [-1, 2**254, 2**256])
+def test_an_impossible_leaf_is_refused_and_takes_nothing(alice, commitment):
+    with pytest.raises(ValueError):
+        alice.purse.learn(0, [NoteEntry(commitment, b"")])
+    good = [entry(alice.keys, 5)]
+    assert alice.purse.learn(0, good) == 1
+    assert alice.store.leaves() == [good[0].commitment]
+
+
+# ---- setting aside ----------------------------------------------------------------------------------------------
+
+
+def test_the_fewest_and_largest_notes_are_set_aside(alice, bob):
+    alice.purse.learn(0, [entry(alice.keys, amount) for amount in (30, 50, 40)])
+    first = alice.purse.begin_payment("one", bob.address, 45, SOON)
+    assert [item.amount for item in first.witness.inputs] == [50, 0]
+    assert [item.amount for item in first.witness.outputs] == [45, 5]
+    second = alice.purse.begin_payment("two", bob.address, 60, SOON)
+    assert [item.amount for item in second.witness.inputs] == [40, 30]
+    assert alice.purse.balance_wei() == 0
+    assert alice.purse.begin_payment("three", bob.address, 1, SOON) is None
+
+
+def test_a_payment_that_two_notes_cannot_make_is_not_begun(alice, bob):
+    alice.purse.learn(0, [entry(alice.keys, 10) for _ in range(3)])
+    assert alice.purse.begin_payment("much", bob.address, 21, SOON) is None
+    assert not alice.store.payment_under_way() and alice.purse.balance_wei() == 30
+
+
+def test_a_purpose_is_paid_once(alice, bob):
+    alice.purse.learn(0, [entry(alice.keys, 10), entry(alice.keys, 10)])
+    assert alice.purse.begin_payment("rent", bob.address, 5, SOON) is not None
+    assert alice.purse.begin_payment("rent", bob.address, 5, SOON) is None
+    assert alice.purse.balance_wei() == 10
+
+
+def test_an_impossible_amount_sets_nothing_aside(alice, bob):
+    alice.purse.learn(0, [entry(alice.keys, 10)])
+    with pytest.raises((ValueError, SpendError)):
+        alice.purse.begin_payment("negative", bob.address, -1, SOON)
+    assert alice.purse.balance_wei() == 10 and not alice.store.has_payment("negative")
+
+
+def test_inputs_stay_aside_over_a_restart_and_are_free_after_expiry(alice, bob):
+    alice.purse.learn(0, [entry(alice.keys, 10)])
+    alice.purse.begin_payment("rent", bob.address, 5, valid_until=1_000)
+    alice.restart()
+    assert alice.purse.balance_wei() == 0
+    assert alice.purse.begin_payment("food", bob.address, 5, SOON) is None
+    alice.store.expire(1_000 + EXPIRY_MARGIN_SECONDS)
+    assert alice.purse.balance_wei() == 0
+    alice.store.expire(1_001 + EXPIRY_MARGIN_SECONDS)
+    assert alice.purse.balance_wei() == 10
+    assert alice.purse.begin_payment("rent", bob.address, 5, SOON) is not None
+
+
+def test_shielding_the_same_item_again_makes_the_same_note(alice):
+    """An envelope that is sent again after a crash must not make a note whose blinding the wallet forgot."""
+    first, again, other = (alice.purse.shield_call(DueShielding(number, 9)) for number in (1, 1, 2))
+    partial = slice(4 + 2 * 32, 4 + 3 * 32)
+    assert first.data[partial] == again.data[partial] != other.data[partial]
+    assert first.value_wei == 9 and first.to == CONTRACT
+
+
+# ---- on chain ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Pool:
+    chain: Chain
+    contract: Contract
+
+    def entries(self) -> list[NoteEntry]:
+        client = self.chain.client("reader")
+        events = client.events(self.contract, "NewNote", 0, client.block_number())
+        assert [event.args["position"] for event in events] == list(range(len(events)))
+        return [NoteEntry(int(event.args["cm"]), bytes(event.args["ciphertext"])) for event in events]
+
+    def send(self, name: str, data: bytes, value: int = 0) -> None:
+        client = self.chain.client(name)
+        client.wait(client.send_raw_call(self.contract.address, data, value=value))
+
+
+@pytest.fixture(scope="module")
+def pool(free_port: Callable[[], int]) -> Iterator[Pool]:
+    try:
+        anvil_binary()
+    except AnvilError as error:
+        pytest.skip(str(error))
+    with start_anvil(AnvilOptions(CHAIN_ID, free_port(), 0)) as node:
+        chain = Chain(node.url)
+        chain.give(chain.client("alice").address, ETHER)
+        contract, _ = deploy_pool(chain.client("deployer"), chain.client("deployer").address)
+        yield Pool(chain, contract)
+
+
+def test_ext_hash_is_the_contracts(pool):
+    for valid_until, ciphertexts in ((0, (b"", b"x")), (2**64 - 1, (b"\1" * 137, b"\2" * 137))):
+        ext = (bytes(20), bytes(20), 0, valid_until, bytes(20), *ciphertexts)
+        expected = pool.chain.client("reader").call(pool.contract, "extHash", ext)
+        assert ext_hash(CHAIN_ID, pool.contract.address, valid_until, ciphertexts) == expected
+
+
+@dataclass
+class Paid:
+    """Alice shielded and paid Bob; `call` is what the relay submitted."""
+
+    alice: Wallet
+    bob: Wallet
+    data: bytes
+    proof: ProofResult
+
+
+@pytest.fixture(scope="module")
+def paid(pool: Pool, tmp_path_factory) -> Iterator[Paid]:
+    folder, contract = tmp_path_factory.mktemp("wallets"), pool.contract.address
+    alice, bob = (Wallet(name, folder, contract) for name in ("alice", "bob"))
+    shield = alice.purse.shield_call(DueShielding(1, AMOUNT))
+    pool.send("alice", shield.data, shield.value_wei)
+    assert alice.purse.learn(0, pool.entries()) == 1 and alice.purse.balance_wei() == AMOUNT
+    payment = alice.purse.begin_payment("rent", bob.address, PAID, SOON)
+    proof = asyncio.run(prove_in_child(TransferRequest(payment.witness)))
+    call = alice.purse.payment_call(payment, proof)
+    assert call.to == contract and alice.purse.balance_wei() == 0
+    pool.send("any relay", call.data)
+    yield Paid(alice, bob, call.data, proof)
+    alice.store.close()
+    bob.store.close()
+
+
+def test_a_payment_reaches_its_receiver_and_the_change_its_sender(pool, paid):
+    assert pool.chain.client("reader").call(pool.contract, "transactCount") == 1
+    assert paid.bob.purse.learn(0, pool.entries()) == 3
+    assert paid.bob.purse.balance_wei() == PAID
+    assert paid.alice.store.payment_under_way()
+    assert paid.alice.purse.learn(0, pool.entries()) == 2
+    assert paid.alice.purse.balance_wei() == AMOUNT - PAID
+    assert not paid.alice.store.payment_under_way() and paid.alice.store.has_payment("rent")
+
+
+def test_the_paid_purses_survive_a_restart_and_never_spend_again(pool, paid):
+    for wallet in (paid.alice, paid.bob):
+        wallet.purse.learn(0, pool.entries())
+        wallet.store.expire(2 * SOON)
+        wallet.restart()
+    assert (paid.alice.purse.balance_wei(), paid.bob.purse.balance_wei()) == (AMOUNT - PAID, PAID)
+    assert paid.alice.purse.begin_payment("rent", paid.bob.address, 1, SOON) is None
+    again = paid.bob.purse.begin_payment("back", paid.alice.address, PAID, SOON)
+    assert again.witness.tree_root and [item.amount for item in again.witness.outputs] == [PAID, 0]
+
+
+def test_the_chain_refuses_the_same_payment_twice(pool, paid):
+    client = pool.chain.client("another relay")
+    with refused("AlreadySpent"):
+        client.simulate(pool.contract.address, paid.data)

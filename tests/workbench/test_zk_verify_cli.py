@@ -1,0 +1,101 @@
+"""`openmg zk verify` as a process: exit code 0 for a proof that holds, 1 for one that does not, 2 for what is no proof."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "zk"))
+
+from zk_cases import R_BLIND, S_BLIND, Cases, assignment  # noqa: E402
+
+from openmg.zk.backend import get_backend  # noqa: E402
+from openmg.zk.circuits import transfer  # noqa: E402
+from openmg.zk.keys import ensure_keys  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("verify-cache")
+
+
+@pytest.fixture(scope="module")
+def document(cache: Path) -> dict[str, object]:
+    """A proof file's content, made by the fastest backend."""
+    witness, backend = Cases(seed=5).unshield(), get_backend("auto")
+    key = ensure_keys(transfer.NAME, cache, backend)
+    proof = backend.prover(key.path).prove(assignment(witness), R_BLIND, S_BLIND)
+    publics = [hex(value) for value in transfer.publics_of(witness).as_list()]
+    return {"circuit": transfer.NAME, "proof": "0x" + proof.hex(), "publics": publics}
+
+
+def verify(path: Path, cache: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "workbench.cli", "zk", "verify", str(path), *options]
+    environment = os.environ | {"OPENMG_CACHE": str(cache)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture
+def check(tmp_path: Path, cache: Path):
+    """Verifies a document, or text that is none."""
+
+    def run(content: object, *options: str) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "proof.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return verify(path, cache, *options)
+
+    return run
+
+
+def test_a_proof_that_holds(check, document):
+    done = check(document)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "valid\n", "")
+    as_json = check(document, "--json")
+    assert as_json.returncode == 0 and json.loads(as_json.stdout)["valid"] is True
+
+
+def test_a_proof_of_something_else(check, document):
+    publics = list(document["publics"])
+    publics[-1] = hex(int(publics[-1], 16) ^ 1)
+    done = check(document | {"publics": publics})
+    assert (done.returncode, done.stdout, done.stderr) == (1, "not valid\n", "")
+
+
+def test_a_damaged_proof(check, document):
+    proof = bytearray.fromhex(str(document["proof"])[2:])
+    proof[-1] ^= 1
+    done = check(document | {"proof": proof.hex()}, "--json")
+    assert done.returncode == 1 and json.loads(done.stdout)["valid"] is False
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{", "is not a proof file"),
+        ({"circuit": "transfer"}, "needs the keys"),
+        ("[]", "needs the keys"),
+        ("", "is not a proof file"),
+    ],
+)
+def test_what_is_no_proof_file(check, content, why):
+    done = check(content)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert why in line and "proof.json" in line
+
+
+def test_a_deeply_nested_file_is_no_proof_file(check):
+    done = check("[" * 50_000)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_is_not_there(tmp_path, cache):
+    done = verify(tmp_path / "none.json", cache)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "") and "cannot be read" in line

@@ -1,0 +1,178 @@
+"""Proofs made in a child process, and proof files checked by py_ecc."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from zk_cases import Cases, with_outputs
+
+from openmg.zk import groth16
+from openmg.zk.backend import BackendError, get_backend
+from openmg.zk.circuits.transfer import publics_of
+from openmg.zk.field import R
+from openmg.zk.prover import MAX_REQUEST_BYTES, ProofResult, ProverError, TransferRequest, prove_in_child
+from openmg.zk.verify_file import ProofFileError, check_proof_file, verify_proof_file
+
+
+@pytest.fixture(scope="module")
+def fastest():
+    return get_backend("auto").name
+
+
+@pytest.fixture
+def request_of(transfer_key, key_cache, fastest):
+    return lambda witness: TransferRequest(witness, fastest, key_cache)
+
+
+async def test_a_child_proves_what_verifies_here(transfer_key, request_of, fastest):
+    witness = Cases(seed=3).unshield()
+    result = await prove_in_child(request_of(witness))
+    assert list(result.publics) == publics_of(witness).as_list()
+    assert groth16.verify(transfer_key.verifying_key, result.publics, result.proof)
+    assert result.backend == fastest and result.threads >= 1 and result.rss_mb > 10
+    assert 0 < result.witness_seconds < result.prove_seconds
+    assert b"".join(word.to_bytes(32, "big") for word in result.words) == result.proof
+
+
+async def test_two_proofs_of_one_witness_differ(request_of):
+    witness = Cases(seed=3).transfer()
+    first, second = await asyncio.gather(*(prove_in_child(request_of(witness)) for _ in range(2)))
+    assert first.publics == second.publics and first.proof != second.proof
+
+
+async def test_a_false_statement_is_named(request_of):
+    cases = Cases()
+    witness = with_outputs(cases.transfer(), cases.out(cases.total), cases.out(1))
+    with pytest.raises(ProverError, match="what comes in goes out") as caught:
+        await prove_in_child(request_of(witness))
+    assert str(cases.sk) not in str(caught.value) and hex(cases.sk) not in str(caught.value)
+
+
+async def test_a_missing_backend_is_said(request_of):
+    try:
+        get_backend("native")
+    except BackendError:
+        with pytest.raises(ProverError, match="native prover is not installed"):
+            await prove_in_child(request_of(Cases().transfer()), "native")
+    else:
+        result = await prove_in_child(request_of(Cases().transfer()), "native")
+        assert result.backend == "native"
+
+
+async def test_time_is_bounded(request_of):
+    with pytest.raises(ProverError, match="no proof after 0 s"):
+        await prove_in_child(request_of(Cases().transfer()), timeout_seconds=0.05)
+
+
+async def test_cancelling_ends_the_child(request_of):
+    task = asyncio.create_task(prove_in_child(request_of(Cases().transfer()), "portable"))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def run_child(text):
+    return subprocess.run([sys.executable, "-m", "openmg.zk.prove"], input=text, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"", "Expecting value"),
+        (b"[]", "not of the expected shape"),
+        (b'{"circuit": "mint"}', "no circuit 'mint'"),
+        (b'{"circuit": "transfer", "inputs": {}}', "not of the expected shape"),
+        (b"\xff", "decode"),
+        (b" " * (MAX_REQUEST_BYTES + 1), "longer than"),
+    ],
+)
+def test_bad_requests_are_one_sentence_and_exit_code_1(text, why):
+    result = run_child(text)
+    assert result.returncode == 1 and not result.stderr
+    assert why in json.loads(result.stdout)["error"]
+
+
+def test_requests_survive_json(key_cache):
+    request = TransferRequest(Cases().unshield(), "portable", key_cache, 2)
+    assert TransferRequest.from_json(request.to_json()) == request
+    assert len(request.to_json()) < MAX_REQUEST_BYTES / 8
+
+
+@pytest.mark.parametrize("change", [{"asset": "-0x1"}, {"asset": True}, {"asset": 1.5}, {"ext": hex(R)}, {"inputs": []}])
+def test_requests_with_bad_numbers_are_refused(change):
+    document = json.loads(TransferRequest(Cases().transfer()).to_json())
+    document["inputs"] |= change
+    with pytest.raises(ValueError):
+        TransferRequest.from_json(json.dumps(document))
+    with pytest.raises(ValueError, match="use one of native"):
+        replace(TransferRequest(Cases().transfer()), backend="quick")
+
+
+@pytest.mark.parametrize("answer", ["", "[]", '{"error": "no"}', '{"proof": "00"}'])
+def test_bad_answers_are_prover_errors(answer):
+    with pytest.raises(ProverError):
+        ProofResult.from_json(answer)
+
+
+# Files
+
+
+@pytest.fixture
+def proof_file(tmp_path, proved):
+    path = tmp_path / "proof.json"
+    document = {
+        "circuit": "transfer",
+        "proof": "0x" + proved.proof.hex(),
+        "publics": [hex(value) for value in proved.publics],
+    }
+
+    def write(**changes):
+        path.write_text(json.dumps({k: v for k, v in (document | changes).items() if v is not None}))
+        return path
+
+    return write
+
+
+def test_proof_files_are_checked_with_py_ecc(proof_file, proved, key_cache, transfer_key):
+    report = check_proof_file(proof_file(), key_cache)
+    assert report.valid and report.development and report.circuit == "transfer"
+    assert report.key_hash == transfer_key.verifying_key.digest()
+    decimal = [str(value) for value in proved.publics]
+    assert verify_proof_file(proof_file(publics=decimal, vk=transfer_key.verifying_key.to_bytes().hex()), key_cache)
+
+
+def test_a_wrong_proof_in_a_file_is_not_valid(proof_file, proved, key_cache):
+    assert not verify_proof_file(proof_file(publics=[1, *proved.publics[1:]]), key_cache)
+    assert not verify_proof_file(proof_file(publics=[]), key_cache)
+    assert not verify_proof_file(proof_file(proof="00" * 256), key_cache)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"proof": None}, "needs the keys"),
+        ({"proof": 5}, "not a hex string"),
+        ({"proof": "zz"}, "non-hexadecimal"),
+        ({"publics": ["x"]}, "invalid literal"),
+        ({"publics": [-1]}, "not a non-negative integer"),
+        ({"publics": 7}, "not a proof file"),
+        ({"circuit": "mint"}, "no circuit 'mint'"),
+        ({"vk": "00" * 1088}, "infinity"),
+    ],
+)
+def test_files_that_are_no_proof_files(proof_file, key_cache, changes, why):
+    with pytest.raises(ProofFileError, match=why):
+        check_proof_file(proof_file(**changes), key_cache)
+
+
+def test_missing_and_long_files(tmp_path, key_cache):
+    with pytest.raises(ProofFileError, match="cannot be read"):
+        check_proof_file(tmp_path / "none.json", key_cache)
+    path = tmp_path / "long.json"
+    path.write_bytes(b" " * (256 * 1024 + 1))
+    with pytest.raises(ProofFileError, match="longer than"):
+        check_proof_file(path, key_cache)

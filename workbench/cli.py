@@ -1,0 +1,95 @@
+"""The `openmg` command: demo and tools.
+
+Rules: an error a user can mend is one sentence on standard error and exit code 1 (2 for a wrong option or file); heavy
+modules are imported by the command that needs them, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openmg import __version__
+from workbench.demo.options import DemoError, DemoOptions
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Enhanced Open MG: demo and tools.")
+zk_app = typer.Typer(no_args_is_help=True, help="Proofs: verify.")
+app.add_typer(zk_app, name="zk")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"openmg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Enhanced Open MG."""
+
+
+@app.command()
+def demo(
+    homes: Annotated[int, typer.Option(help="Homes, each with a meter and an agent.")] = 12,
+    validators: Annotated[int, typer.Option(help="PPDL validators, each a hub.")] = 4,
+    slots: Annotated[int, typer.Option(help="Market slots to run; 0 runs until Ctrl-C.")] = 8,
+    slot_seconds: Annotated[float, typer.Option(help="Wall seconds of one 15-minute slot.")] = 4.0,
+    data: Annotated[Path | None, typer.Option(help="CSV of kWh: first column time, one column a home.")] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="No console.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write what was measured as JSON.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Folder for databases, keys and logs (default: a new one).")] = None,
+    port: Annotated[int, typer.Option(help="Port of the console.")] = 8600,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated homes.")] = 1,
+    prover: Annotated[str, typer.Option(help="native or portable; auto takes native when it is built.")] = "auto",
+    mqtt: Annotated[str | None, typer.Option(help="Use this broker, mqtt://host:port, instead of our own.")] = None,
+) -> None:
+    """Run a whole microgrid here: meters, agents, hubs and chains.
+
+    Example: openmg demo --homes 12 --slots 8 --headless --report report.json
+    """
+    from workbench.demo.run import run_demo
+
+    try:
+        options = DemoOptions(homes, validators, slots, slot_seconds, data, headless, report, state, port, seed, prover, mqtt)
+    except DemoError as error:
+        raise _failed(str(error), 2) from error
+    raise typer.Exit(run_demo(options))
+
+
+@zk_app.command("verify")
+def zk_verify(
+    file: Annotated[Path, typer.Argument(help="JSON file with a proof and its public inputs.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Verify a proof with py_ecc, independently of our provers.
+
+    Example: openmg zk verify proof.json
+    """
+    from openmg.zk.verify_file import ProofFileError, verify_proof_file
+
+    try:
+        result = verify_proof_file(file)
+    except ProofFileError as error:
+        raise _failed(str(error), 2) from error
+    typer.echo(json.dumps({"valid": result}) if as_json else ("valid" if result else "not valid"))
+    raise typer.Exit(0 if result else 1)
+
+
+def _failed(sentence: str, code: int) -> typer.Exit:
+    print(sentence, file=sys.stderr)
+    return typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of the `openmg` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`openmg demo`: a whole microgrid on one machine, every part a real process."""

@@ -1,0 +1,129 @@
+"""The demo's two EVM chains: contracts deployed, meters registered, deposits made on the root chain.
+
+Rules: PETH circulates only by deposits on the root chain, so everybody who needs some is a recipient of one: homes, hubs,
+relayers' fund, the utility's escrow. The root chain's development account pays, as an owner's exchange would.
+"""
+
+from __future__ import annotations
+
+import json
+
+from hub.chain.anvil import DEVELOPMENT_KEY
+from hub.chain.client import EvmClient
+from hub.chain.deploy import (
+    MeterPlan,
+    PlasmaContracts,
+    PlasmaPlan,
+    RootContracts,
+    SlotClock,
+    deploy_plasma,
+    deploy_root,
+    register_meters,
+)
+from hub.chain.deployment import Deployment
+from hub.ppdl.genesis import Genesis
+from openmg.clock import slot_of
+from openmg.signing import address_of
+from workbench.demo.options import DEFAULT_START
+from workbench.demo.site import (
+    DEPOSIT_WEI,
+    FEED_IN_WEI_PER_WH,
+    PLASMA_CHAIN_ID,
+    WEI,
+    Site,
+)
+
+SLOTS_BEFORE_START = 100
+"""The contracts' slot count begins so many slots before the demo does, because its start lies ahead when they are deployed."""
+RELAY_REWARD_WEI = 10**12
+RELAY_FUND_WEI = WEI
+ESCROW_WEI = WEI
+INFERENCE_FEE_WEI = 10**14
+OPERATOR_ROOT_WEI = 10 * WEI
+OPERATOR_DEPOSIT_WEI = 20 * WEI
+
+
+def deploy(site: Site, genesis: Genesis, w0: float) -> Deployment:
+    """Contracts on both chains and every meter registered; writes the deployment file."""
+    root_contracts = _deploy_root(site)
+    plasma = EvmClient(site.plasma_url, DEVELOPMENT_KEY)
+    utility = EvmClient(site.plasma_url, site.utility_key)
+    operator = EvmClient(site.plasma_url, site.hubs["hub-1"].account_key)
+    slot_millis = round(site.options.slot_seconds * 1000)
+    plan = PlasmaPlan(
+        operator=operator.address,
+        utility=utility.address,
+        ppdl_chain_id=genesis.chain_id,
+        ppdl_genesis_hash=genesis.hash,
+        ppdl_validators=genesis.validators,
+        clock=SlotClock(
+            slot_of(DEFAULT_START) - SLOTS_BEFORE_START,
+            round(w0 * 1000) - SLOTS_BEFORE_START * slot_millis,
+            slot_millis,
+        ),
+        microgrids=tuple(range(1, site.options.microgrids + 1)),
+        feed_in_wei_per_wh=FEED_IN_WEI_PER_WH,
+        relay_reward_wei=RELAY_REWARD_WEI,
+        inference_min_fee_wei=INFERENCE_FEE_WEI,
+    )
+    contracts = deploy_plasma(plasma, utility, plan)
+    register_meters(operator, utility, contracts.registry, _meters(site))
+    deployment = Deployment(root_contracts, contracts)
+    site.deployment_file.write_text(json.dumps(deployment.to_json(), indent=2) + "\n", encoding="utf-8")
+    return deployment
+
+
+def _deploy_root(site: Site) -> RootContracts:
+    client = EvmClient(site.root_url, DEVELOPMENT_KEY, free_gas=False)
+    operator = site.hubs["hub-1"].account
+    paid = client.send_raw_call(operator, b"", value=OPERATOR_ROOT_WEI, gas=21_000, where="funding of the operator")
+    contracts = deploy_root(client, PLASMA_CHAIN_ID, [hub.validator for hub in site.hubs.values()])
+    client.wait(paid, where="funding of the operator")
+    return contracts
+
+
+def _meters(site: Site) -> list[MeterPlan]:
+    from_slot = slot_of(DEFAULT_START)
+    return [
+        MeterPlan(
+            site.devices[item.name].address,
+            site.owners[item.name].account,
+            item.microgrid,
+            from_slot,
+            item.cap_export_wh,
+            item.cap_import_wh,
+        )
+        for item in site.homes
+    ]
+
+
+def deposit_all(site: Site, contracts: RootContracts) -> int:
+    """Deposits on the root chain for every account that needs PETH; returns how many."""
+    client = EvmClient(site.root_url, DEVELOPMENT_KEY, free_gas=False)
+    wanted = {site.hubs["hub-1"].account: OPERATOR_DEPOSIT_WEI, address_of(site.utility_key): ESCROW_WEI * 4}
+    wanted |= {owner.account: DEPOSIT_WEI for owner in site.owners.values()}
+    sent = [
+        client.send(contracts.plasma_root, "deposit", "0x" + account.hex(), value=amount_wei, gas=200_000)
+        for account, amount_wei in wanted.items()
+    ]
+    for tx_hash in sent:
+        client.wait(tx_hash, where="PlasmaRoot.deposit")
+    return len(sent)
+
+
+def fund_contracts(site: Site, contracts: PlasmaContracts) -> None:
+    """The utility pays into the escrow of every energy token and into the relayers' fund, once its PETH has arrived."""
+    utility = EvmClient(site.plasma_url, site.utility_key)
+    sent = [
+        utility.send(market.token, "fund", value=ESCROW_WEI // len(contracts.markets), gas=200_000)
+        for market in contracts.markets
+    ]
+    sent.append(utility.send(contracts.relay, "fund", value=RELAY_FUND_WEI, gas=200_000))
+    for tx_hash in sent:
+        utility.wait(tx_hash, where="funding")
+
+
+def request_inference(site: Site, contracts: PlasmaContracts, microgrid: int) -> None:
+    """The utility asks for the next day's net energy of a microgrid and pays the fee."""
+    utility = EvmClient(site.plasma_url, site.utility_key)
+    utility.transact(contracts.inference, "request", microgrid, value=INFERENCE_FEE_WEI)

@@ -1,0 +1,76 @@
+"""What a run of the demo must have shown: each check reads figures of the report and names what falls short.
+
+A check says in one sentence what was expected and what was found. Checks on things that a small or short run cannot
+have (a second microgrid, three learning rounds in two slots) apply only where the run can have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+MIN_LEARNING_ROUNDS = 3
+MIN_CHECKPOINTS = 2
+
+
+def shortfalls(report: dict[str, Any], homes: int, microgrids: int) -> list[str]:
+    """One sentence for each expectation that the report does not meet; empty when all are met."""
+    return [
+        *_readings(report["readings"], homes, report["slots"]),
+        *_energy(report["energy_wh"]),
+        *_learning(report["ppdl"], homes),
+        *_chains(report, microgrids),
+        *_transfers(report["zk"], homes),
+    ]
+
+
+def _readings(readings: dict[str, int], homes: int, slots: int) -> Iterator[str]:
+    if readings["lost"]:
+        yield f"{readings['lost']} readings were lost"
+    if readings["acked"] != readings["stored"]:
+        yield f"{readings['stored']} readings were stored but {readings['acked']} acknowledged"
+    if readings["stored"] < homes * slots:
+        yield f"{readings['stored']} readings were stored; {homes} homes over {slots} slots have {homes * slots}"
+
+
+def _energy(energy: dict[str, int]) -> Iterator[str]:
+    left = energy["minted"] - energy["burned"] - energy["expired"] - energy["redeemed"]
+    if left != energy["outstanding"]:
+        yield f"minted less burned, expired and redeemed is {left} Wh but {energy['outstanding']} Wh are outstanding"
+    for name in ("minted", "sold", "bought", "burned"):
+        if not energy[name]:
+            yield f"no energy was {name}"
+    if energy["minted"] > energy["exported"]:
+        yield f"{energy['minted']} Wh were minted but only {energy['exported']} Wh exported"
+    if energy["burned"] > energy["imported"]:
+        yield f"{energy['burned']} Wh were burned but only {energy['imported']} Wh imported"
+
+
+def _learning(ppdl: dict[str, Any], homes: int) -> Iterator[str]:
+    if ppdl["rounds"] < MIN_LEARNING_ROUNDS:
+        yield f"{ppdl['rounds']} learning rounds ran; {MIN_LEARNING_ROUNDS} were expected"
+    if ppdl["loss_first"] is None or ppdl["loss_last"] is None or not ppdl["loss_last"] < ppdl["loss_first"]:
+        yield f"the loss did not fall: {ppdl['loss_first']} at first, {ppdl['loss_last']} at last"
+    if not 0 < ppdl["participants"] <= homes:
+        yield f"{ppdl['participants']} of {homes} homes took part in learning"
+
+
+def _chains(report: dict[str, Any], microgrids: int) -> Iterator[str]:
+    if report["relay"]["height"] != report["ppdl"]["height"]:
+        yield f"the relay stands at height {report['relay']['height']}, the PPDL chain at {report['ppdl']['height']}"
+    if report["plasma"]["checkpoints"] < MIN_CHECKPOINTS:
+        yield f"{report['plasma']['checkpoints']} checkpoints were committed; {MIN_CHECKPOINTS} were expected"
+    if not report["plasma"]["deposits"]:
+        yield "no deposit of the root chain became PETH"
+    if not report["market"]["swaps"]:
+        yield "no swap was made"
+    if microgrids > 1 and not report["market"]["token_to_token"]:
+        yield "no energy was swapped from one microgrid to another"
+    inference = report["inference"]
+    if not inference["requests"] or inference["answered"] != inference["requests"]:
+        yield f"{inference['answered']} of {inference['requests']} inference requests were answered"
+
+
+def _transfers(zk: dict[str, Any], homes: int) -> Iterator[str]:
+    if zk["transfers"] < homes:
+        yield f"{zk['transfers']} private transfers were made; {homes} homes should make one each"

@@ -1,0 +1,69 @@
+"""What a user may ask of `openmg demo`, checked before anything is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_START = 1_781_485_200
+"""2026-06-15 10:00 in Seoul, a Monday: the virtual clock's default start."""
+MAX_HOMES = 120
+MAX_VALIDATORS = 16
+HOMES_FOR_TWO_MICROGRIDS = 10
+"""A group needs at least five homes (openmg.masking.MIN_GROUP)."""
+
+
+class DemoError(Exception):
+    """The demo cannot go on; one sentence says why and what to do."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """The command line of the demo."""
+
+    homes: int = 12
+    validators: int = 4
+    slots: int = 8
+    slot_seconds: float = 4.0
+    data: Path | None = None
+    headless: bool = False
+    report: Path | None = None
+    state: Path | None = None
+    port: int = 8600
+    seed: int = 1
+    prover: str = "auto"
+    mqtt: str | None = None
+
+    def __post_init__(self) -> None:
+        self._between("--homes", self.homes, 5, MAX_HOMES)
+        self._between("--validators", self.validators, 3, MAX_VALIDATORS)
+        self._between("--slots", self.slots, 0, 100_000)
+        self._between("--slot-seconds", self.slot_seconds, 2, 900)
+        self._between("--port", self.port, 0, 65535)
+        if self.prover not in ("auto", "native", "portable"):
+            raise DemoError(f"--prover is {self.prover!r}; choose native or portable")
+        if self.data is not None and not self.data.is_file():
+            raise DemoError(f"--data {self.data} is not a file; give a CSV whose first column is time")
+
+    @staticmethod
+    def _between(option: str, value: float, low: float, high: float) -> None:
+        if not low <= value <= high:
+            raise DemoError(f"{option} is {value:g}; it must be from {low:g} to {high:g}")
+
+    @property
+    def microgrids(self) -> int:
+        return 2 if self.homes >= HOMES_FOR_TWO_MICROGRIDS else 1
+
+    @property
+    def speed(self) -> float:
+        """Simulated seconds per wall second."""
+        return 900 / self.slot_seconds
+
+    @property
+    def endless(self) -> bool:
+        """Runs until Ctrl-C instead of a number of slots."""
+        return self.slots == 0
+
+    def microgrid_of(self, home: int) -> int:
+        """Microgrid (1 or 2) of a home (1..homes): the first half in MG1, the rest in MG2."""
+        return 1 if self.microgrids == 1 or home <= self.homes // 2 else 2

@@ -1,0 +1,139 @@
+"""Child processes of the demo: started with a log each, watched, measured, and always stopped.
+
+Rules: a child dies with its parent even when the parent is killed (PR_SET_PDEATHSIG on Linux); stopping sends SIGTERM
+to all, waits, then SIGKILL. Nothing is looked up or ended by name: only processes started here are touched.
+Not here: what the processes are for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+STOP_SECONDS = 10.0
+MAX_SAMPLES = 4096
+"""Resource samples kept for a process: over an hour at one a second."""
+LOG_TAIL_LINES = 12
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class ProcessFailed(Exception):
+    """A child ended that should not have; the text names it and quotes the end of its log."""
+
+
+def _die_with_parent() -> None:
+    """Runs in the child before exec: end it when the parent's thread ends."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Median resident memory and mean CPU of a process over its samples."""
+
+    rss_mb: float
+    cpu_percent: float
+
+
+@dataclass
+class Child:
+    """One running process and what was measured of it."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    started: float = field(default_factory=time.monotonic)
+    rss_bytes: deque[int] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
+    cpu_seconds: float = 0.0
+    seen: float = 0.0
+
+    def sample(self) -> None:
+        """Record memory and CPU time now; nothing when the process has ended."""
+        try:
+            handle = psutil.Process(self.process.pid)
+            with handle.oneshot():
+                self.rss_bytes.append(handle.memory_info().rss)
+                times = handle.cpu_times()
+            self.cpu_seconds, self.seen = times.user + times.system, time.monotonic()
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            return
+
+    def usage(self) -> Usage:
+        if not self.rss_bytes:
+            return Usage(0.0, 0.0)
+        elapsed = max(self.seen - self.started, 1e-3)
+        return Usage(round(statistics.median(self.rss_bytes) / 2**20, 1), round(100 * self.cpu_seconds / elapsed, 1))
+
+    def tail(self) -> str:
+        """The last lines of the log, for an error message."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-LOG_TAIL_LINES:])
+
+
+class Supervisor:
+    """The children of one run, in order of start."""
+
+    def __init__(self, log_dir: Path) -> None:
+        self.log_dir = log_dir
+        self.children: dict[str, Child] = {}
+        log_dir.mkdir(parents=True, exist_ok=True)
+
+    def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Child:
+        """Start a process whose output goes to `<name>.log`; ProcessFailed when its binary is missing."""
+        log = self.log_dir / f"{name}.log"
+        with log.open("ab") as output:
+            try:
+                process = subprocess.Popen(
+                    [str(part) for part in command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **(env or {})},
+                    start_new_session=True,  # a terminal's Ctrl-C is for the parent, which stops them in order
+                    preexec_fn=_die_with_parent,
+                )
+            except OSError as error:
+                raise ProcessFailed(f"{name}: cannot start {command[0]} ({error.strerror}); run make setup") from error
+        self.children[name] = Child(name, process, log)
+        return self.children[name]
+
+    def check(self) -> None:
+        """ProcessFailed when a child has ended by itself."""
+        for child in self.children.values():
+            code = child.process.poll()
+            if code is not None:
+                raise ProcessFailed(f"{child.name} ended with code {code}; its log {child.log} ends:\n{child.tail()}")
+
+    def sample(self) -> None:
+        for child in self.children.values():
+            child.sample()
+
+    def stop(self, names: Sequence[str] | None = None) -> None:
+        """Stop the named children (default: all), last started first; kills what does not end in time."""
+        chosen = [child for name, child in self.children.items() if names is None or name in names]
+        for child in reversed(chosen):
+            if child.process.poll() is None:
+                child.process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in reversed(chosen):
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+            del self.children[child.name]
