@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from openmg.forecast.features import Standard, Windows, build_windows, inputs_and_base, series
+from openmg.forecast.features import Standard, Windows, build_windows, series
 from openmg.forecast.model import to_float
 from openmg.forecast.spec import HORIZON_HOURS, MIN_HISTORY_HOURS
 from openmg.forecast.trainer import BATCH_ROWS, Trainer, get_trainer, run_steps
@@ -44,8 +44,9 @@ class LearnerNotReady(RuntimeError):
 class UpdateResult:
     """What a meter answers to a round: clipped int16 update at 2^-18 (little-endian) on the model named by its hash.
 
-    `n_samples` (windows it trained on), `loss_micro` (evaluation loss of the base model, in millionths) and
-    `cpu_ms` (thread time of the training) stay on the meter except for the loss, which is a message of its own.
+    `loss_micro` (evaluation loss of the base model, in millionths) is a message of its own; `n_samples` (windows it
+    trained on) and `cpu_ms` (thread time of evaluation and training, the first time also of building the windows)
+    stay on the meter.
     """
 
     round: int
@@ -75,8 +76,10 @@ class LocalLearner:
         return self._given_trainer or get_trainer("auto")
 
     @cached_property
-    def _spans(self) -> tuple[Standard, Windows, Windows]:
-        """Standardisation, training windows and evaluation windows; built once, the spans never move."""
+    def _spans(self) -> tuple[Windows, Windows]:
+        """Training and evaluation windows; built once, the spans never move. Not kept after a refusal, so that a home
+        whose past is imported later is asked again.
+        """
         start_hour, energy_wh = self._hourly_history()
         plan = self.plan
         evaluation = plan.evaluation_start_hour - start_hour
@@ -101,33 +104,26 @@ class LocalLearner:
                 f"learning: {len(train)} training and {len(held_out)} evaluation windows are complete, at least"
                 f" {BATCH_ROWS} and 1 are needed; the home's history has gaps"
             )
-        return standard, train, held_out
+        return train, held_out
 
     def _windows(self, values: F64, start_hour: int, first: int, end: int) -> Windows:
         """Windows whose origins and targets lie in first..end-1."""
         origins = np.arange(first, end - HORIZON_HOURS + 1, dtype=np.int64)
         return build_windows(values, start_hour, origins, self.plan.holiday_days, self.plan.utc_offset_hours)
 
-    def ready(self) -> bool:
-        """Whether the store holds what the plan needs; asks the store again after a refusal."""
-        try:
-            return bool(self._spans)
-        except LearnerNotReady:
-            return False
-
     def evaluate(self, master: I32) -> int:
         """Mean squared error of the standardised forecast on the evaluation windows, in millionths.
 
         Raises LearnerNotReady when the history is too short or has too many gaps.
         """
-        _, _, held_out = self._spans
+        _, held_out = self._spans
         error = (self.trainer.predict(to_float(master), held_out.inputs) - held_out.residual).astype(np.float64)
         loss = float(np.mean(error * error)) * MICRO
         return MAX_LOSS_MICRO if not loss < MAX_LOSS_MICRO else round(loss)
 
     def baseline(self) -> int:
         """The same loss for the base forecast alone (an untrained output of zero): what a model must beat."""
-        residual = self._spans[2].residual.astype(np.float64)
+        residual = self._spans[1].residual.astype(np.float64)
         return round(float(np.mean(residual * residual)) * MICRO)
 
     def train(self, master: I32, round_number: int) -> UpdateResult:
@@ -135,10 +131,10 @@ class LocalLearner:
 
         Raises LearnerNotReady as `evaluate`, ValueError when training diverged.
         """
-        _, train, _ = self._spans
+        began = time.thread_time()
+        train, _ = self._spans
         base_hash = model_hash(master)
         loss_micro = self.evaluate(master)
-        began = time.thread_time()
         start = to_float(master)
         pull = self.plan.prox_micro + self.plan.ridge_micro
         weights, _ = run_steps(
@@ -165,18 +161,3 @@ class LocalLearner:
             rows, waiting = waiting[:BATCH_ROWS], waiting[BATCH_ROWS:]
             inputs = windows.inputs[rows]
             yield inputs + noise * random.standard_normal(inputs.shape, np.float32), windows.residual[rows]
-
-    def forecast_wh(self, master: I32) -> tuple[int, ...]:
-        """This home's net energy of the 24 hours after its last metered hour, for the home itself.
-
-        Raises LearnerNotReady when the last week is not complete.
-        """
-        standard, _, _ = self._spans
-        start_hour, energy_wh = self._hourly_history()
-        values = standard.apply(series(energy_wh))
-        origins = np.array([len(values)], dtype=np.int64)
-        inputs, base = inputs_and_base(values, start_hour, origins, self.plan.holiday_days, self.plan.utc_offset_hours)
-        if np.isnan(inputs).any() or np.isnan(base).any():
-            raise LearnerNotReady("learning: the last week has gaps; a forecast is possible once it is complete")
-        output = self.trainer.predict(to_float(master), inputs.astype(np.float32))
-        return tuple(round(value) for value in standard.undo(base + output)[0].tolist())

@@ -3,7 +3,9 @@
 A notice is unsigned. Its hash must be that of its parameters, and what the device signs names that hash, so the chain
 refuses an answer to a model it does not know. The plan comes with the notice; the first one heard is kept while the
 agent runs and another is refused, so that nobody can ask for ever new evaluation spans. Each round is trained and
-evaluated once; a repeated notice (a retained message after a reconnect) brings the same answer again.
+evaluated once; a repeated notice (a retained message after a reconnect) brings the same answer again. A broker may
+lose a message although it took it, so the losses of the rounds before, which the chain still counts, travel along with
+each answer; what arrives twice counts once.
 Rules: training runs in one thread of its own and takes tens of milliseconds, so metering does not notice it.
 Not here: training (`learner`), proof that a notice is what the chain agreed on (header and certificate).
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,14 +28,19 @@ from openmg.messages import base, topics
 from openmg.messages.learning import Evaluation, ModelNotice, ModelUpdate
 
 log = logging.getLogger(__name__)
+EARLIER_EVALUATIONS = 3
+"""The chain counts evaluations of the open round and of the three before it."""
 
 
 @dataclass(frozen=True)
 class RoundAnswer:
-    """What the device signs for a round; `cpu_ms` is what training and evaluation cost."""
+    """What the device signs for a round; `earlier` are its evaluations of the rounds before, `cpu_ms` is what training
+    and evaluation cost.
+    """
 
     evaluation: Evaluation
     update: ModelUpdate
+    earlier: tuple[Evaluation, ...]
     cpu_ms: int
 
 
@@ -46,6 +54,7 @@ class RoundAnswerer:
         self._device, self._history, self._trainer = device, history, trainer
         self._learner: LocalLearner | None = None
         self._last: RoundAnswer | None = None
+        self._evaluations: deque[Evaluation] = deque(maxlen=EARLIER_EVALUATIONS)
 
     def answer(self, notice: ModelNotice) -> RoundAnswer | None:
         """The answer to a notice, the same one again for the same round, None for an older round.
@@ -70,7 +79,10 @@ class RoundAnswerer:
         result = self._learner.train(master, notice.round)
         evaluation = Evaluation(notice.round, notice.model_hash, result.loss_micro)
         update = ModelUpdate(notice.round, result.base_hash, result.update_int16)
-        self._last = RoundAnswer(evaluation, update, result.cpu_ms)
+        first = notice.round - EARLIER_EVALUATIONS
+        earlier = tuple(item for item in self._evaluations if item.round >= first)
+        self._evaluations.append(evaluation)
+        self._last = RoundAnswer(evaluation, update, earlier, result.cpu_ms)
         return self._last
 
 
@@ -115,7 +127,9 @@ class LearningService:
             self._publish(context, answer)
 
     def _publish(self, context: AgentContext, answer: RoundAnswer) -> None:
-        for leaf, message in ((topics.EVALUATION, answer.evaluation), (topics.UPDATE, answer.update)):
+        evaluations = ((topics.EVALUATION, item) for item in (answer.evaluation, *answer.earlier))
+        messages: tuple[tuple[str, Evaluation | ModelUpdate], ...] = (*evaluations, (topics.UPDATE, answer.update))
+        for leaf, message in messages:
             signed = base.sign(message, context.config.hub.chain_id, context.key.signing_key)
             if not context.publish(topics.from_meter(context.config.device.name, leaf), signed):
                 return  # the retained notice comes again with the connection, and the answer with it

@@ -31,8 +31,11 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-MIN_DEVIATION_WH = 1.0
-"""A series that never changes (an empty home) is divided by 1 Wh, not by zero."""
+MIN_DEVIATION_WH = 50.0
+"""What an empty home is divided by. Its own deviation is nought or a few Wh of standby: measured in that, one evening
+of somebody coming back would be thousands of deviations and outweigh the losses of all other homes."""
+WINDOWS_AT_ONCE = 512
+"""Windows are built in blocks of this many, so that a year of them costs little more than their float32 result."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,6 @@ class Standard:
 
     def apply(self, energy_wh: F64) -> F64:
         return (energy_wh - self.mean_wh) / self.deviation_wh
-
-    def undo(self, standardised: F64) -> F64:
-        """Back to Wh."""
-        return standardised * self.deviation_wh + self.mean_wh
 
 
 @dataclass(frozen=True)
@@ -138,12 +137,12 @@ def build_windows(
     """Windows of standardised values whose inputs and targets are all known; origins need 24 hours after them."""
     if len(origins) and origins.max() + HORIZON_HOURS > len(values):
         raise ValueError("features: a window's target lies past the series' end")
-    inputs, base = inputs_and_base(values, start_hour, origins, holiday_days, utc_offset_hours)
-    residual = values[origins[:, None] + np.arange(HORIZON_HOURS)] - base
-    keep = ~(np.isnan(inputs).any(1) | np.isnan(residual).any(1))
-    return Windows(
-        origins[keep],
-        inputs[keep].astype(np.float32),
-        base[keep].astype(np.float32),
-        residual[keep].astype(np.float32),
-    )
+    blocks = []
+    for start in range(0, max(1, len(origins)), WINDOWS_AT_ONCE):
+        block = origins[start : start + WINDOWS_AT_ONCE]
+        inputs, base = inputs_and_base(values, start_hour, block, holiday_days, utc_offset_hours)
+        residual = values[block[:, None] + np.arange(HORIZON_HOURS)] - base
+        keep = ~(np.isnan(inputs).any(1) | np.isnan(residual).any(1))
+        blocks.append((block[keep], *(part[keep].astype(np.float32) for part in (inputs, base, residual))))
+    kept, inputs_32, base_32, residual_32 = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return Windows(kept, inputs_32, base_32, residual_32)

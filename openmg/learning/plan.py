@@ -57,7 +57,7 @@ class LearningPlan:
     learning_rate_micro: int = 1000
     prox_micro: int = 0
     ridge_micro: int = 3000
-    noise_milli: int = 800
+    noise_milli: int = 1500
     train_hours: int = 4 * HOURS_PER_WEEK
     evaluation_hours: int = HOURS_PER_WEEK
     utc_offset_hours: int = KOREA_UTC_OFFSET_HOURS

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
+import forecast_oracle
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,9 +14,10 @@ from hypothesis import strategies as st
 
 from openmg.forecast import features, fixedpoint, trainer_numpy
 from openmg.forecast.model import initial_master, to_float
-from openmg.forecast.spec import FEATURES, HORIZON_HOURS, OFFSETS, PARAMETERS, SHAPES, SIZES
+from openmg.forecast.spec import FEATURES, HORIZON_HOURS, PARAMETERS
 
 START_HOUR = 494_000
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "forecast.json").read_text(encoding="utf-8"))["cases"]
 
 
 def feeder(seed: int, hours: int, scale_wh: int) -> list[int]:
@@ -37,26 +41,39 @@ def test_forecast_equals_the_float_forecast(seed: int, hours: int, scale_wh: int
     values = standard.apply(features.series(history))
     inputs, base = features.inputs_and_base(values, START_HOUR, np.array([hours]), holiday)
     output = trainer_numpy.forward(to_float(master), inputs.astype(np.float32))[2]
-    expected = standard.undo(base + output)[0]
+    expected = (base + output)[0] * standard.deviation_wh + standard.mean_wh
     assert np.abs(np.array(answer) - expected).max() < 1 + 1e-3 * standard.deviation_wh
 
 
-def _exact_forward(master: list[int], inputs: list[int]) -> list[int]:
-    """The network in unbounded Python integers."""
-    activation = inputs
-    for layer in range(3):
-        rows, columns = SHAPES[2 * layer]
-        matrix = master[OFFSETS[2 * layer] : OFFSETS[2 * layer] + SIZES[2 * layer]]
-        bias = master[OFFSETS[2 * layer + 1] : OFFSETS[2 * layer + 1] + SIZES[2 * layer + 1]]
-        totals = [
-            sum(activation[i] * matrix[i * columns + j] for i in range(rows)) + (bias[j] << 16) + (1 << 19)
-            for j in range(columns)
-        ]
-        limit = fixedpoint.VALUE_LIMIT
-        activation = [max(-limit, min(limit, total >> 20)) for total in totals]
-        if layer < 2:
-            activation = [max(0, value) for value in activation]
-    return activation
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
+def test_golden_vectors(vector: dict[str, object]) -> None:
+    master, history = _master_of(vector), [int(value) for value in vector["history_wh"]]  # type: ignore[attr-defined]
+    where = int(vector["origin_hour"]), set(vector["holiday_days"]), int(vector["utc_offset_hours"])  # type: ignore[call-overload]
+    assert list(fixedpoint.forecast_wh(master, history, *where)) == vector["forecast_wh"]
+    assert forecast_oracle.forecast_wh([int(w) for w in master], history, *where) == vector["forecast_wh"]
+
+
+def _master_of(vector: dict[str, object]) -> np.ndarray:
+    """The published first model of a seed, its weights shifted left; int32 wraps like a hostile model may."""
+    seed, shift = str(vector["model_seed"]).encode(), int(vector["model_shift"])  # type: ignore[call-overload]
+    return (initial_master(seed).astype(np.int64) << shift).astype(np.int32)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    hours=st.integers(168, 900),
+    seed=st.integers(0, 2**32 - 1),
+    scale=st.sampled_from([0, 1, 30, 5_000, 2**30, 2**40]),
+    origin=st.integers(0, 600_000),
+    offset=st.integers(-12, 14),
+)
+def test_equals_the_oracle_bit_for_bit(hours: int, seed: int, scale: int, origin: int, offset: int) -> None:
+    random = np.random.default_rng(seed)
+    history = [int(value) for value in random.integers(-scale, scale + 1, hours)]
+    master = random.integers(-(2**31), 2**31, PARAMETERS).astype(np.int32) >> int(random.integers(0, 14))
+    holidays = {(origin + offset) // 24}
+    expected = forecast_oracle.forecast_wh([int(w) for w in master], history, origin, holidays, offset)
+    assert list(fixedpoint.forecast_wh(master, history, origin, holidays, offset)) == expected
 
 
 @pytest.mark.parametrize("extreme", [False, True])
@@ -68,7 +85,7 @@ def test_the_network_does_not_wrap(extreme: bool) -> None:
     else:
         master = random.integers(-(2**19), 2**19, PARAMETERS).astype(np.int32)
         inputs = random.integers(-(2**18), 2**18, FEATURES)
-    expected = _exact_forward([int(w) for w in master], [int(x) for x in inputs])
+    expected = forecast_oracle.network([int(w) for w in master], [int(x) for x in inputs])
     assert fixedpoint.forward(master, inputs.astype(np.int64)).tolist() == expected
 
 

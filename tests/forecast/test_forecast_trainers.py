@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forecast_oracle
 import numpy as np
 import pytest
 
@@ -89,15 +90,27 @@ def _loss_in_double(weights: np.ndarray, inputs: F32, residual: F32) -> float:
     return float(np.mean((hidden @ w3 + b3 - residual) ** 2))
 
 
-def test_adam_follows_its_definition(weights: F32) -> None:
-    inputs, residual = batch(1)
-    _, gradient = trainer_numpy.loss_and_gradient(weights, inputs, residual)
-    state, _ = NumpyTrainer().step(
-        AdamState.start(weights), inputs, residual, anchor=weights, learning_rate=0.01, prox=0.0
-    )
-    moved = np.abs(gradient) > 1e-3
-    expected = weights - 0.01 * np.sign(gradient)  # the first step of Adam has the length of the rate
-    assert state.weights[moved] == pytest.approx(expected[moved], abs=1e-5)
+@pytest.mark.parametrize("name", ["numpy", "tflite"])
+def test_steps_follow_adams_definition_in_double_precision(name: str, weights: F32) -> None:
+    try:
+        trainer = get_trainer(name)
+    except TrainerUnavailable as error:
+        pytest.skip(str(error))
+    anchor, prox, rate = weights * np.float32(0.5), 0.003, 1e-3
+    state = AdamState.start(weights)
+    expected = [float(w) for w in weights], [0.0] * PARAMETERS, [0.0] * PARAMETERS
+    for number in range(1, 4):
+        inputs, residual = batch(number)
+        slope = forecast_oracle.gradient(expected[0], inputs.tolist(), residual.tolist())
+        pull = [prox * (w - float(a)) for w, a in zip(expected[0], anchor, strict=True)]
+        expected = forecast_oracle.adam_step(expected, [g + p for g, p in zip(slope, pull, strict=True)], number, rate)
+        state, _ = trainer.step(state, inputs, residual, anchor=anchor, learning_rate=rate, prox=prox)
+        for ours, exact in zip((state.first_moment, state.second_moment), expected[1:], strict=True):
+            assert np.abs(ours - exact).max() < PER_STEP_TOLERANCE
+        # Where a slope is almost nothing, its sign and so the direction of a step is a matter of rounding.
+        clear = np.abs(np.array(slope)) > 1e-5
+        assert clear.mean() > 0.9
+        assert np.abs(state.weights - expected[0])[clear].max() < PER_STEP_TOLERANCE
 
 
 def test_the_proximal_term_pulls_towards_the_anchor(weights: F32) -> None:
@@ -121,6 +134,7 @@ def test_tflite_and_numpy_agree_on_every_step(tflite: Trainer, weights: F32, pro
         state, loss = reference.step(state, inputs, residual, anchor=anchor, learning_rate=1e-3, prox=prox)
         assert np.abs(ours.weights - state.weights).max() < PER_STEP_TOLERANCE
         assert np.abs(ours.first_moment - state.first_moment).max() < PER_STEP_TOLERANCE
+        assert np.abs(ours.second_moment - state.second_moment).max() < PER_STEP_TOLERANCE
         assert our_loss == pytest.approx(loss, rel=PER_STEP_TOLERANCE)
         assert ours.steps == state.steps
 

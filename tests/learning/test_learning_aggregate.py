@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from openmg.forecast.spec import PARAMETERS
 from openmg.learning.aggregate import MASTER_LIMIT, ServerState, aggregate, apply_step, cap_norms
-from openmg.learning.plan import RULES, LearningPlan
+from openmg.learning.plan import MAX_DEVICES, RULES, LearningPlan
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "aggregate.json").read_text(encoding="utf-8"))
 HOUR = 495_000
@@ -146,6 +146,42 @@ def test_momentum_and_master_follow_their_definition_and_stay_int32() -> None:
     assert after.master.tolist() == [MASTER_LIMIT] and after.master.dtype == np.int32
 
 
-def test_a_round_without_updates_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 updates"):
-        aggregate({}, plan(), 3)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("value", [32_767, -32_767, 0])
+def test_a_round_of_equal_updates_gives_that_update_without_wrapping(rule: str, value: int) -> None:
+    updates = {bytes([i]) * 20: np.full(PARAMETERS, value, dtype=np.int16) for i in range(12)}
+    outcome = aggregate(updates, plan(rule=rule), 12)
+    assert (outcome.step == value).all() and outcome.capped == ()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_whole_models_of_extreme_values_equal_the_oracle(rule: str) -> None:
+    random = np.random.default_rng(7)
+    updates = {
+        bytes([i]) * 20: random.choice(np.array([-32_767, 32_767], dtype=np.int16), PARAMETERS) for i in range(7)
+    } | {bytes([9 + i]) * 20: np.full(PARAMETERS, i, dtype=np.int16) for i in range(2)}
+    expected = learning_oracle.step({device: row.tolist() for device, row in updates.items()}, rule, 3, 2, 1)
+    assert aggregate(updates, plan(rule=rule), 12).step.tolist() == expected
+
+
+def test_free_riders_up_to_half_of_a_round_cannot_set_the_cap_to_zero() -> None:
+    updates = rows_of(2, 9, 50)
+    for device in sorted(updates)[:4]:
+        updates[device] = np.zeros(50, dtype=np.int16)
+    outcome = aggregate(updates, plan(), 30)
+    assert outcome.hostile == 4 and not set(outcome.capped) & set(sorted(updates)[4:])
+    assert outcome.step.any()
+
+
+@pytest.mark.parametrize(
+    ("updates", "problem"),
+    [
+        ({}, "0 updates"),
+        ({i.to_bytes(20, "big"): np.zeros(1, np.int16) for i in range(MAX_DEVICES + 1)}, "4097 updates"),
+        ({bytes(20): np.zeros(3, np.int16), b"\1" * 20: np.zeros(4, np.int16)}, "same shape"),
+    ],
+    ids=["none", "too many", "unequal"],
+)
+def test_impossible_rounds_are_refused(updates: dict[bytes, np.ndarray], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        aggregate(updates, plan(), 3)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from learning_homes import HOURS, START_HOUR, synthetic_homes
 
-from edge_agent.learning.learner import LearnerNotReady, LocalLearner
-from openmg.forecast.fixedpoint import forecast_wh
+from edge_agent.learning.learner import MAX_LOSS_MICRO, MICRO, LearnerNotReady, LocalLearner
 from openmg.forecast.model import initial_master
+from openmg.forecast.spec import PARAMETERS
+from openmg.forecast.trainer_numpy import NumpyTrainer
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import model_hash, norm_units, update_from_bytes
 
@@ -66,18 +72,17 @@ def test_batches_depend_on_device_and_round_only() -> None:
     ],
 )
 def test_what_is_missing_is_told(history: list[int | None], start_hour: int, problem: str) -> None:
-    subject = learner(history, start_hour)
-    assert not subject.ready()
     with pytest.raises(LearnerNotReady, match=problem):
-        subject.train(MASTER, 0)
+        learner(history, start_hour).train(MASTER, 0)
 
 
 def test_a_refused_home_is_asked_again() -> None:
     history: list[int | None] = []
     subject = learner(history)
-    assert not subject.ready()
+    with pytest.raises(LearnerNotReady):
+        subject.evaluate(MASTER)
     history.extend(HOME)
-    assert subject.ready()
+    assert subject.evaluate(MASTER) == learner(list(HOME)).evaluate(MASTER)
 
 
 def test_a_single_gap_is_survived() -> None:
@@ -87,11 +92,50 @@ def test_a_single_gap_is_survived() -> None:
     assert 300 < result.n_samples < 481
 
 
-def test_own_forecast_is_close_to_the_integer_forecast() -> None:
-    ours = np.array(learner(list(HOME)).forecast_wh(MASTER))
-    vouched = np.array(forecast_wh(MASTER, HOME, START_HOUR + HOURS, (), 9))
-    assert ours.shape == (24,)
-    # The vouched one standardises by the latest four weeks, the home by its training span.
-    assert np.corrcoef(ours, vouched)[0, 1] > 0.99
-    with pytest.raises(LearnerNotReady, match="gaps"):
-        learner([*HOME, None]).forecast_wh(MASTER)
+@pytest.mark.parametrize("trainer", [NumpyTrainer(), None], ids=["numpy", "auto"])
+def test_an_empty_home_takes_part_with_finite_numbers(trainer: NumpyTrainer | None) -> None:
+    empty = LocalLearner(b"\x01" * 20, PLAN, lambda: (START_HOUR, [0] * HOURS), trainer)
+    result = empty.train(MASTER, 0)
+    assert empty.baseline() == 0 and 0 < result.loss_micro < MICRO
+    assert 0 < norm_units(update_from_bytes(result.update_int16)) <= PLAN.clip_units
+
+
+def test_a_home_that_was_empty_does_not_outweigh_its_neighbours_when_somebody_moves_in() -> None:
+    moved_in = [3] * 336 + [5] * 336 + [abs(value) for value in HOME[672:]]
+    assert learner(list(moved_in)).evaluate(MASTER) < 1000 * MICRO
+
+
+@pytest.mark.parametrize("trainer", [NumpyTrainer(), None], ids=["numpy", "auto"])
+def test_a_model_of_extreme_weights_gives_a_bounded_loss_and_no_invalid_update(trainer: NumpyTrainer | None) -> None:
+    extreme = np.random.default_rng(3).choice(np.array([-(2**31), 2**31 - 1]), PARAMETERS).astype(np.int32)
+    subject = LocalLearner(b"\x01" * 20, PLAN, lambda: (START_HOUR, HOME), trainer)
+    with np.errstate(all="ignore"):
+        assert subject.evaluate(extreme) == MAX_LOSS_MICRO
+        try:
+            update = update_from_bytes(subject.train(extreme, 0).update_int16)
+        except ValueError as error:
+            assert "diverged" in str(error)
+        else:
+            assert norm_units(update) <= PLAN.clip_units
+
+
+def test_a_year_of_windows_takes_little_memory(repo_root: Path) -> None:
+    code = """
+import resource, sys
+import numpy as np
+from edge_agent.learning.learner import LocalLearner
+from openmg.forecast.model import initial_master
+from openmg.forecast.trainer_numpy import NumpyTrainer
+from openmg.learning.plan import LearningPlan
+week = 168
+plan = LearningPlan(evaluation_start_hour=490_000 + 50 * week, train_hours=50 * week, evaluation_hours=7 * week)
+history = [int(value) for value in np.random.default_rng(0).integers(0, 900, 57 * week)]
+learner = LocalLearner(bytes(20), plan, lambda: (490_000, history), NumpyTrainer())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert learner.train(initial_master(b"x"), 0).n_samples > 8000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    out = subprocess.run([sys.executable, "-c", code], cwd=repo_root, env=env, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert int(out.stdout) < 24 * 1024, f"{out.stdout} kB more than before"

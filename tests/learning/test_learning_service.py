@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +13,21 @@ import pytest
 from learning_homes import START_HOUR, synthetic_homes
 
 from edge_agent.config import AgentConfig, DeviceSection, HomeSection, HubSection, MeterSection, MqttSection
-from edge_agent.learning.service import LearningService, RoundAnswerer
+from edge_agent.learning.service import EARLIER_EVALUATIONS, LearningService, RoundAnswerer
 from edge_agent.services import AgentContext
 from edge_agent.slots import IMPORTED, ClosedSlot
 from edge_agent.store import Store
+from hub.ppdl.app.state import EVALUATED_ROUNDS
 from openmg.clock import VirtualClock
 from openmg.forecast.model import initial_master, master_bytes
+from openmg.forecast.trainer import AdamState, Trainer
+from openmg.forecast.trainer_numpy import F32, NumpyTrainer
 from openmg.identity import DeviceKey
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import model_hash, norm_units, update_from_bytes
 from openmg.messages import base, topics
 from openmg.messages.learning import Evaluation, ModelNotice, ModelUpdate
+from openmg.tasks import end_task
 
 CHAIN_ID = 7
 PLAN = LearningPlan(evaluation_start_hour=START_HOUR + 672)
@@ -75,8 +81,8 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     whole.store.close()
 
 
-async def started(agent: Agent) -> LearningService:
-    service = LearningService()
+async def started(agent: Agent, trainer: Trainer | None = None) -> LearningService:
+    service = LearningService(trainer)
     await service.start(agent.context)
     assert agent.filters == [topics.MODEL]
     return service
@@ -113,6 +119,48 @@ async def test_a_repeated_notice_brings_the_same_answer_and_an_older_one_none(ag
     )
     assert len(agent.sent) == 4 and service.answered == 2
     await service.stop()
+
+
+async def test_losses_of_the_rounds_that_the_chain_still_counts_travel_along(agent: Agent) -> None:
+    assert EARLIER_EVALUATIONS + 1 == EVALUATED_ROUNDS
+    service = await started(agent)
+    for number in (0, 1, 2, 3, 4, 6):
+        agent.sent.clear()
+        await service.on_message(topics.MODEL, base.encode(notice(number)))
+        heard = [payload for topic, payload in agent.sent if topic.endswith("/evaluation")]
+        rounds = [base.open_signed(Evaluation, payload, CHAIN_ID).message.round for payload in heard]
+        assert rounds[0] == number
+        assert rounds[1:] == [known for known in (0, 1, 2, 3, 4) if number - EVALUATED_ROUNDS < known < number]
+        assert [topic for topic, _ in agent.sent].count("grid/v1/home-3/update") == 1
+    await service.stop()
+
+
+class HeldTrainer(NumpyTrainer):
+    """Waits in its first step, so that a test can act in the middle of a training."""
+
+    def __init__(self) -> None:
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+    def step(
+        self, state: AdamState, inputs: F32, residual: F32, *, anchor: F32, learning_rate: float, prox: float
+    ) -> tuple[AdamState, float]:
+        self.began.set()
+        assert self.go_on.wait(30)
+        return super().step(state, inputs, residual, anchor=anchor, learning_rate=learning_rate, prox=prox)
+
+
+async def test_stopping_in_the_middle_of_training_waits_for_it_and_sends_nothing(agent: Agent) -> None:
+    trainer = HeldTrainer()
+    service = await started(agent, trainer)
+    task = asyncio.get_running_loop().create_task(service.on_message(topics.MODEL, base.encode(notice(0))))
+    assert await asyncio.to_thread(trainer.began.wait, 30)
+    await end_task(task)
+    stopping = asyncio.get_running_loop().create_task(service.stop())
+    await asyncio.sleep(0.05)
+    assert not stopping.done()
+    trainer.go_on.set()
+    await stopping
+    assert not agent.sent
 
 
 async def test_unusable_notices_are_counted_and_logged_once(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
