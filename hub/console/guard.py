@@ -2,8 +2,9 @@
 
 The console has no log-in of its own; it answers only when it was addressed by a name it knows, so that a web
 page elsewhere cannot reach it by pointing its own name at this machine (DNS rebinding), and its data cannot
-be read, framed or scripted from another site. A plain ASGI wrapper: it never buffers, so event streams pass
-untouched.
+be read, framed or scripted from another site. Known are the loopback names, the names it was given, and the
+very IP address that the request came in on: a rebound name is never an address. A plain ASGI wrapper: it
+never buffers, so event streams pass untouched.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger(__name__)
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+OTHER_SITES = frozenset({"cross-site", "same-site"})  # same-site: another port or subdomain, so another program
 MAX_NAMED_REFUSALS = 32  # distinct wrong Host values that are logged; the rest are only counted
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -72,13 +74,13 @@ class Guard:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         name = host_name(hosts[0]) if len(hosts) == 1 else ""
-        if name not in self._hosts:
+        if name not in self._hosts and name != own_address(scope):
             self._count(name)
             return PlainTextResponse(
-                "console: this host name is not configured; use 127.0.0.1, or add the name to the hub's console hosts\n",
+                "console: this host name is not known here; use the machine's IP address, or a name the hub was given\n",
                 status_code=421,
             )
-        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+        if headers.get("sec-fetch-site") in OTHER_SITES and headers.get("sec-fetch-mode") != "navigate":
             self._count("another site")
             return PlainTextResponse("console: requests from another site are refused\n", status_code=403)
         return None
@@ -87,10 +89,14 @@ class Guard:
         self.refused += 1
         if name not in self._named and len(self._named) < MAX_NAMED_REFUSALS:
             self._named.add(name)
-            log.warning(
-                "console refused a request addressed to %r; add the name to the console hosts if it is right",
-                name,
-            )
+            log.warning("console refused a request of %r; a reverse proxy's name must be in allowed_hosts", name)
+
+
+def own_address(scope: Scope) -> str:
+    """The IP address of this machine that the request came in on, as a Host header writes it."""
+    server = scope.get("server")
+    address = str(server[0]) if server else ""
+    return f"[{address}]" if ":" in address else address
 
 
 def host_name(host: str) -> str:

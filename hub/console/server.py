@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 160  # open sockets of all kinds: 32 event streams, the rest page loads and idle keep-alives
 STALLED_CLIENT_MS = 30_000  # a client that takes no byte for so long is cut
+REQUEST_SECONDS = 10.0  # a socket without a whole request for so long is closed, else idle ones could take every place
 STOP_SECONDS = 3  # for open requests at stop
 START_POLL_SECONDS = 0.01
 
@@ -99,7 +100,27 @@ def _serve_asset(asset: Asset | None, request: Request) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: stopping is the hub's business."""
+    """uvicorn without its signal handlers, as stopping is the hub's business, and with a limit on waiting sockets."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._waiting: dict[Any, tuple[Any, float]] = {}  # connection -> its last request, and since when it waits
+
+    async def on_tick(self, counter: int) -> bool:
+        self._close_waiting(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    def _close_waiting(self, now: float) -> None:
+        before, self._waiting = self._waiting, {}
+        connections: set[Any] = set(self.server_state.connections)  # h11 ones; each has `cycle`, its last request
+        for connection in connections:
+            cycle = connection.cycle
+            if cycle is not None and not cycle.response_complete:
+                continue  # it is being answered
+            known, since = before.get(connection, (cycle, now))
+            self._waiting[connection] = (cycle, since if known is cycle else now)
+            if now - self._waiting[connection][1] > REQUEST_SECONDS and connection.transport is not None:
+                connection.transport.close()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -139,6 +160,7 @@ class ConsoleServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            http="h11",
             ws="none",
             lifespan="off",
             limit_concurrency=MAX_CONNECTIONS,

@@ -68,7 +68,7 @@ class Page:
     errors: list[str] = field(default_factory=list)
     _ids: int = 0
 
-    def send(self, method: str, timeout: float = 20, **params: Any) -> dict[str, Any]:
+    def send(self, method: str, timeout: float = 60, **params: Any) -> dict[str, Any]:
         """Call a protocol method and return its result; events that arrive meanwhile are recorded."""
         self._ids += 1
         call: dict[str, Any] = {"id": self._ids, "method": method, "params": params}
@@ -83,6 +83,11 @@ class Page:
                     raise BrowserError(f"{method}: {message['error'].get('message')}")
                 return dict(message["result"])
             self._record(message)
+
+    def counters(self) -> dict[str, int]:
+        """Documents, nodes and event listeners that live in the tab after a garbage collection."""
+        self.send("HeapProfiler.collectGarbage")
+        return {str(name): int(value) for name, value in self.send("Memory.getDOMCounters").items()}
 
     def _record(self, message: dict[str, Any]) -> None:
         params = message.get("params", {})
@@ -132,7 +137,7 @@ class Page:
             )
         return result["result"].get("value")
 
-    def wait(self, expression: str, timeout: float = 10) -> Any:
+    def wait(self, expression: str, timeout: float = 30) -> Any:
         """Evaluate until truthy; the value. Raises BrowserError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:

@@ -28,11 +28,17 @@ class Console:
         return time.time() + self.skew_s
 
     @property
+    def streams(self) -> int:
+        """Event streams that are open at the server."""
+        return int(self._app.state.stream.clients)
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> Console:
-        self._server = ConsoleServer(create_app(self.board, lambda: {"homes": 12}), "127.0.0.1", self.port)
+        self._app = create_app(self.board, lambda: {"homes": 12})
+        self._server = ConsoleServer(self._app, "127.0.0.1", self.port)
         self._run(self._server.start())
         self.port = self._server.port
         return self
@@ -47,6 +53,10 @@ class Console:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self._loop.close()
+
+    def freeze(self, seconds: float) -> None:
+        """Hold the console's event loop: its sockets stay open and say nothing."""
+        self._loop.call_soon_threadsafe(time.sleep, seconds)
 
     def _run(self, work: Any) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=15)

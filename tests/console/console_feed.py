@@ -195,13 +195,6 @@ def sections(step: int, offline: frozenset[str] = frozenset()) -> dict[str, Any]
             "losses": losses,
             "rejected": [{"device": "5f1c…20", "reason": "update norm above the cap"}] if rounds > 2 else [],
             "model_hash": hexed(f"model{rounds}"),
-            "plan": {
-                "round_blocks": 24,
-                "minimum_participants": 5,
-                "trim": "1/6",
-                "norm_cap": 131072,
-                "server_momentum": "0.9",
-            },
         },
         "ppdl": {
             "height": height,
@@ -276,7 +269,7 @@ def sections(step: int, offline: frozenset[str] = frozenset()) -> dict[str, Any]
             "last": {
                 "id": 2,
                 "microgrid": "MG1",
-                "as_of_slot": T0 // SLOT_SECONDS + slot - 1,
+                "as_of_slot": (T0 // SLOT_SECONDS + slot) // 4 * 4 - 1,  # the last slot of an hour
                 "model_hash": hexed(f"model{rounds}"),
                 "answers_wh": [int(1500 * math.sin((h + 3) / 24 * 2 * math.pi) + 700) for h in range(24)],
             },

@@ -31,9 +31,11 @@ class Answer:
     body: bytes
 
 
-async def request(port: int, path: str = "/", *, method: str = "GET", headers: str | None = None) -> Answer:
+async def request(
+    port: int, path: str = "/", *, method: str = "GET", headers: str | None = None, address: str = "127.0.0.1"
+) -> Answer:
     """One request on its own connection. `headers` replaces the Host line."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection(address, port)
     lines = f"Host: 127.0.0.1:{port}\r\n" if headers is None else headers
     writer.write(f"{method} {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n".encode())
     raw = await asyncio.wait_for(reader.read(), 10)

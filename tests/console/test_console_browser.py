@@ -229,11 +229,54 @@ def test_a_lost_hub_is_told_and_found_again(page: Page, console: Console):
     page.wait("document.querySelector('#link.is-lost') !== null")
     assert "connection to the hub is lost" in text(page, "#banner")
     console.board.put("plasma", {**sections(PAST)["plasma"], "block": 777777})
+    console.skew_s = 2.0  # so the alarm is younger than what was read before
+    console.board.event("meter", "home-3 fell silent meanwhile", "그동안 home-3 무응답", "alarm")
     console.start()
     page.wait("document.querySelector('#link.is-live') !== null")
     page.wait("document.querySelector('.chain li:nth-child(5) .node-figure').innerText.startsWith('777,777')")
     assert text(page, "#banner") == ""
+    page.wait("document.getElementById('say-now').textContent === 'Alarm: home-3 fell silent meanwhile'")
     page.errors.clear()  # the browser logs the refused connections
+
+
+def test_a_connection_that_dies_without_a_word_is_opened_anew(page: Page, console: Console, feeder: Feeder):
+    visit(page, console)
+    console.freeze(12)
+    page.wait("document.querySelector('#link.is-lost') !== null")
+    page.wait("document.querySelector('#link.is-live') !== null")
+    assert sum(url.endswith("/api/events") for url in page.requests) == 2
+    assert console.streams == 1
+    block = "document.querySelector('.chain li:nth-child(5) .node-figure').innerText"
+    page.wait(f"{block} !== {page.evaluate(block)!r}")
+
+
+def test_a_page_left_open_does_not_grow(page: Page, console: Console):
+    fill(console.board, PAST)
+    visit(page, console)
+
+    def use(first_step: int) -> dict[str, int]:
+        for step, name in enumerate(2 * PAGES, first_step):
+            feed(console.board, step * STEPS_PER_SLOT)
+            console.board.event("e", f"event {step}", f"이벤트 {step}", "warning")
+            go(page, name)
+            page.wait(f"document.querySelector('#say-polite').textContent.endsWith('event {step}')")
+        return page.counters()
+
+    # A day of slots and the events shown are on the screen first: after that, nothing may add up.
+    for slot in range(PAST // STEPS_PER_SLOT, 120):
+        feed(console.board, slot * STEPS_PER_SLOT)
+    before = use(200)
+    after = use(300)
+    assert after["documents"] == before["documents"]
+    assert after["jsEventListeners"] <= before["jsEventListeners"] + 5
+    assert after["nodes"] <= before["nodes"] * 1.05
+
+
+def test_names_of_javascript_itself_are_no_pages(page: Page, console: Console, feeder: Feeder):
+    visit(page, console)
+    for name in ("toString", "constructor", "__proto__", "%00"):
+        page.evaluate(f"location.hash = '#/{name}'")
+        page.wait("document.title.startsWith('Overview')")
 
 
 def test_text_from_outside_never_becomes_markup(page: Page, console: Console):
@@ -242,6 +285,9 @@ def test_text_from_outside_never_becomes_markup(page: Page, console: Console):
     value["grid"]["devices"][0]["name"] = evil
     value["learning"]["rejected"] = [{"device": evil, "reason": evil}]
     value["privacy"][0]["datum_en"] = evil
+    value["privacy"][1]["status"] = "constructor"
+    value["market"]["last_trades"][0]["kind"] = evil
+    value["plasma"]["contracts"] = {evil: evil}
     for name, section in value.items():
         console.board.put(name, section)
     console.board.event("e", evil, evil, "alarm")
@@ -289,3 +335,63 @@ def test_every_page_is_named_structured_and_labelled(
         go(page, name)
         faults = page.evaluate(AUDIT.read_text("utf-8"))
         assert faults == [], f"{name}: {faults}"
+
+
+def test_the_forecast_says_its_hours_and_its_sign(page: Page, console: Console):
+    value = sections(PAST)
+    start = T0 + 8 * 3600  # 18:00 in Seoul
+    answers = [-3946, -250] + [1000 * hour for hour in range(2, 24)]
+    value["inference"]["last"].update(as_of_slot=start // 900 - 1, answers_wh=answers)
+    console.board.put("inference", value["inference"])
+    visit(page, console, "learning")
+    page.evaluate("document.querySelector('details.data').open = true")
+    rows = page.evaluate("[...document.querySelectorAll('details.data tr')].map((row) => row.innerText)")
+    assert rows[0] == "Hour\tNet import (below zero: export)"
+    assert rows[-1] == "18:00\t-3.95 kWh" and rows[-2] == "19:00\t-250 Wh" and rows[1] == "17:00\t23.00 kWh"
+
+
+def test_a_slot_that_stayed_closed_is_a_break_in_the_line(page: Page, console: Console):
+    for name, section in sections(PAST).items():
+        console.board.put(name, section)
+    for g in (1, 2):
+        for slot in (0, 1, 2, 5, 6):
+            console.board.append(f"grid.mg{g}.import_wh", T0 + slot * 900, 500)
+            console.board.append(f"grid.mg{g}.export_wh", T0 + slot * 900, 900)
+    visit(page, console, "grid")
+    paths = page.evaluate("[...document.querySelectorAll('og-chart path.line')].map((e) => e.getAttribute('d'))")
+    assert len(paths) == 4 and all(path.count("M") == 2 for path in paths)
+
+
+def test_what_only_starts_is_not_called_well_and_faults_come_first(page: Page, console: Console):
+    value = sections(PAST)
+    console.board.put("market", {**value["market"], "swaps": 0})
+    console.board.put("ppdl", value["ppdl"])
+    visit(page, console)
+    assert text(page, "#headline") == "Starting: Market."
+    for validator in value["ppdl"]["validators"][1:]:
+        validator["online"] = False
+    console.board.put("ppdl", value["ppdl"])
+    value["market"]["microgrids"][0]["price_wei_per_wh"] = 50 * GWEI
+    console.board.put("market", value["market"])
+    page.wait("document.querySelector('#headline').innerText === 'Fault: PPDL chain. Needs a look: Market.'")
+
+
+def test_very_large_and_very_small_numbers_stay_in_their_boxes(page: Page, console: Console):
+    value = sections(PAST)
+    for pool, size in zip(value["market"]["microgrids"], (10**33, 3), strict=True):
+        pool.update(reserve_peth_wei=str(size), reserve_wh=min(size, 10**15), price_wei_per_wh=str(size))
+    value["ppdl"]["height"] = value["relay"]["height"] = value["relay"]["ppdl_height"] = 12_345_678_901
+    value["plasma"].update(block=12_345_678_901, transactions=10**12, peth_supply_wei=str(10**36))
+    value["learning"].update(registered=100_000, participants=99_999)
+    for group in value["grid"]["microgrids"]:
+        group.update(import_wh=10**15, export_wh=1, feeder_import_w=10**12)
+    for name, section in value.items():
+        console.board.put(name, section)
+    spilt = """[...document.querySelectorAll('.node-figure, .tile-figure, .figure dd, .hero, .bars b')]
+        .filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.innerText)"""
+    for width in (1440, 1024, 390):
+        page.size(width, 844, mobile=width < 600)
+        visit(page, console)
+        for name in PAGES:
+            go(page, name)
+            assert page.evaluate(spilt) == [], f"{name} at {width} px"

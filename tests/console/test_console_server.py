@@ -13,8 +13,9 @@ import pytest
 from console_http import open_stream, request, serving
 
 from hub.console import ConsoleError, ConsoleServer, StatusBoard, create_app
+from hub.console import server as server_module
 from hub.console.assets import load_assets
-from hub.console.guard import Guard, host_name
+from hub.console.guard import Guard, host_name, own_address
 
 
 async def test_page_and_files_are_served_with_their_types_and_strict_headers():
@@ -113,7 +114,7 @@ async def test_unknown_hosts_are_refused_with_a_sentence():
             for path in ("/", "/api/state", "/api/events"):
                 answer = await request(server.port, path, headers=f"Host: {host}\r\n")
                 assert answer.status == 421, (host, path)
-                assert answer.body.startswith(b"console: this host name is not configured; use 127.0.0.1")
+                assert answer.body.startswith(b"console: this host name is not known here; use")
                 assert "content-security-policy" in answer.headers
 
 
@@ -152,6 +153,8 @@ async def test_another_site_may_link_here_but_not_read():
             await request(server.port, "/static/icon.svg", headers=f"{cross}Sec-Fetch-Mode: no-cors\r\n")
         ).status == 403
         assert (await request(server.port, "/", headers=f"{cross}Sec-Fetch-Mode: navigate\r\n")).status == 200
+        another_port = f"{host}Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: no-cors\r\n"
+        assert (await request(server.port, "/api/events", headers=another_port)).status == 403
         same = f"{host}Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\n"
         assert (await request(server.port, "/api/state", headers=same)).status == 200
 
@@ -162,6 +165,32 @@ async def test_another_site_may_link_here_but_not_read():
 )
 def test_host_name(host: str, name: str):
     assert host_name(host) == name
+
+
+async def test_the_address_a_request_came_in_on_is_known_and_no_other_address_is():
+    server = ConsoleServer(create_app(StatusBoard(), dict), "0.0.0.0")
+    await server.start()
+    try:
+        for host, status in (("127.0.0.2", 200), ("127.0.0.3", 421), ("0.0.0.0", 421)):
+            answer = await request(
+                server.port, headers=f"Host: {host}:{server.port}\r\n", address="127.0.0.2"
+            )
+            assert answer.status == status, host
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("scope", "address"),
+    [
+        ({"server": ("192.0.2.7", 80)}, "192.0.2.7"),
+        ({"server": ("2001:db8::7", 80)}, "[2001:db8::7]"),
+        ({"server": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_own_address(scope: dict[str, object], address: str):
+    assert own_address(scope) == address
 
 
 async def test_a_port_in_use_is_one_sentence():
@@ -200,6 +229,29 @@ async def test_it_takes_no_signal_handlers_and_frees_its_port():
     await stream.until("snapshot")
     stream.close()
     await again.stop()
+
+
+async def test_sockets_that_never_ask_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.5)
+    board = StatusBoard()
+    async with serving(board) as server:
+        stream = await open_stream(server.port)
+        await stream.until("snapshot")
+        sockets = [
+            await asyncio.open_connection("127.0.0.1", server.port)
+            for _ in range(server_module.MAX_CONNECTIONS + 10)
+        ]
+        for _, writer in sockets[::2]:
+            writer.write(b"GET / HTTP/1.1\r\nHost: 127")  # and never the rest
+        async with asyncio.timeout(30):
+            for reader, writer in sockets:
+                assert await reader.read() == b""  # closed without a word
+                writer.close()
+            while (await request(server.port)).status != 200:
+                await asyncio.sleep(0.05)
+        board.put("ppdl", {"height": 1})  # a stream waits too, but it is being answered
+        await stream.until("delta")
+        stream.close()
 
 
 async def test_junk_on_the_socket_does_not_disturb_others():

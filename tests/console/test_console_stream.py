@@ -33,7 +33,7 @@ async def test_a_client_gets_everything_and_then_what_changes():
         assert snapshot["events"][0]["ko"] == "검증자 네 대"
         assert stream.retry == str(stream_module.RETRY_MILLISECONDS)
         _, beat = await stream.until("beat")
-        assert beat["ages"] == {"grid": 0}
+        assert set(beat["ages"]) == {"grid"}
         board.put("grid", {"homes": 13})
         event_id, delta = await stream.until("delta")
         assert delta["sections"] == {"grid": {"homes": 13}}
@@ -54,11 +54,14 @@ async def test_a_burst_arrives_merged_and_no_faster_than_the_interval():
                 board.put("counter", i)
                 await asyncio.sleep(0.005)
 
+        clock = asyncio.get_running_loop().time
+        started = clock()
         publisher = asyncio.create_task(publish())
         while not messages or messages[-1]["sections"]["counter"] != 199:
             messages.append((await stream.until("delta"))[1])
         await publisher
-        assert len(messages) <= 8  # 200 changes in about a second
+        # However long 200 changes took here: the first at once, then one each interval.
+        assert len(messages) <= 1 + (clock() - started) / stream_module.MIN_INTERVAL_SECONDS
         stream.close()
 
 
@@ -102,7 +105,7 @@ async def test_an_id_of_another_boot_gets_a_fresh_snapshot():
 async def test_an_empty_board_answers_at_once():
     async with serving(StatusBoard()) as server:
         stream = await open_stream(server.port)
-        _, snapshot = await stream.until("snapshot", timeout=1)
+        _, snapshot = await stream.until("snapshot")
         assert snapshot == {"revision": 0, "sections": {}, "series": {}, "events": []}
         stream.close()
 
@@ -112,7 +115,7 @@ async def test_beats_continue_while_nothing_changes(monkeypatch: pytest.MonkeyPa
     async with serving(StatusBoard()) as server:
         stream = await open_stream(server.port)
         for _ in range(3):
-            await stream.until("beat", timeout=3)
+            await stream.until("beat")
         stream.close()
 
 
@@ -171,14 +174,13 @@ async def test_a_client_that_never_reads_is_buffered_within_bounds_and_then_cut(
         client.close()
 
 
-async def test_stopping_ends_open_streams_at_once():
+async def test_stopping_ends_open_streams_and_does_not_wait_for_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server_module, "STOP_SECONDS", 3600)
     board = StatusBoard()
     async with serving(board) as server:
         stream = await open_stream(server.port)
         await stream.until("snapshot")
-        started = asyncio.get_running_loop().time()
-        await server.stop()
-        assert asyncio.get_running_loop().time() - started < 2
+        await asyncio.wait_for(server.stop(), 30)
         with pytest.raises((EOFError, asyncio.IncompleteReadError)):
             while True:
                 await stream.next(2)

@@ -1,6 +1,6 @@
 // The console's shell: navigation, clock, language, theme, alarms, and drawing the page that the address names.
 
-import { date, isNumber, NONE, timeOfDay } from "./format.js";
+import { count, date, isNumber, NONE, timeOfDay } from "./format.js";
 import { summary } from "./health.js";
 import { language, LANGUAGES, setLanguage, t, word } from "./i18n.js";
 import { icon } from "./icons.js";
@@ -24,7 +24,7 @@ let drawn = false;
 
 function page() {
   const name = location.hash.replace(/^#\/?/, "");
-  return name in PAGES ? name : "overview";
+  return Object.hasOwn(PAGES, name) ? name : "overview";
 }
 
 function zoneOf() {
@@ -134,8 +134,8 @@ function top(name) {
   const zone = zoneOf();
   const facts = told
     ? [
-        isNumber(told.homes) && t("homes_n", { n: told.homes }),
-        isNumber(told.hubs) && t("hubs_n", { n: told.hubs }),
+        isNumber(told.homes) && t("homes_n", { n: count(told.homes) }),
+        isNumber(told.hubs) && t("hubs_n", { n: count(told.hubs) }),
         isNumber(told.speed) && told.speed !== 1 && t("speed_n", { n: Math.round(told.speed * 10) / 10 }),
         told.phase && word("phase", told.phase),
       ].filter(Boolean)
@@ -153,7 +153,7 @@ function top(name) {
     ),
     h(
       "div",
-      { class: "clock", key: "clock" },
+      { class: "clock", key: "clock", title: told ? t(told.speed === 1 ? "time_in" : "sim_time_in", { zone }) : null },
       h("time", { id: "clock-time" }, NONE),
       h("span", { class: "clock-date" }, told ? date(simNow(), zone) : t("no_clock")),
       h("span", { class: "clock-slot" }, told && isNumber(told.slot) ? t("slot_n", { n: told.slot }) : ""),

@@ -2,7 +2,9 @@
 //
 // Model: {id, label, xLabel, kind: "line" | "bar", height, series: [{key, label, tone, dash, step, fill, points: [[x, y], ...]}],
 //         refs: [{label, tone, value}], formatX(x, long), formatY(y), scale(largest), zero: bool, empty}
+//         xTicks(from, to, most), xTitle, maxGap
 // `scale(largest)` gives {divisor, unit} for the axis: its labels are plain numbers, the unit stands once above them.
+// `xTicks` gives at most `most` round places for labels; a line breaks where two points are more than `maxGap` apart.
 // Rules. Series differ by dash or marker as well as by colour. The pointer or the arrow keys move a cross-hair; what it
 // reads is written in a status line that screen readers hear. The same numbers stand in the table below the chart.
 
@@ -11,6 +13,8 @@ import { h, patch } from "./vdom.js";
 
 const PAD = { top: 24, right: 14, bottom: 24, left: 8 };
 const LABEL_CHAR = 6.4; // px per character of an axis label, for the left margin
+const LABEL_WIDTH = 58; // px that a label below the axis may take
+const TITLE_WIDTH = 40; // px that the name of x takes, left of its first label
 const TICKS = 4;
 const DASHES = { none: null, dash: "6 4", dot: "2 4" };
 
@@ -26,11 +30,22 @@ export function ticksOf(low, high, wanted = TICKS) {
   return ticks;
 }
 
+/** Points in runs: a new one begins where the next point is more than `maxGap` away, so that no line crosses what is missing. */
+export function runsOf(points, maxGap = Infinity) {
+  const runs = [];
+  for (const [i, point] of points.entries()) {
+    if (i === 0 || point[0] - points[i - 1][0] > maxGap) runs.push([]);
+    runs[runs.length - 1].push(point);
+  }
+  return runs;
+}
+
 class Chart extends HTMLElement {
   connectedCallback() {
     if (this.watcher) return;
     this.tabIndex = 0;
     this.setAttribute("role", "group");
+    this.setAttribute("aria-keyshortcuts", "ArrowLeft ArrowRight Home End Escape");
     this.cursor = null;
     this.watcher = new ResizeObserver(() => this.draw());
     this.watcher.observe(this);
@@ -103,7 +118,7 @@ class Chart extends HTMLElement {
       { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
       axes(model, f, width, height),
       (model.refs || []).map((ref, i) => reference(ref, f, width, i)),
-      model.kind === "bar" ? bars(model, f) : model.series.map((s) => line(s, f)),
+      model.kind === "bar" ? bars(model, f) : model.series.map((s) => line(s, f, model.maxGap)),
       at !== null && h("line", { class: "cross", x1: at, x2: at, y1: PAD.top, y2: f.bottom }),
       at !== null &&
         model.series.map((s) => {
@@ -138,13 +153,15 @@ function frameOf(model, width, height) {
   const ticks = ticksOf(Math.min(...all), Math.max(...all));
   const { divisor, unit } = model.scale(Math.max(...ticks.map(Math.abs)));
   const labels = ticksText(ticks.map((tick) => tick / divisor));
-  const left = Math.max(30, PAD.left + Math.max(...labels.map((text) => text.length)) * LABEL_CHAR);
-  const bottom = height - PAD.bottom;
-  const low = ticks[0];
-  const high = ticks[ticks.length - 1];
+  const longest = PAD.left + Math.max(...labels.map((text) => text.length)) * LABEL_CHAR;
   const xs = model.series.flatMap((s) => s.points.map((p) => p[0]));
   const from = Math.min(...xs);
   const to = Math.max(...xs);
+  const title = model.xTitle ? 4 + (model.formatX(from).length * LABEL_CHAR) / 2 : 0; // px from the axis to the name of x
+  const left = Math.max(30, longest, title && title + TITLE_WIDTH);
+  const bottom = height - PAD.bottom;
+  const low = ticks[0];
+  const high = ticks[ticks.length - 1];
   const inner = width - left - PAD.right;
   const inset = model.kind === "bar" ? inner / (new Set(xs).size * 2 + 1) : 4;
   const x = (v) => (to === from ? left + inner / 2 : left + inset + ((v - from) / (to - from)) * (inner - 2 * inset));
@@ -160,7 +177,9 @@ function frameOf(model, width, height) {
     low,
     high,
     inner,
-    right: width - PAD.right,
+    from,
+    to,
+    title,
     slots: new Set(xs).size,
   };
 }
@@ -168,8 +187,9 @@ function frameOf(model, width, height) {
 /** Axis labels with just as many decimals as tell neighbours apart. */
 function ticksText(values) {
   const step = values.length > 1 ? Math.abs(values[1] - values[0]) : 1;
+  const isWhole = (size) => Math.round(size) > 0 && Math.abs(size - Math.round(size)) < 1e-6;
   let digits = 0;
-  while (digits < 6 && Math.abs(step * 10 ** digits - Math.round(step * 10 ** digits)) > 1e-6) digits += 1;
+  while (digits < 9 && !isWhole(step * 10 ** digits)) digits += 1;
   return values.map((value) => decimal(value, digits));
 }
 
@@ -202,11 +222,10 @@ function legend(model) {
 }
 
 function axes(model, f, width, height) {
-  const xs = [...new Set(model.series.flatMap((s) => s.points.map((p) => p[0])))].sort((a, b) => a - b);
-  const room = Math.max(1, Math.floor(f.inner / 60));
-  const every = Math.ceil(xs.length / room);
-  const shown = xs.filter((_, i) => (xs.length - 1 - i) % every === 0);
+  const shown = model.xTicks(f.from, f.to, Math.max(2, Math.floor(f.inner / LABEL_WIDTH)));
   return [
+    model.xTitle &&
+      h("text", { key: "title", class: "axis", x: f.left - f.title, y: height - 6, "text-anchor": "end" }, model.xTitle),
     h(
       "text",
       {
@@ -246,19 +265,12 @@ function axes(model, f, width, height) {
   ];
 }
 
-function line(series, f) {
+function line(series, f, maxGap) {
   if (series.points.length === 0) return null;
-  const path = series.points
-    .map(([x, y], i) => {
-      const px = f.x(x).toFixed(1);
-      const py = f.y(y).toFixed(1);
-      if (i === 0) return `M${px} ${py}`;
-      return series.step ? `H${px}V${py}` : `L${px} ${py}`;
-    })
-    .join("");
-  const [first, last] = [series.points[0], series.points[series.points.length - 1]];
+  const runs = runsOf(series.points, maxGap).map((run) => ({ first: run[0], path: pathOf(run, series.step, f) }));
+  const last = series.points[series.points.length - 1];
   const floor = f.y(Math.max(f.low, 0)).toFixed(1);
-  const area = `${path}V${floor}H${f.x(first[0]).toFixed(1)}Z`;
+  const area = runs.map((run) => `${run.path}V${floor}H${f.x(run.first[0]).toFixed(1)}Z`).join("");
   return h(
     "g",
     { key: `s-${series.key}` },
@@ -266,11 +278,23 @@ function line(series, f) {
     h("path", {
       key: "line",
       class: `line tone-${series.tone}`,
-      d: path,
+      d: runs.map((run) => run.path).join(""),
       "stroke-dasharray": DASHES[series.dash || "none"],
     }),
     h("circle", { key: "end", class: `end tone-${series.tone}`, cx: f.x(last[0]), cy: f.y(last[1]), r: 3 }),
   );
+}
+
+/** One run as a path; a point alone is a dot, drawn by the round ends of a line without length. */
+function pathOf(points, step, f) {
+  const start = `M${f.x(points[0][0]).toFixed(1)} ${f.y(points[0][1]).toFixed(1)}`;
+  if (points.length === 1) return `${start}h0.01`;
+  const rest = points.slice(1).map(([x, y]) => {
+    const px = f.x(x).toFixed(1);
+    const py = f.y(y).toFixed(1);
+    return step ? `H${px}V${py}` : `L${px} ${py}`;
+  });
+  return start + rest.join("");
 }
 
 function bars(model, f) {

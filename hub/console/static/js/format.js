@@ -39,6 +39,8 @@ export function percent(ratio, digits = 0) {
 /** Wh as Wh, kWh or MWh. */
 export function energy(wh) {
   return scaled(wh, [
+    [1e12, "TWh"],
+    [1e9, "GWh"],
     [1e6, "MWh"],
     [1e3, "kWh"],
     [1, "Wh"],
@@ -48,6 +50,7 @@ export function energy(wh) {
 /** W as W, kW or MW. */
 export function power(watt) {
   return scaled(watt, [
+    [1e9, "GW"],
     [1e6, "MW"],
     [1e3, "kW"],
     [1, "W"],
@@ -61,15 +64,17 @@ function scaled(value, steps) {
 }
 
 export function toBig(value) {
+  if (typeof value === "bigint") return value;
   if (isNumber(value)) return BigInt(Math.trunc(value));
   return typeof value === "string" && /^-?\d{1,78}$/.test(value) ? BigInt(value) : null;
 }
 
-/** Wei as PETH (or gwei when tiny). */
+/** Wei as PETH, gwei or wei. */
 export function peth(value, unit = "PETH") {
   const wei = toBig(value);
   if (wei === null) return NONE;
   const size = wei < 0n ? -wei : wei;
+  if (size !== 0n && size < 10n ** 6n) return `${count(wei)} wei`;
   if (size !== 0n && size < 10n ** 14n) return `${significant(Number(wei) / 1e9)} gwei`;
   return `${significant(Number(wei / GWEI) / 1e9)} ${unit}`;
 }
@@ -138,6 +143,53 @@ function clock(options) {
   const key = language() + JSON.stringify(options);
   if (!cache.has(key)) cache.set(key, new Intl.DateTimeFormat(language(), options));
   return cache.get(key);
+}
+
+const DAY = 86400;
+const ROUND_TIMES = [60, 300, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY]; // s between labels of a time axis
+
+/** Seconds that clocks in `zone` are ahead of UTC at a moment. */
+function zoneOffset(unixSeconds, zone) {
+  const options = { year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric" };
+  const format = new Intl.DateTimeFormat("en", { ...options, second: "numeric", hourCycle: "h23", timeZone: zone });
+  const at = {};
+  for (const { type, value } of format.formatToParts(unixSeconds * 1000)) at[type] = Number(value);
+  return Date.UTC(at.year, at.month - 1, at.day, at.hour, at.minute, at.second) / 1000 - Math.floor(unixSeconds);
+}
+
+/** At most `most` moments between two, at round times of the clock in `zone`; the last moment when there is none. */
+export function timeTicks(from, to, most, zone) {
+  const offset = zoneOffset(to, zone);
+  const step = ROUND_TIMES.find((size) => (to - from) / size < most) ?? DAY * Math.ceil((to - from) / DAY / most);
+  const ticks = [];
+  for (let at = Math.ceil((from + offset) / step) * step - offset; at <= to; at += step) ticks.push(at);
+  return ticks.length > 0 ? ticks : [to];
+}
+
+/** At most `most` round whole numbers between two. */
+export function countTicks(from, to, most) {
+  const sizes = Array.from({ length: 36 }, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3));
+  const step = sizes.find((size) => (to - from) / size < most) ?? 1;
+  const ticks = [];
+  for (let at = Math.ceil(from / step) * step; at <= to; at += step) ticks.push(at);
+  return ticks.length > 0 ? ticks : [to];
+}
+
+/** A moment as a label of a time axis: the day at midnight, else the time of day. */
+export function timeLabel(unixSeconds, zone) {
+  const time = timeOfDay(unixSeconds, zone);
+  return time === "00:00" ? dayOf(unixSeconds, zone) : time;
+}
+
+function dayOf(unixSeconds, zone) {
+  return clock({ day: "numeric", month: "short", timeZone: zone }).format(unixSeconds * 1000);
+}
+
+/** When something was by this browser's clock: the time, and the day too when it was not today. */
+export function wallTime(unixSeconds, now) {
+  if (!isNumber(unixSeconds)) return NONE;
+  if (dayOf(unixSeconds) === dayOf(now)) return timeOfDay(unixSeconds, undefined, true);
+  return `${dayOf(unixSeconds)} ${timeOfDay(unixSeconds)}`;
 }
 
 export function timeOfDay(unixSeconds, zone, withSeconds = false) {

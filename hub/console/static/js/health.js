@@ -3,7 +3,7 @@
 // Levels: ok; warn (works, but somebody should look); bad (does not do its work); wait (running, nothing done yet);
 // off (the hub does not run it). A part whose publisher fell silent is warn, whatever its last words were.
 
-import { count, energy, groupName, isNumber, percent, price } from "./format.js";
+import { count, energy, groupName, isNumber, percent, price, toBig } from "./format.js";
 import { t } from "./i18n.js";
 import { ageOf, store } from "./store.js";
 
@@ -36,7 +36,12 @@ export function services() {
 export function summary() {
   const rows = [...chainOfTrust(), ...services()];
   const running = rows.filter((row) => row.level !== "off");
-  return { rows, running, troubled: running.filter((row) => row.level === "warn" || row.level === "bad") };
+  return {
+    rows,
+    running,
+    troubled: running.filter((row) => row.level === "warn" || row.level === "bad"),
+    waiting: running.filter((row) => row.level === "wait"),
+  };
 }
 
 function row(id, section, page, judge) {
@@ -209,7 +214,7 @@ function inference() {
 
 /** Whether a pool has a price: an empty pool has none. */
 export function hasPrice(pool) {
-  return isNumber(pool.price_wei_per_wh) && pool.price_wei_per_wh > 0;
+  return (toBig(pool.price_wei_per_wh) ?? 0n) > 0n;
 }
 
 /** Rounds that have ended and who took part in the last of them, apart from a round that is still open. */
@@ -227,7 +232,8 @@ export function collarNote(pool) {
 
 /** Where a price stands in its collar: 0 at feed-in, 1 at retail; null when a limit is unknown. */
 export function collarRatio(pool) {
-  const { price_wei_per_wh: at, feed_in_wei_per_wh: low, retail_wei_per_wh: high } = pool;
-  if (!hasPrice(pool) || ![at, low, high].every(isNumber) || high <= low) return null;
+  const wei = [pool.price_wei_per_wh, pool.feed_in_wei_per_wh, pool.retail_wei_per_wh].map(toBig);
+  if (!hasPrice(pool) || wei.includes(null) || wei[2] <= wei[1]) return null;
+  const [at, low, high] = wei.map(Number);
   return (at - low) / (high - low);
 }

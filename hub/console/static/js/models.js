@@ -1,17 +1,19 @@
 // What each chart shows: from sections and series to the model of <og-chart>.
 
-import { energy, groupName, loss, price, simSeconds, timeOfDay } from "./format.js";
+import { countTicks, energy, groupName, loss, price, simSeconds, timeLabel, timeOfDay, timeTicks } from "./format.js";
 import { t } from "./i18n.js";
 import { store } from "./store.js";
 
 const SHOWN_SECONDS = 86400; // one day
+const SLOT_SECONDS = 900;
 
-const energyScale = (largest) =>
-  largest >= 1e6
-    ? { divisor: 1e6, unit: "MWh" }
-    : largest >= 1e3
-      ? { divisor: 1e3, unit: "kWh" }
-      : { divisor: 1, unit: "Wh" };
+const ENERGY_SCALES = [
+  { divisor: 1e9, unit: "GWh" },
+  { divisor: 1e6, unit: "MWh" },
+  { divisor: 1e3, unit: "kWh" },
+  { divisor: 1, unit: "Wh" },
+];
+const energyScale = (largest) => ENERGY_SCALES.find(({ divisor }) => largest >= divisor) ?? ENERGY_SCALES[3];
 const priceScale = (largest) => (largest >= 1e6 ? { divisor: 1e9, unit: "gwei/Wh" } : { divisor: 1, unit: "wei/Wh" });
 const lossScale = () => ({ divisor: 1e6, unit: "" });
 
@@ -36,6 +38,13 @@ function add(lists) {
   return whole.sort((a, b) => a - b).map((x) => [x, sums.get(x)]);
 }
 
+function timeAxis(zone) {
+  return {
+    formatX: (x, long) => (long ? timeOfDay(x, zone) : timeLabel(x, zone)),
+    xTicks: (from, to, most) => timeTicks(from, to, most, zone),
+  };
+}
+
 /** Import and export per slot, summed over the given microgrids. */
 export function energyModel(groups, zone, id) {
   const of = (what) => add(groups.map((g) => pointsOf(seriesName("grid", g.id, what))).filter((p) => p.length > 0));
@@ -47,7 +56,8 @@ export function energyModel(groups, zone, id) {
     height: 178,
     zero: true,
     empty: t("no_slot_yet"),
-    formatX: (x) => timeOfDay(x, zone),
+    maxGap: SLOT_SECONDS, // a slot that stayed closed has no value, and none is drawn
+    ...timeAxis(zone),
     formatY: energy,
     scale: energyScale,
     series: [
@@ -71,7 +81,7 @@ export function priceModel(pool, zone, id) {
     height: 178,
     zero: false,
     empty: t("no_price_yet"),
-    formatX: (x) => timeOfDay(x, zone),
+    ...timeAxis(zone),
     formatY: price,
     scale: priceScale,
     refs,
@@ -99,16 +109,17 @@ export function lossModel(learning, id) {
     zero: true,
     empty: t("no_round_yet"),
     formatX: (x, long) => (long ? t("round_n", { n: x }) : String(x)),
+    xTicks: countTicks,
+    xTitle: t("round"),
     formatY: loss,
     scale: lossScale,
     series: [{ key: "loss", label: t("loss"), tone: "loss", dash: "none", fill: true, points }],
   };
 }
 
-/** The last vouched forecast: 24 hourly values of energy for a group. */
+/** The last vouched forecast: net energy of a group in each of the 24 hours that begin when `as_of_slot` ends. */
 export function forecastModel(last, zone, id) {
-  const start = typeof last.as_of_slot === "number" ? simSeconds(last.as_of_slot) : null;
-  const hour = (i) => (start === null ? String(i) : timeOfDay(start + i * 3600, zone));
+  const start = simSeconds(last.as_of_slot + 1);
   return {
     id,
     label: t("forecast"),
@@ -117,7 +128,7 @@ export function forecastModel(last, zone, id) {
     height: 190,
     zero: true,
     empty: t("no_answer_yet"),
-    formatX: hour,
+    ...timeAxis(zone),
     formatY: energy,
     scale: energyScale,
     series: [
@@ -125,7 +136,7 @@ export function forecastModel(last, zone, id) {
         key: "wh",
         label: t("forecast_energy"),
         tone: "price",
-        points: (last.answers_wh || []).map((wh, i) => [i, wh]),
+        points: (last.answers_wh || []).map((wh, i) => [start + i * 3600, wh]),
       },
     ],
   };

@@ -24,9 +24,9 @@ export function notRunning(what) {
   return h("p", { class: "absent" }, icon("off"), h("span", {}, h("b", {}, t("not_running")), " ", what));
 }
 
-/** Nothing yet, although the part runs. */
-export function nothingYet(text) {
-  return h("p", { class: "absent" }, icon("wait"), h("span", {}, text));
+/** Nothing yet, although the part runs; `glyph` "ok" where that is good news. */
+export function nothingYet(text, glyph = "wait") {
+  return h("p", { class: "absent" }, icon(glyph), h("span", {}, text));
 }
 
 /** Status as icon and word; colour only repeats it. */
@@ -90,8 +90,8 @@ async function copy(event) {
  * A table. `columns` are {label, cell(row), align: "end", head: true}; one column with `head` names the row.
  * It scrolls inside its own box, so that a narrow screen never scrolls sideways as a whole.
  */
-export function table(caption, columns, rows, { key = null, empty = null, rowKey = null } = {}) {
-  if (rows.length === 0) return nothingYet(empty || t("nothing_yet"));
+export function table(caption, columns, rows, { key = null, empty = null, emptyIcon = "wait", rowKey = null } = {}) {
+  if (rows.length === 0) return nothingYet(empty || t("nothing_yet"), emptyIcon);
   const heads = columns.map((c) => h("th", { scope: "col", role: "columnheader", class: c.align || null }, c.label));
   return h(
     "div",

@@ -1,7 +1,7 @@
 // What the hub said, merged from its event stream, and how fresh it is.
 //
 // Rules. Nothing is invented: a section the hub never put is undefined, and pages say "not running". `link` is "live"
-// only while messages arrive; a silent socket turns "lost" after SILENT_MS even if it looks open.
+// only while messages arrive; a socket silent for SILENT_MS is "lost" even if it looks open, and is opened anew.
 
 const MAX_POINTS = 720; // as on the board
 const MAX_EVENTS = 200;
@@ -34,6 +34,7 @@ export function hubNow() {
 /** Open the stream; `changed(newEvents)` is called after each message. */
 export function connect(changed) {
   let source = null;
+  let retry = 0;
   let lastMessage = performance.now();
 
   const setLink = (link) => {
@@ -45,21 +46,22 @@ export function connect(changed) {
     lastMessage = performance.now();
     setLink("live");
   };
-  const merge = (delta, news) => {
+  const merge = (delta, isNews) => {
     heard();
-    const fresh = apply(delta);
-    changed(news ? fresh : []);
+    changed(apply(delta).filter(isNews));
   };
   const open = () => {
+    clearTimeout(retry);
+    source?.close(); // one stream at most
     source = new EventSource("/api/events");
     source.addEventListener("snapshot", (message) => {
-      const delta = JSON.parse(message.data);
+      const known = store.events.at(-1)?.wall ?? Infinity; // a log that was there before the page is read, not announced
       store.sections = {};
       store.series = {};
       store.events = [];
-      merge(delta, false); // what is in the log already is read, not announced
+      merge(JSON.parse(message.data), (event) => event.wall > known);
     });
-    source.addEventListener("delta", (message) => merge(JSON.parse(message.data), true));
+    source.addEventListener("delta", (message) => merge(JSON.parse(message.data), () => true));
     source.addEventListener("beat", (message) => {
       const beat = JSON.parse(message.data);
       store.ages = beat.ages;
@@ -70,15 +72,16 @@ export function connect(changed) {
     });
     source.onerror = () => {
       setLink("lost");
-      if (source.readyState === EventSource.CLOSED) {
-        source.close();
-        setTimeout(open, RETRY_MS);
-      }
+      if (source.readyState === EventSource.CLOSED) retry = setTimeout(open, RETRY_MS);
     };
   };
   open();
   setInterval(() => {
-    if (performance.now() - lastMessage > SILENT_MS) setLink("lost");
+    if (performance.now() - lastMessage < SILENT_MS) return;
+    // A connection may die without a word (a sleeping laptop, a router that forgot it): the browser would wait for ever.
+    lastMessage = performance.now();
+    setLink("lost");
+    open();
   }, 1000);
 }
 

@@ -87,10 +87,10 @@ function devicesCard(devices) {
       t("meters"),
       [
         { label: t("name"), cell: (d) => d.name, head: true },
-        { label: t("microgrid"), cell: (d) => groupName(d.microgrid) },
-        { label: t("kind"), cell: (d) => (d.kind ? word("kind", d.kind) : NONE) },
         { label: t("state"), cell: (d) => (d.online ? status("ok", t("online")) : status("bad", t("offline"))) },
         { label: t("last_seen"), cell: lastSeen, align: "end" },
+        { label: t("microgrid"), cell: (d) => groupName(d.microgrid) },
+        { label: t("kind"), cell: (d) => (d.kind ? word("kind", d.kind) : NONE) },
         { label: t("sent"), cell: (d) => String(d.seq ?? NONE), align: "end" },
         { label: t("acked"), cell: (d) => String(d.acked ?? NONE), align: "end" },
         hasSignal && { label: t("signal"), cell: (d) => (isNumber(d.rssi) ? `${d.rssi} dBm` : NONE), align: "end" },

@@ -14,12 +14,7 @@ export function learning(zone) {
     "div",
     { class: "cards" },
     value
-      ? [
-          lossCard(value),
-          roundCard(value),
-          rejectedCard(value.rejected || [], value.plan ? 6 : 12),
-          planCard(value.plan),
-        ]
+      ? [lossCard(value), roundCard(value), rejectedCard(value.rejected || [])]
       : card(t("page_learning"), { span: 12, key: "none" }, notRunning(t("absent_learning"))),
     forecastCard(store.sections.inference, zone),
   );
@@ -80,43 +75,22 @@ function ring(share, label) {
   );
 }
 
-function rejectedCard(rows, span) {
+const ADDRESS = /^0x[0-9a-f]{40}$/i;
+
+function rejectedCard(rows) {
   return card(
     t("rejected_updates"),
-    { span, key: "rejected", note: t("rejected_note") },
+    { span: 12, key: "rejected", note: t("rejected_note") },
     table(
       t("rejected_updates"),
       [
-        { label: t("device"), cell: (r) => r.device ?? NONE, head: true },
+        { label: t("device"), cell: (r) => (ADDRESS.test(r.device) ? hex(r.device) : (r.device ?? NONE)), head: true },
         { label: t("reason"), cell: (r) => r.reason ?? NONE },
       ],
       rows,
-      { empty: t("nobody_rejected"), key: "rejected" },
+      { empty: t("nobody_rejected"), emptyIcon: "ok", key: "rejected" },
     ),
   );
-}
-
-function planCard(plan) {
-  if (!plan) return null;
-  const rows = Object.entries(plan);
-  return card(
-    t("plan"),
-    { span: 6, key: "plan", note: t("plan_note") },
-    table(
-      t("plan"),
-      [
-        { label: t("setting"), cell: (r) => r[0].replaceAll("_", " "), head: true },
-        { label: t("value"), cell: (r) => plain(r[1]), align: "end" },
-      ],
-      rows,
-      { empty: t("no_plan"), rowKey: (r) => r[0], key: "plan" },
-    ),
-  );
-}
-
-function plain(value) {
-  if (isNumber(value) && Number.isInteger(value)) return count(value);
-  return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
 }
 
 function forecastCard(inference, zone) {

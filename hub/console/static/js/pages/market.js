@@ -133,7 +133,7 @@ function tradesCard(value, zone) {
         },
         { label: t("microgrid"), cell: (r) => groupName(r.microgrid) },
         { label: t("amount"), cell: (r) => energy(r.amount_wh), align: "end" },
-        { label: "PETH", cell: (r) => peth(r.peth_wei), align: "end" },
+        { label: t("paid"), cell: (r) => peth(r.peth_wei), align: "end" },
       ],
       rows,
       {

@@ -1,12 +1,12 @@
 // Overview: is everything well, and what is the microgrid doing now?
 
-import { count, decimal, energy, groupName, isNumber, percent, power, price, timeOfDay } from "../format.js";
+import { count, decimal, energy, groupName, isNumber, percent, power, price, wallTime } from "../format.js";
 import { collarNote, hasPrice, hasSum, lastRound, summary } from "../health.js";
 import { language, t } from "../i18n.js";
 import { icon } from "../icons.js";
 import { spark } from "../chart.js";
 import { bars, card, chart, nothingYet, notRunning, split, status, table } from "../parts.js";
-import { store } from "../store.js";
+import { hubNow, store } from "../store.js";
 import { h } from "../vdom.js";
 import { energyModel, lossModel, pointsOf, priceModel, seriesName } from "../models.js";
 
@@ -30,21 +30,22 @@ export function overview(zone) {
   ];
 }
 
-function story({ running, troubled }) {
+function story({ running, troubled, waiting }) {
   const lines = [
     ["grid", feederLines()],
     ["market", marketLines()],
     ["learning", learningLines()],
     ["chains", chainLines()],
   ];
-  const bad = troubled.some((row) => row.level === "bad");
-  const level = running.length === 0 ? "off" : bad ? "bad" : troubled.length > 0 ? "warn" : "ok";
-  const headline =
+  const [bad, look] = ["bad", "warn"].map((wanted) => troubled.filter((row) => row.level === wanted));
+  const [level, headline] =
     running.length === 0
-      ? t("story_waiting")
-      : troubled.length === 0
-        ? t("story_well", { n: running.length })
-        : t("story_trouble", { names: troubled.map((row) => row.name).join(", ") });
+      ? ["off", t("story_waiting")]
+      : troubled.length > 0
+        ? [bad.length > 0 ? "bad" : "warn", troubleLine(bad, look)]
+        : waiting.length > 0
+          ? ["wait", t("story_starting", { names: names(waiting) })]
+          : ["ok", t("story_well", { n: running.length })];
   return h(
     "section",
     { class: `story is-${level}`, key: "story", "aria-label": t("story") },
@@ -66,6 +67,15 @@ function story({ running, troubled }) {
     ),
     nowNumbers(),
   );
+}
+
+function names(rows) {
+  return rows.map((row) => row.name).join(", ");
+}
+
+function troubleLine(bad, look) {
+  const faults = bad.length > 0 && t("story_fault", { names: names(bad) });
+  return [faults, look.length > 0 && t("story_trouble", { names: names(look) })].filter(Boolean).join(" ");
 }
 
 function feederLines() {
@@ -225,9 +235,10 @@ function lossCard() {
 
 function eventsCard() {
   const rows = store.events.slice(-SHOWN_EVENTS).reverse();
+  const simulated = (store.sections.overview?.speed ?? 1) !== 1;
   return card(
     t("events"),
-    { span: 7, key: "events" },
+    { span: store.sections.processes ? 7 : 12, key: "events", note: simulated && rows.length > 0 && t("events_note") },
     rows.length === 0
       ? nothingYet(t("no_events"))
       : h(
@@ -237,7 +248,7 @@ function eventsCard() {
             h(
               "li",
               { key: event.id, class: `sev-${event.severity}` },
-              h("time", {}, timeOfDay(event.wall, undefined, true)),
+              h("time", {}, wallTime(event.wall, hubNow())),
               icon({ info: "info", success: "ok", warning: "warn", alarm: "bad" }[event.severity]),
               h("span", { class: "sev" }, t(`sev_${event.severity}`)),
               h("span", { class: "event-text" }, event[language()]),
@@ -247,37 +258,27 @@ function eventsCard() {
   );
 }
 
+/** What the processes use, where somebody measures them; a hub alone does not. */
 function processesCard() {
   const rows = store.sections.processes;
-  const known = Array.isArray(rows);
-  const total = known ? rows.reduce((sum, p) => sum + (p.rss_mb || 0), 0) : 0;
+  if (!Array.isArray(rows)) return null;
+  const total = rows.reduce((sum, p) => sum + (p.rss_mb || 0), 0);
   return card(
     t("processes"),
-    {
-      span: 5,
-      key: "processes",
-      className: known ? "" : "short",
-      aside: known && t("memory_total", { mb: decimal(total, 0) }),
-    },
-    !known
-      ? notRunning(t("absent_processes"))
-      : table(
-          t("processes"),
-          [
-            { label: t("name"), cell: (p) => p.name, head: true },
-            {
-              label: t("memory"),
-              cell: (p) => (isNumber(p.rss_mb) ? `${decimal(p.rss_mb, 1)} MB` : "–"),
-              align: "end",
-            },
-            {
-              label: t("cpu"),
-              cell: (p) => (isNumber(p.cpu_percent) ? `${decimal(p.cpu_percent, 1)} %` : "–"),
-              align: "end",
-            },
-          ],
-          rows,
-          { rowKey: (p) => p.name, key: "proc" },
-        ),
+    { span: 5, key: "processes", aside: t("memory_total", { mb: decimal(total, 0) }) },
+    table(
+      t("processes"),
+      [
+        { label: t("name"), cell: (p) => p.name, head: true },
+        { label: t("memory"), cell: (p) => (isNumber(p.rss_mb) ? `${decimal(p.rss_mb, 1)} MB` : "–"), align: "end" },
+        {
+          label: t("cpu"),
+          cell: (p) => (isNumber(p.cpu_percent) ? `${decimal(p.cpu_percent, 1)} %` : "–"),
+          align: "end",
+        },
+      ],
+      rows,
+      { rowKey: (p) => p.name, key: "proc" },
+    ),
   );
 }

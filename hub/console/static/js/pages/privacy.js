@@ -1,6 +1,6 @@
 // Privacy: what is private today, what is public, what is not private yet; and what has to hold for it.
 
-import { said, t } from "../i18n.js";
+import { said, t, word } from "../i18n.js";
 import { icon } from "../icons.js";
 import { card, notRunning, table } from "../parts.js";
 import { store } from "../store.js";
@@ -45,8 +45,8 @@ export function privacy() {
 }
 
 function chip(state) {
-  const [glyph, level] = STATES[state] || ["info", "off"];
-  return h("span", { class: `chip is-${level}` }, icon(glyph), t(`privacy_${String(state).replace(" ", "_")}`));
+  const [glyph, level] = Object.hasOwn(STATES, state) ? STATES[state] : ["info", "off"];
+  return h("span", { class: `chip is-${level}` }, icon(glyph), word("privacy", String(state).replace(" ", "_")));
 }
 
 function countsOf(rows) {
@@ -58,7 +58,7 @@ function countsOf(rows) {
         "span",
         { key: state, class: `chip is-${STATES[state][1]}` },
         icon(STATES[state][0]),
-        `${rows.filter((r) => r.status === state).length} ${t(`privacy_${state.replace(" ", "_")}`)}`,
+        `${word("privacy", state.replace(" ", "_"))} ${rows.filter((r) => r.status === state).length}`,
       ),
     ),
   );
