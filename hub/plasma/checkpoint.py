@@ -2,7 +2,7 @@
 
 Rules: pure values; the digest is EIP-712 over the root chain's id and the `PlasmaRoot` contract, so that a signature
 counts for one deployment only. Signatures are merged in ascending order of their signers, as the contract wants them.
-Not here: where the values come from (`hub.plasma.builder`), who exchanges signatures (`hub.plasma.operator`).
+Not here: where the values come from (`hub.plasma.view`), who exchanges signatures (`hub.plasma.signer`, `hub.plasma.operator`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
-from openmg.codec import decode, encode
 from openmg.evm.eip712 import domain_separator, typed_digest
 from openmg.hashing import keccak256, words
 from openmg.signing import InvalidSignature, recover, sign_digest
 
-MAX_ENCODED_BYTES = 512
 CHECKPOINT_TYPE = (
     "Checkpoint(uint64 epoch,uint64 firstBlock,uint64 lastBlock,bytes32 blockHash,bytes32 stateRoot,bytes32 txRoot,"
     "bytes32 noteRoot,uint64 inboxCount,bytes32 prevHash,uint64 timestamp)"
@@ -53,19 +51,6 @@ class Checkpoint:
     def as_abi(self) -> tuple[int | bytes, ...]:
         """The struct for a contract call."""
         return astuple(self)
-
-    def encode(self) -> bytes:
-        """Canonical bytes for gossip."""
-        return encode(list(astuple(self)))
-
-    @classmethod
-    def decode(cls, data: bytes) -> Checkpoint:
-        """The checkpoint of canonical bytes; InvalidCheckpoint for anything else."""
-        try:
-            fields = decode(data, max_bytes=MAX_ENCODED_BYTES)
-            return cls(*fields)
-        except (TypeError, ValueError) as error:
-            raise InvalidCheckpoint(f"not a checkpoint: {error}") from error
 
 
 def genesis_hash(plasma_chain_id: int) -> bytes:

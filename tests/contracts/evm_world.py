@@ -117,9 +117,17 @@ class Chain:
         client.rpc("evm_increaseTime", seconds)
         client.rpc("evm_mine")
 
+    def block_at(self, seconds_ahead: int = 10) -> tuple[str, int]:
+        """Mines a block; returns its number (hex, for calls at it) and its timestamp, which such calls see exactly."""
+        client = EvmClient(self.url)
+        timestamp = client.block("latest").timestamp + seconds_ahead
+        client.rpc("evm_setNextBlockTimestamp", timestamp)
+        client.rpc("evm_mine")
+        return hex(client.block_number()), timestamp
+
     def set_storage(self, contract: Contract, slot: int, value: int) -> None:
         client = EvmClient(self.url)
-        client.rpc("anvil_setStorageAt", contract.checksum_address, hex(slot), "0x" + word(value).hex())
+        client.rpc("anvil_setStorageAt", contract.checksum_address, "0x" + word(slot).hex(), "0x" + word(value).hex())
 
     @contextmanager
     def undone(self) -> Iterator[None]:

@@ -25,6 +25,7 @@ from pool_world import (
     partial,
 )
 
+from openmg.hashing import keccak256, words
 from openmg.zk.circuits.transfer import TransferInput
 from openmg.zk.field import R
 from openmg.zk.tags import H
@@ -32,6 +33,8 @@ from openmg.zk.tree import CAPACITY, EMPTY_TREE_ROOT, NoteTree, named_root
 
 TREE_STORAGE_SLOT = 1
 """Where the tree starts in the contract's storage; slot 0 holds the pause flag."""
+SHIELDED_STORAGE_SLOT = 25
+"""The mapping `shielded`: behind the tree's 21 words and three mappings."""
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +306,40 @@ def test_unknown_roots_and_late_transactions_are_refused(world, transfers):
     late = replace(Ext(), valid_until=world.owner.block("latest").timestamp - 1)
     with refused("Expired"):
         world.send(transfers["private"], ext=late.as_abi())
+
+
+def test_the_last_second_counts_and_the_next_does_not(world, transfers):
+    """`Expired` is looked at first: with another deadline, the proof is another statement."""
+    block, now = world.chain.block_at()
+    for valid_until, error in ((now, "InvalidProof"), (now - 1, "Expired")):
+        ext = replace(Ext(), valid_until=valid_until).as_abi()
+        with refused(error):
+            world.owner.call(world.pool, "transact", *transfers["private"].arguments(ext=ext), at=block)
+
+
+def test_a_proof_for_another_chain_does_not_count(world, transfers):
+    """The bound number is over chain id and contract; that of the next chain id gives another one."""
+    transfer, here = transfers["private"], world.owner.chain_id()
+    bound = transfer.publics.as_list()
+    assert bound[8] == transfer.ext.hash(here, world.pool.address)
+    bound[8] = transfer.ext.hash(here + 1, world.pool.address)
+    assert world.owner.call(world.verifier, "verify", transfer.proof, bound) is False
+
+
+def test_no_more_leaves_the_pool_than_came_in(world, transfers):
+    """Whatever a proof says, also a forged one: storage is set as if less had been shielded."""
+    place = int.from_bytes(keccak256(words(0, SHIELDED_STORAGE_SLOT)))
+    out = transfers["payout"].publics.public_out
+    read = lambda: world.owner.call(world.pool, "shielded", bytes(20))  # noqa: E731
+    for inside, right in ((out - 1, False), (out, True)):
+        world.chain.set_storage(world.pool, place, inside)
+        assert read() == inside
+        if right:
+            world.send(transfers["payout"])
+        else:
+            with refused("Panic"):
+                world.send(transfers["payout"])
+    assert read() == 0
 
 
 def test_an_older_root_stays_good(world, transfers):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from dataclasses import dataclass
 
 import pytest
@@ -10,11 +12,13 @@ from evm_world import ETHER, Chain, PpdlChain, key, refused, slot_event, validat
 from hub.chain.artifacts import load_artifact
 from hub.chain.client import Contract, EvmClient
 from hub.chain.deploy import MeterPlan, contract_at, register_meters
+from hub.chain.errors import CallReverted
 from openmg.evm.eip712 import domain_separator, typed_digest
 from openmg.signing import address_of, sign_digest
 
 DEADLINE = 2**40
-SLOT_MILLIS = 4_000
+SLOT_MILLIS = 600_000
+"""Long against the wall time of a test, so that no slot ends by itself; time is skipped, not waited for."""
 FIRST_SLOT = 1_979_428
 FEED_IN = 70 * 10**9
 EXPORT, IMPORT = 1, 2
@@ -58,7 +62,7 @@ class World:
         return int(self.operator.call(self.registry, "currentSlot"))
 
     def next_slot(self, slots: int = 1) -> int:
-        self.chain.skip(slots * SLOT_MILLIS // 1000)
+        self.chain.skip(slots * int(self.operator.call(self.registry, "slotWallMillis")) // 1000)
         return self.slot()
 
     def record(self, slot: int, import_wh: int, export_wh: int, microgrid: int = 1, members: int = 6) -> None:
@@ -173,12 +177,13 @@ def test_revoked_meter_no_longer_counts(world):
 
 
 def test_slots_follow_the_virtual_clock(world):
-    start = world.slot()
-    world.chain.skip(SLOT_MILLIS // 1000 - 2)
-    before = world.slot()
-    world.chain.skip(3 * SLOT_MILLIS // 1000)
-    assert before - start in (0, 1)
-    assert world.slot() - before in (3, 4)
+    genesis_ms, slot_seconds = world.operator.call(world.registry, "genesisMillis"), SLOT_MILLIS // 1000
+    to_next = slot_seconds - (world.operator.block("latest").timestamp - genesis_ms // 1000) % slot_seconds
+    expected = world.slot()
+    for ahead, slots in ((to_next - 1, 0), (1, 1), (slot_seconds - 1, 0), (1, 1), (3 * slot_seconds, 3)):
+        block, _ = world.chain.block_at(ahead)
+        expected += slots
+        assert world.operator.call(world.registry, "currentSlot", at=block) == expected
 
 
 def test_slot_sums_need_a_proof_and_enter_once(world):
@@ -326,7 +331,7 @@ def test_burn_never_exceeds_the_agreed_import(world):
         world.burn(two, slot, 201, 300)
     with refused("OverCapacity"):
         world.burn(two, slot, 100, 1_001)
-    world.burn(two, slot, 200, 300)
+    world.burn(two, slot, 200, 1_000)
 
 
 def test_buyers_need_an_importing_meter_of_this_microgrid(world):
@@ -470,6 +475,63 @@ def test_a_balance_untouched_for_a_day_expires(world):
     assert world.supply_is_accounted_for()
 
 
+def test_expired_energy_leaves_no_delivery_behind(world):
+    """What was bought and expired must not tie up what is minted afterwards."""
+    seller, buyer = world.home("seller"), world.home("buyer")
+    slot = world.slot()
+    world.next_slot()
+    world.record(slot, 0, 2_000)
+    world.mint(seller, slot, 2_000)
+    exchange = open_exchange(world, seller, 1_500, ETHER)
+    buyer.client.transact(exchange, "ethToTokenSwapOutput", 300, DEADLINE, value=ETHER)
+    slot = world.next_slot(97) - 1
+    world.operator.transact(world.token, "expire", buyer.address)
+    assert world.operator.call(world.token, "deliveryOf", buyer.address) == 0
+    world.record(slot, 0, 200)
+    world.mint(buyer, slot, 200)
+    buyer.client.transact(world.token, "approve", exchange.address, 2**256 - 1)
+    buyer.client.transact(exchange, "tokenToEthSwapInput", 200, 1, DEADLINE)
+    assert world.supply_is_accounted_for()
+
+
+def test_a_revoked_owner_can_neither_pass_on_nor_redeem(world):
+    home, neighbour = world.home("home"), world.home("neighbour")
+    slot = world.slot()
+    world.next_slot()
+    world.record(slot, 0, 1_000)
+    world.mint(home, slot, 1_000)
+    world.utility.transact(world.token, "fund", value=ETHER)
+    home.client.transact(world.token, "redeem", 1)
+    home.client.transact(world.token, "transfer", neighbour.address, 1)
+    world.utility.transact(world.registry, "revokeMeter", home.device)
+    with refused("MeterNotActive"):
+        world.utility.transact(world.registry, "revokeMeter", home.device)
+    with refused("NotAnOwner"):
+        home.client.transact(world.token, "redeem", 1)
+    with refused("TransferNotAllowed"):
+        home.client.transact(world.token, "transfer", neighbour.address, 1)
+    with refused("TransferNotAllowed"):
+        neighbour.client.transact(world.token, "transfer", home.address, 1)
+    world.next_slot(97)
+    world.operator.transact(world.token, "expire", home.address)
+    assert world.supply_is_accounted_for()
+
+
+def test_a_day_is_96_slots_and_no_more(world):
+    """The last slot in which a balance lives, and the first in which it may be removed."""
+    home = world.home("home")
+    slot = world.slot()
+    world.next_slot()
+    world.record(slot, 0, 1_000)
+    world.mint(home, slot, 1_000)
+    minted_at = world.operator.call(world.token, "lastIncomingSlot", home.address)
+    world.next_slot(minted_at + 96 - world.slot())
+    with refused("NotExpired"):
+        world.operator.transact(world.token, "expire", home.address)
+    assert world.next_slot() == minted_at + 97
+    world.operator.transact(world.token, "expire", home.address)
+
+
 def test_the_exchanges_energy_does_not_expire(world):
     seller = world.home("seller")
     slot = world.slot()
@@ -514,3 +576,83 @@ def test_token_to_token_between_two_microgrids(world):
     world.operator.transact(world.token, "approve", here.address, 2**256 - 1)
     world.operator.transact(here, "tokenToTokenSwapInput", 100, 1, 1, DEADLINE, token2.address)
     assert world.operator.call(token2, "balanceOf", world.operator.address) > 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_wh_is_accounted_for_whatever_happens(world, seed):
+    """Random life of a microgrid. After every step: minted = burned + redeemed + expired + outstanding, balances add up to
+    the outstanding, no delivery exceeds its balance, and no slot is used beyond its agreed sums."""
+    rng, done = random.Random(seed), Counter[str]()
+    homes = [world.home("prosumer"), world.home("producer", 3_000, 0), world.home("consumer", 0, 1_000), world.home("late")]
+    tie = world.chain.client("tie line")
+    world.chain.give(tie.address, ETHER)
+    world.utility.transact(world.registry, "registerTieLine", tie.address)
+    world.utility.transact(world.token, "fund", value=2_000 * FEED_IN)
+    slot = world.slot()
+    world.next_slot()
+    world.record(slot, 900, 2_500)
+    world.mint(homes[0], slot, 1_500)
+    exchange = open_exchange(world, homes[0], 800, ETHER)
+    for client in (*(home.client for home in homes[1:]), tie):
+        client.transact(world.token, "approve", exchange.address, 2**256 - 1)
+    slots = [slot]
+
+    def step(action: str) -> None:
+        home, other, wh = rng.choice(homes), rng.choice(homes), rng.randrange(1, 400)
+        used = rng.choice(slots[-3:])
+        match action:
+            case "slot":
+                world.next_slot(rng.choice((1, 1, 1, 1, 30, 97)))
+                slots.append(world.slot() - 1)
+                world.record(slots[-1], rng.randrange(1_500), rng.randrange(3_000))
+            case "mint":
+                world.mint(home, used, wh)
+            case "burn":
+                world.burn(home, used, wh, 400)
+            case "redeem":
+                home.client.transact(world.token, "redeem", wh)
+            case "expire":
+                world.operator.transact(world.token, "expire", rng.choice([home.address, tie.address, exchange.address]))
+            case "pass on":
+                home.client.transact(world.token, "transfer", other.address, wh)
+            case "to the tie line":
+                home.client.transact(world.token, "transfer", tie.address, wh)
+            case "from the tie line":
+                tie.transact(world.token, "transfer", other.address, wh)
+            case "sell":
+                home.client.transact(exchange, "tokenToEthSwapInput", wh, 1, DEADLINE)
+            case "buy":
+                home.client.transact(exchange, "ethToTokenSwapOutput", wh, DEADLINE, value=ETHER)
+            case "provide":
+                home.client.transact(exchange, "addLiquidity", 0, wh, DEADLINE, value=ETHER // 20)
+            case "withdraw":
+                home.client.transact(exchange, "removeLiquidity", ETHER // 40, 1, 1, DEADLINE)
+
+    # fmt: off
+    actions = ["slot", "mint", "mint", "burn", "burn", "redeem", "expire", "pass on", "to the tie line", "from the tie line",
+               "sell", "buy", "buy", "provide", "withdraw"]
+    # fmt: on
+    for _ in range(120):
+        action = rng.choice(actions)
+        try:
+            step(action)
+            done[action] += 1
+        except CallReverted:
+            done["refused"] += 1
+        assert world.supply_is_accounted_for()
+        holders = [*(home.address for home in homes), tie.address, exchange.address]
+        assert sum(world.balance(holder) for holder in holders) == world.operator.call(world.token, "totalSupply")
+        for home in homes:
+            assert world.operator.call(world.token, "deliveryOf", home.address) <= world.balance(home.address)
+        assert world.balance(exchange.address) == world.operator.call(exchange, "getReserves")[1]
+    for used in slots:
+        minted, burned = world.operator.call(world.token, "slotUse", used)
+        agreed = world.operator.call(world.registry, "slotSum", 1, used)
+        assert minted <= agreed[4] and burned <= agreed[3]
+    world.next_slot(98)  # at the end all expires but what lies in the exchange
+    for holder in holders[:-1]:
+        if world.balance(holder) > 0:
+            world.operator.transact(world.token, "expire", holder)
+    assert world.operator.call(world.token, "totalSupply") == world.balance(exchange.address)
+    assert world.supply_is_accounted_for()
+    assert done.total() - done["refused"] > 20, done

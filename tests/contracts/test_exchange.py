@@ -120,6 +120,19 @@ def test_later_providers_add_in_ratio(open_pool, value):
     assert open_pool.oracle() == Oracle(oracle.eth + value, oracle.tokens + tokens, oracle.shares + shares)
 
 
+def test_liquidity_too_small_for_a_share_is_refused(open_pool):
+    """Reserves that have grown by trades are worth more than one wei a share: less than that would be a gift."""
+    trader, exchange = open_pool.trader("trader", 20_000_000), open_pool.exchange
+    trader.transact(exchange, "ethToTokenSwapInput", 1, DEADLINE, value=50 * ETHER)
+    oracle = open_pool.oracle()
+    least = -(-oracle.eth // oracle.shares)
+    assert least > 1
+    with refused("TooFewShares"):
+        trader.transact(exchange, "addLiquidity", 0, 10, DEADLINE, value=least - 1)
+    trader.transact(exchange, "addLiquidity", 0, 10, DEADLINE, value=least)
+    assert trader.call(exchange, "balanceOf", trader.address) == 1
+
+
 def test_remove_liquidity_pays_the_share_of_both_reserves(open_pool):
     owner, exchange, oracle = open_pool.owner, open_pool.exchange, open_pool.oracle()
     amount = 2 * ETHER + 3

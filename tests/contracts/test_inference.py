@@ -105,6 +105,18 @@ def test_fee_and_refund(world):
             world.client.transact(world.inference, "refund", request_id)
 
 
+def test_a_refund_waits_for_the_whole_time(world):
+    world.client.transact(world.inference, "request", 1, value=FEE)
+    deadline = world.client.call(world.inference, "requests", 1)[2]
+    ahead = deadline - world.client.block("latest").timestamp
+    block, now = world.chain.block_at(ahead)
+    assert now == deadline
+    with refused("DeadlineNotPassed"):
+        world.client.call(world.inference, "refund", 1, at=block)
+    block, _ = world.chain.block_at(1)
+    world.client.call(world.inference, "refund", 1, at=block)
+
+
 def test_a_requester_that_calls_back_is_refunded_once(world):
     receiver, tx_hash = world.client.create(load_artifact("testing/HostileReceiver"))
     world.client.wait(tx_hash)

@@ -61,7 +61,6 @@ def test_python_and_solidity_agree_on_hash_and_digest(client, root):
     assert client.call(root, "hashCheckpoint", checkpoint.as_abi()) == checkpoint_hash(checkpoint)
     digest = checkpoint_digest(client.chain_id(), root.address, checkpoint)
     assert client.call(root, "checkpointDigest", checkpoint.as_abi()) == digest
-    assert Checkpoint.decode(checkpoint.encode()) == checkpoint
 
 
 def test_deposits_are_numbered_and_remembered(client, root):
@@ -126,6 +125,33 @@ def test_inbox_count_follows_the_deposits(client, root):
         submit(client, root, back)
 
 
+def test_inbox_count_is_at_most_the_deposits(client, root):
+    client.transact(root, "deposit", b"\5" * 20, value=1)
+    with refused("WrongInboxCount"):
+        submit(client, root, replace(first(client), inbox_count=2))
+    submit(client, root, replace(first(client), inbox_count=1))
+
+
+def test_time_of_a_checkpoint_never_falls_and_is_at_most_five_minutes_ahead(client, chain, root):
+    one = first(client)
+    submit(client, root, one)
+    two = replace(one, epoch=1, first_block=11, last_block=11, prev_hash=checkpoint_hash(one))
+    block, now = chain.block_at()
+    for timestamp, right in (
+        (one.timestamp - 1, False),
+        (one.timestamp, True),
+        (now + 300, True),
+        (now + 301, False),
+    ):
+        given = replace(two, timestamp=timestamp)
+        arguments = given.as_abi(), seals(client, root, given, KEYS[:3])
+        if right:
+            client.call(root, "submitCheckpoint", *arguments, at=block)
+        else:
+            with refused("WrongTimestamp"):
+                client.call(root, "submitCheckpoint", *arguments, at=block)
+
+
 def test_quorum_of_distinct_validators(client, root):
     checkpoint = first(client)
     stranger = max(validator_keys(8, "stranger"), key=address_of)
@@ -143,9 +169,15 @@ def test_quorum_of_distinct_validators(client, root):
 def test_signatures_bind_every_field_chain_and_contract(client, root):
     checkpoint = first(client)
     signed = seals(client, root, checkpoint, KEYS[:3])
-    for name in ("block_hash", "state_root", "tx_root", "note_root"):
+    client.transact(root, "deposit", b"\5" * 20, value=1)
+    changes: list[dict[str, int | bytes]] = [{name: bytes(32)} for name in ("block_hash", "state_root", "tx_root", "note_root")]
+    changes += [{"last_block": 11}, {"inbox_count": 1}, {"timestamp": checkpoint.timestamp + 1}]
+    for changed in changes:
         with refused("NotASigner"):
-            client.transact(root, "submitCheckpoint", replace(checkpoint, **{name: bytes(32)}).as_abi(), signed)
+            client.transact(root, "submitCheckpoint", replace(checkpoint, **changed).as_abi(), signed)
+    elsewhere = checkpoint_digest(client.chain_id() + 1, root.address, checkpoint)
+    with refused("NotASigner"):
+        client.transact(root, "submitCheckpoint", checkpoint.as_abi(), [sign(k, elsewhere) for k in KEYS[:3]])
     twin = deploy_root(client, PLASMA_CHAIN_ID, [address_of(k) for k in KEYS]).plasma_root
     with refused("NotASigner"):
         client.transact(twin, "submitCheckpoint", checkpoint.as_abi(), signed)

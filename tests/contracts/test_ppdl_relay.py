@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from evm_world import ETHER, GENESIS_HASH, PPDL_CHAIN_ID, Chain, PpdlChain, refused, slot_event, validator_keys
+from evm_world import (
+    COMMIT_TAG,
+    ETHER,
+    GENESIS_HASH,
+    HEADER_TAG,
+    PPDL_CHAIN_ID,
+    Chain,
+    PpdlChain,
+    refused,
+    slot_event,
+    validator_keys,
+)
 
 from hub.chain.artifacts import load_artifact
 from hub.chain.client import Contract, EvmClient
-from openmg.hashing import keccak256, word
-from openmg.signing import SECP256K1_ORDER, address_of
+from openmg.hashing import keccak256, words
+from openmg.signing import SECP256K1_ORDER, address_of, sign_digest
 
 REWARD_WEI = 7
 
@@ -172,14 +183,28 @@ def test_time_must_not_lie_ahead_of_this_chain(client, chain, ppdl):
     submit(client, relay, ahead, ppdl.seals(ahead, 1))
 
 
+def test_time_may_lie_ahead_by_the_drift_and_no_more(client, chain, ppdl):
+    relay = deploy_relay(client, ppdl.keys, drift_ms=1_000)
+    block, now = chain.block_at()
+    for timestamp_ms, right in ((now * 1000 + 1_000, True), (now * 1000 + 1_001, False)):
+        header = ppdl.header(timestamp_ms=timestamp_ms)
+        arguments = header, 0, ppdl.seals(header, 1)
+        if right:
+            client.call(relay, "submitHeaders", *arguments, at=block)
+        else:
+            with refused("WrongHeader"):
+                client.call(relay, "submitHeaders", *arguments, at=block)
+
+
 def test_seals_of_another_genesis_or_chain_do_not_count(client, relay, ppdl):
     header = ppdl.extend()
-    other = PpdlChain(ppdl.keys, last_hash=GENESIS_HASH)
-    digest_of = keccak256(word(1))
-    assert digest_of != keccak256(header)
-    seals = other.seals(header, 2)  # right header, wrong height in the seal
-    with refused("NotASigner"):
-        submit(client, relay, header, seals)
+    right = {"tag": COMMIT_TAG, "chain": PPDL_CHAIN_ID, "genesis": GENESIS_HASH, "height": 1, "view": 0}
+    for changed in ({"tag": HEADER_TAG}, {"chain": PPDL_CHAIN_ID + 1}, {"genesis": bytes(32)}, {"height": 2}, {"view": 1}):
+        digest = keccak256(words(*(right | changed).values(), keccak256(header)))
+        with refused("NotASigner"):
+            submit(client, relay, header, b"".join(sign_digest(k, digest) for k in ppdl.keys[:3]))
+    digest = keccak256(words(*right.values(), keccak256(header)))
+    submit(client, relay, header, b"".join(sign_digest(k, digest) for k in ppdl.keys[:3]))
 
 
 def test_events_of_every_position_and_tree_size(client, relay, ppdl):
@@ -252,7 +277,10 @@ def test_validator_set_change(client, relay, ppdl):
         client.transact(relay, "applyValidators", ["0x" + address_of(k).hex() for k in new])
     with refused("WrongSealCount"):
         submit(client, relay, header, ppdl.seals(header, 2, keys=old))
-    submit(client, relay, header, ppdl.seals(header, 2))
+    for former in old:  # who has left does not count, though its seals fill the quorum
+        with refused("NotASigner"):
+            submit(client, relay, header, ppdl.seals(header, 2, keys=sorted([*new[:4], former], key=address_of)))
+    submit(client, relay, header, ppdl.seals(header, 2, keys=new[:5]))
 
 
 def test_only_the_last_header_of_a_batch_may_announce_a_set(client, relay, ppdl):
@@ -280,10 +308,27 @@ def test_rewards_are_paid_once_and_end_with_the_fund(chain, client, relay, ppdl)
         client.transact(relay, "claimReward")
 
 
-@pytest.mark.parametrize("keys", [[], ["same", "same"], ["descending"]])
-def test_a_set_must_be_ascending_and_not_empty(client, keys):
-    members = ["0x" + address_of(k).hex() for k in validator_keys(2)]
-    chosen = {0: [], 2: [members[0], members[0]], 1: members[::-1]}[len(keys)]
-    relay, tx_hash = client.create(load_artifact("PpdlRelay"), 1, GENESIS_HASH, chosen, 0, 0, gas=8_000_000)
-    with refused("InvalidSignerSet"):
+def members_of(*numbers: int) -> list[bytes]:
+    return [number.to_bytes(20, "big") for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("members", "right"),
+    [
+        (members_of(), False),
+        (members_of(1, 1), False),
+        (members_of(2, 1), False),
+        (members_of(0, 1), False),
+        (members_of(1, 2), True),
+        (members_of(*range(1, 101)), True),
+        (members_of(*range(1, 102)), False),
+    ],
+)
+def test_a_set_is_ascending_not_empty_and_at_most_a_hundred(client, members, right):
+    relay, tx_hash = client.create(load_artifact("PpdlRelay"), 1, GENESIS_HASH, members, 0, 0, gas=12_000_000)
+    if right:
         client.wait(tx_hash)
+        assert client.call(relay, "validators") == tuple("0x" + member.hex() for member in members)
+    else:
+        with refused("InvalidSignerSet"):
+            client.wait(tx_hash)

@@ -8,12 +8,16 @@ interface IExchange {
     event AddLiquidity(address indexed provider, uint256 indexed eth_amount, uint256 indexed token_amount);
     event RemoveLiquidity(address indexed provider, uint256 indexed eth_amount, uint256 indexed token_amount);
 
+    /// @notice The token of this exchange.
     function tokenAddress() external view returns (address);
+    /// @notice Native coin that so many tokens cost now.
     function getEthToTokenOutputPrice(uint256 tokensBought) external view returns (uint256 ethSold);
+    /// @notice Sells all the sent native coin; the tokens go to the recipient.
     function ethToTokenTransferInput(uint256 minTokens, uint256 deadline, address recipient)
         external
         payable
         returns (uint256 tokensBought);
+    /// @notice Buys exactly so many tokens for the recipient; what was sent too much comes back to the sender.
     function ethToTokenTransferOutput(uint256 tokensBought, uint256 deadline, address recipient)
         external
         payable
@@ -22,5 +26,6 @@ interface IExchange {
 
 /// @title The register of exchanges, one per token
 interface IExchangeFactory {
+    /// @notice The exchange of a token, or 0.
     function getExchange(address token) external view returns (address exchange);
 }

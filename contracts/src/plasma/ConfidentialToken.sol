@@ -42,18 +42,23 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
         bytes ciphertext2;
     }
 
+    /// @notice May allow tokens and stop new deposits; nothing else.
     address public immutable guardian;
     ITransferVerifier public immutable verifier;
 
     NoteTree.Tree private _tree;
+    /// @notice Whether the value is root' of a tree that this contract had; never true for an empty tree or 0.
     mapping(uint256 root => bool) public isKnownRoot;
     mapping(uint256 nullifier => bool) public isSpent;
+    /// @notice Whether a token may be shielded; 0 is PETH.
     mapping(address token => bool) public isAllowed;
     /// @notice Value inside the pool, per token; more than this can never leave.
     mapping(address token => uint256) public shielded;
     /// @notice root' after the last note.
     uint256 public currentRoot;
+    /// @notice Notes appended so far, over all trees.
     uint256 public noteCount;
+    /// @notice Calls of `transact` that succeeded.
     uint256 public transactCount;
 
     event NewNote(uint256 indexed position, uint256 cm, bytes ciphertext);
@@ -86,6 +91,7 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
     }
 
     /// @notice Lets an ERC-20 token be shielded. It can always leave again.
+    /// @param token A token that moves exactly what is asked, and changes no balance by itself.
     function allowToken(address token) external {
         require(msg.sender == guardian, NotGuardian(msg.sender));
         require(token.code.length > 0, TokenNotAllowed(token));

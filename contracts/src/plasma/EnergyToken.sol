@@ -33,26 +33,33 @@ contract EnergyToken is ERC20, EIP712, ReentrancyGuardTransient {
         uint128 burnedWh;
     }
 
+    /// @notice Who says which meters, owners, exchanges and sums there are.
     IMeterRegistry public immutable registry;
     uint32 public immutable microgrid;
     /// @notice What the utility pays for one unsold Wh, in wei.
     uint256 public immutable feedInWeiPerWh;
 
+    /// @notice Wh minted so far.
     uint256 public totalMinted;
+    /// @notice Wh burned against imports so far.
     uint256 public totalBurned;
+    /// @notice Wh sold to the utility so far.
     uint256 public totalRedeemed;
+    /// @notice Wh that expired so far.
     uint256 public totalExpired;
     /// @notice Wei that the utility has put aside for redemptions.
     uint256 public escrow;
+    /// @notice Wh minted and burned against the agreed sums of a slot.
     mapping(uint256 slot => SlotUse) public slotUse;
+    /// @notice Whether a meter's export of a slot has been minted.
     mapping(address meter => mapping(uint256 slot => bool)) public isMinted;
     mapping(address meter => mapping(uint256 slot => ImportUse)) private _importUse;
     /// @notice Part of a balance that was bought: it can be burned, not sold or redeemed.
     mapping(address account => uint256) public deliveryOf;
     /// @notice Energy bought from exchanges in a slot.
     mapping(address account => mapping(uint256 slot => uint256)) public boughtInSlot;
-    /// @notice Slot in which the newest energy of the account was minted or bought. Energy passed on between owners
-    /// keeps its age, so that passing it around does not make it live longer.
+    /// @notice Slot in which the newest energy of the account was minted or bought; a balance has one age, that of its
+    /// newest part. Energy passed on between owners keeps its age: passing it to and fro renews nothing.
     mapping(address account => uint256) public lastIncomingSlot;
 
     event Minted(address indexed meter, uint256 indexed slot, address indexed owner, uint256 energyWh);
@@ -152,6 +159,7 @@ contract EnergyToken is ERC20, EIP712, ReentrancyGuardTransient {
     }
 
     /// @notice Sells unsold own supply to the utility at the feed-in price.
+    /// @param amountWh Energy that was not bought; the escrow must cover it.
     function redeem(uint256 amountWh) external nonReentrant {
         require(amountWh > 0, ZeroAmount());
         require(registry.isOwner(microgrid, msg.sender), NotAnOwner(msg.sender));

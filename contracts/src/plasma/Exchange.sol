@@ -13,8 +13,10 @@ import {PoolReserves} from "./PoolReserves.sol";
 /// @notice "ETH" in the names is the chain's native coin. A trade pays 0.3 % to the liquidity providers.
 /// @dev Hardened where v1 was weak: reserves are kept here, not read from balances, so that a donation moves no price;
 /// every function collects before it pays out and is locked; the first 1000 shares are locked for ever; the price is
-/// accumulated over time (UQ112x112, as in v2) so that a mean can be read. Left out: v1's `tokenToExchange*`, which
-/// sends value to an exchange of the caller's choice. Not here: batches and the price collar.
+/// accumulated over time (UQ112x112, as in v2) so that a mean can be read. In all functions, native coin is in wei and
+/// tokens are in their smallest unit; `deadline` is the last Unix second that counts; `min...` and `max...` are bounds
+/// that are still accepted. Left out: v1's `tokenToExchange*`, which sends value to an exchange of the caller's choice.
+/// Not here: batches and the price collar.
 contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
@@ -26,6 +28,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
 
     IExchangeFactory private immutable _factory;
     IERC20 private immutable _token;
+
     error DeadlinePassed(uint256 deadline, uint256 time);
     error ZeroAmount();
     error InvalidRecipient(address recipient);
@@ -59,6 +62,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Adds native coin and tokens in the ratio of the reserves; the first provider sets the ratio.
+    /// @return minted Shares of the sender.
     function addLiquidity(uint256 minLiquidity, uint256 maxTokens, uint256 deadline)
         external
         payable
@@ -74,6 +78,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
             tokens = msg.value * tokenReserve / ethReserve + 1;
             minted = msg.value * shares / ethReserve;
             require(tokens <= maxTokens, TooManyTokens(tokens, maxTokens));
+            require(minted > 0, TooFewShares(0, 1)); // what buys no share would be a gift to the others
         } else {
             require(msg.value >= MINIMUM_FIRST_ETH, TooLittleEth(msg.value, MINIMUM_FIRST_ETH));
             minted = msg.value - MINIMUM_LIQUIDITY;
@@ -86,7 +91,9 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
         emit AddLiquidity(msg.sender, msg.value, tokens);
     }
 
-    /// @notice Burns shares for their part of both reserves.
+    /// @notice Burns so many shares for their part of both reserves.
+    /// @return ethAmount Native coin that the sender receives.
+    /// @return tokenAmount Tokens that the sender receives.
     function removeLiquidity(uint256 amount, uint256 minEth, uint256 minTokens, uint256 deadline)
         external
         nonReentrant
@@ -108,6 +115,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Sells all the sent native coin.
+    /// @return Tokens bought.
     function ethToTokenSwapInput(uint256 minTokens, uint256 deadline)
         external
         payable
@@ -119,6 +127,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Sells all the sent native coin; the tokens go to the recipient.
+    /// @return Tokens bought.
     function ethToTokenTransferInput(uint256 minTokens, uint256 deadline, address recipient)
         external
         payable
@@ -131,6 +140,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Buys exactly so many tokens; what was sent too much comes back.
+    /// @return Native coin sold.
     function ethToTokenSwapOutput(uint256 tokensBought, uint256 deadline)
         external
         payable
@@ -142,6 +152,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Buys exactly so many tokens for the recipient; what was sent too much comes back to the sender.
+    /// @return Native coin sold.
     function ethToTokenTransferOutput(uint256 tokensBought, uint256 deadline, address recipient)
         external
         payable
@@ -154,6 +165,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Sells exactly so many tokens.
+    /// @return Native coin bought.
     function tokenToEthSwapInput(uint256 tokensSold, uint256 minEth, uint256 deadline)
         external
         nonReentrant
@@ -164,6 +176,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Sells exactly so many tokens; the native coin goes to the recipient.
+    /// @return Native coin bought.
     function tokenToEthTransferInput(uint256 tokensSold, uint256 minEth, uint256 deadline, address recipient)
         external
         nonReentrant
@@ -175,6 +188,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Buys exactly so much native coin.
+    /// @return Tokens sold.
     function tokenToEthSwapOutput(uint256 ethBought, uint256 maxTokens, uint256 deadline)
         external
         nonReentrant
@@ -185,6 +199,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Buys exactly so much native coin for the recipient.
+    /// @return Tokens sold.
     function tokenToEthTransferOutput(uint256 ethBought, uint256 maxTokens, uint256 deadline, address recipient)
         external
         nonReentrant
@@ -196,6 +211,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Sells exactly so many tokens for another token.
+    /// @return Tokens of the other kind bought.
     function tokenToTokenSwapInput(
         uint256 tokensSold,
         uint256 minTokensBought,
@@ -207,6 +223,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Sells exactly so many tokens for another token, which goes to the recipient.
+    /// @return Tokens of the other kind bought.
     function tokenToTokenTransferInput(
         uint256 tokensSold,
         uint256 minTokensBought,
@@ -219,6 +236,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Buys exactly so many of another token.
+    /// @return Tokens sold.
     function tokenToTokenSwapOutput(
         uint256 tokensBought,
         uint256 maxTokensSold,
@@ -230,6 +248,7 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
     }
 
     /// @notice Buys exactly so many of another token for the recipient.
+    /// @return Tokens sold.
     function tokenToTokenTransferOutput(
         uint256 tokensBought,
         uint256 maxTokensSold,
@@ -269,10 +288,12 @@ contract Exchange is IExchange, ERC20, PoolReserves, ReentrancyGuardTransient {
         return ConstantProduct.input(ethBought, tokenReserve, ethReserve);
     }
 
+    /// @inheritdoc IExchange
     function tokenAddress() external view returns (address) {
         return address(_token);
     }
 
+    /// @notice The factory that opened this exchange.
     function factoryAddress() external view returns (address) {
         return address(_factory);
     }

@@ -7,9 +7,13 @@ import {Exchange} from "./Exchange.sol";
 /// @title One exchange per token, with the interface of Uniswap v1's factory
 /// @notice Anyone may open the exchange of a token; whether it may hold energy is the registry's decision.
 contract ExchangeFactory is IExchangeFactory {
+    /// @notice Exchanges opened so far; the newest token's id. The first is 1.
     uint256 public tokenCount;
+    /// @inheritdoc IExchangeFactory
     mapping(address token => address) public getExchange;
+    /// @notice The token of an exchange of this factory, or 0.
     mapping(address exchange => address) public getToken;
+    /// @notice The token of an id, or 0.
     mapping(uint256 tokenId => address) public getTokenWithId;
 
     event NewExchange(address indexed token, address indexed exchange);
@@ -17,7 +21,9 @@ contract ExchangeFactory is IExchangeFactory {
     error InvalidToken(address token);
     error ExchangeExists(address token);
 
-    /// @notice Opens the exchange of a token.
+    /// @notice Opens the exchange of a token, once.
+    /// @param token A contract.
+    /// @return exchange Address of the new exchange.
     function createExchange(address token) external returns (address exchange) {
         require(token.code.length > 0, InvalidToken(token));
         require(getExchange[token] == address(0), ExchangeExists(token));

@@ -28,12 +28,15 @@ contract Inference is ReentrancyGuardTransient {
     }
 
     IPpdlRelay public immutable relay;
+    /// @notice Least fee of a request, in wei.
     uint256 public immutable minFee;
     /// @notice Seconds after which an unanswered request can be refunded.
     uint256 public immutable answerSeconds;
     /// @notice Requests made so far; the newest request's id. The first is 1.
     uint256 public requestCount;
+    /// @notice Requests answered so far.
     uint256 public answeredCount;
+    /// @notice A request by its id.
     mapping(uint256 id => Request) public requests;
 
     event Requested(uint256 indexed id, address indexed requester, uint32 indexed microgrid, uint256 fee);
@@ -59,7 +62,8 @@ contract Inference is ReentrancyGuardTransient {
         answerSeconds = answerSeconds_;
     }
 
-    /// @notice Asks for the net energy of a microgrid over the next 24 hours.
+    /// @notice Asks for the net energy of a microgrid over the next 24 hours; what is sent, at least `minFee`, is the fee.
+    /// @param microgrid Number of the microgrid.
     /// @return id Number of the request.
     function request(uint32 microgrid) external payable returns (uint256 id) {
         require(msg.value >= minFee, FeeTooLow(msg.value, minFee));

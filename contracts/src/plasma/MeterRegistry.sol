@@ -15,6 +15,7 @@ contract MeterRegistry is IMeterRegistry {
     address public immutable operator;
     address public immutable utility;
     IPpdlRelay public immutable relay;
+    /// @notice Index of the slot from which slots are counted.
     uint256 public immutable genesisSlot;
     /// @notice Wall time at which `genesisSlot` began, Unix milliseconds.
     uint256 public immutable genesisMillis;
@@ -26,9 +27,13 @@ contract MeterRegistry is IMeterRegistry {
     mapping(address device => Meter) private _meters;
     mapping(uint32 microgrid => mapping(uint256 slot => SlotSum)) private _slotSums;
     mapping(uint32 microgrid => mapping(address account => uint256)) private _metersOf;
+    /// @inheritdoc IMeterRegistry
     mapping(uint32 microgrid => mapping(address account => uint256)) public importCapWh;
+    /// @inheritdoc IMeterRegistry
     mapping(address account => bool) public isExchange;
+    /// @inheritdoc IMeterRegistry
     mapping(address account => bool) public isTieLine;
+    /// @notice Active meters.
     uint256 public meterCount;
 
     event MeterProposed(address indexed device, Meter meter);
@@ -76,7 +81,8 @@ contract MeterRegistry is IMeterRegistry {
         slotWallMillis = slotWallMillis_;
     }
 
-    /// @notice The operator's half of a registration, for any number of meters.
+    /// @notice The operator's half of a registration, for any number of meters; a later proposal replaces an earlier one.
+    /// @param meters What the utility is to approve; none of them active yet.
     function proposeMeters(Meter[] calldata meters) external onlyOperator {
         for (uint256 i = 0; i < meters.length; ++i) {
             Meter calldata meter = meters[i];
@@ -92,6 +98,7 @@ contract MeterRegistry is IMeterRegistry {
     }
 
     /// @notice The utility's half: approves meters exactly as they were proposed.
+    /// @param meters As in the proposal; from now on they count.
     function approveMeters(Meter[] calldata meters) external onlyUtility {
         for (uint256 i = 0; i < meters.length; ++i) {
             Meter calldata meter = meters[i];
@@ -106,6 +113,7 @@ contract MeterRegistry is IMeterRegistry {
     }
 
     /// @notice Either role can take a meter out; to come back it must be registered anew.
+    /// @param device An active meter.
     function revokeMeter(address device) external {
         require(msg.sender == operator || msg.sender == utility, NotUtility(msg.sender));
         Meter storage meter = _meters[device];
@@ -130,6 +138,8 @@ contract MeterRegistry is IMeterRegistry {
     }
 
     /// @notice Records the agreed sums of a slot, once. Anyone may bring the proof.
+    /// @param sum The sums, exactly as in the event.
+    /// @param proof Where the event stands on the PPDL chain.
     function recordSlot(SlotSum calldata sum, EventProof calldata proof) external {
         SlotSum storage stored = _slotSums[sum.microgrid][sum.slot];
         require(stored.members == 0, SlotAlreadyRecorded(sum.microgrid, sum.slot));

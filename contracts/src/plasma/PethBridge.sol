@@ -41,6 +41,9 @@ contract PethBridge is ReentrancyGuardTransient {
     }
 
     /// @notice Gives out the root chain's deposit `nonce`.
+    /// @param nonce Number of the deposit; must be the next.
+    /// @param recipient Who receives it, or may claim it when it cannot.
+    /// @param amount Its wei.
     function mintFromDeposit(uint256 nonce, address recipient, uint256 amount) external nonReentrant {
         require(msg.sender == operator, NotOperator(msg.sender));
         require(nonce == mintedCount, WrongNonce(mintedCount, nonce));

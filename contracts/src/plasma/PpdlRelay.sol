@@ -22,7 +22,9 @@ contract PpdlRelay is IPpdlRelay, ReentrancyGuardTransient {
     bytes32 private constant COMMIT_TAG = keccak256("PPDL-COMMIT-V1");
     bytes32 private constant APP_TAG = keccak256("openmg.ppdl.app.v1");
 
+    /// @inheritdoc IPpdlRelay
     uint256 public immutable ppdlChainId;
+    /// @notice Parent hash of the first header; every seal names it.
     bytes32 public immutable genesisHash;
     /// @notice Reward in wei for every height that a submission adds, as long as the fund lasts.
     uint256 public immutable rewardPerHeight;
@@ -31,7 +33,9 @@ contract PpdlRelay is IPpdlRelay, ReentrancyGuardTransient {
 
     /// @notice Highest relayed height; 0 before the first header.
     uint256 public height;
+    /// @notice Hash of the header at `height`, or `genesisHash`.
     bytes32 public lastHeaderHash;
+    /// @notice Its time, Unix milliseconds.
     uint256 public lastTimestampMs;
     /// @notice Hash of the set whose seals are trusted for the next header.
     bytes32 public validatorsHash;

@@ -42,6 +42,7 @@ contract PlasmaRoot is EIP712 {
     /// @notice Seconds a checkpoint's time may lie ahead of this chain's.
     uint256 public constant MAX_DRIFT_SECONDS = 300;
 
+    /// @notice Chain id of the plasma chain; epoch 0 binds it through `genesisHash()`.
     uint256 public immutable plasmaChainId;
 
     /// @notice Deposits made so far; the next deposit's nonce.
@@ -50,8 +51,11 @@ contract PlasmaRoot is EIP712 {
     mapping(uint256 nonce => bytes32) public depositHash;
     /// @notice Checkpoints committed so far; the next checkpoint's epoch.
     uint64 public checkpointCount;
+    /// @notice Last plasma block of the newest checkpoint.
     uint64 public lastBlock;
+    /// @notice Deposits minted on the plasma chain according to it.
     uint64 public lastInboxCount;
+    /// @notice Its time, Unix seconds.
     uint64 public lastTimestamp;
     /// @notice Struct hash of the newest checkpoint, or `genesisHash()`.
     bytes32 public lastCheckpointHash;
