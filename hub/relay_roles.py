@@ -1,4 +1,9 @@
-"""The envelope relay on the validators' gossip: envelopes for this hub come in, receipts go back under the carrier's token."""
+"""The envelope relay on the validators' gossip: envelopes for this hub come in, receipts go back under the carrier's token.
+
+Rules: at most MAX_HANDLING envelopes are in work; what comes beyond that is counted and dropped (its meter sends again).
+Malformed gossip is counted, and logged once a sender; senders are the validators, so they are few.
+Not here: opening and submitting (`hub.relay.envelope`), carrying (`hub.carrier`).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,9 @@ from openmg.messages import base
 
 log = logging.getLogger(__name__)
 
+MAX_HANDLING = 4_096
+"""Envelopes taken and not answered yet: those collected, those being submitted, and repetitions of both."""
+
 
 class EnvelopeDesk:
     """Hears of envelopes, hands them to the relay, and returns receipts."""
@@ -22,7 +30,8 @@ class EnvelopeDesk:
         self.relay = EnvelopeRelay(client, private_key, confidential)
         self._gossip = gossip
         self._handling: set[asyncio.Task[None]] = set()
-        self.malformed = 0
+        self._complained: set[bytes] = set()
+        self.malformed = self.dropped = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Submit collected envelopes until `stop` is set."""
@@ -38,10 +47,14 @@ class EnvelopeDesk:
             carried = base.decode(Carried, payload)
         except base.InvalidMessage as error:
             self.malformed += 1
-            if self.malformed == 1:
+            if sender not in self._complained:
+                self._complained.add(sender)
                 log.warning("malformed envelope from hub 0x%s dropped: %s", sender.hex(), error)
             return
         if carried.envelope.relay == self.relay.public_key:
+            if len(self._handling) >= MAX_HANDLING:
+                self.dropped += 1
+                return
             task = asyncio.get_running_loop().create_task(self._handle(carried))
             self._handling.add(task)
             task.add_done_callback(self._handling.discard)

@@ -133,7 +133,10 @@ def refusal(method: str, error: Mapping[str, Any]) -> ChainError:
     """What a node's error answer means: CallReverted when a contract refused."""
     data = error.get("data")
     if error.get("code") == 3 or "revert" in str(error.get("message", "")):
-        name, detail = explain_revert(to_bytes(data) if isinstance(data, str) else b"")
+        try:
+            name, detail = explain_revert(to_bytes(data) if isinstance(data, str) else b"")
+        except ValueError:  # not hex: some nodes put a text there
+            name, detail = "unknown", str(data)
         return CallReverted(method, name, detail)
     return ChainError(f"{method} failed: {error.get('message', error)}")
 

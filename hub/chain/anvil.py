@@ -9,6 +9,7 @@ Not here: what is deployed.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -65,7 +66,7 @@ def anvil_binary() -> Path:
     found = shutil.which("anvil")
     if found is None:
         raise AnvilError(
-            "anvil was not found; run `npm ci --ignore-scripts` in contracts/ (linux x86-64), on another machine "
+            "anvil was not found; run `npm ci --ignore-scripts` in contracts/ (linux x86-64, arm64), on another machine "
             f"install the @foundry-rs/anvil package of its platform, or set {ANVIL_VARIABLE}"
         )
     return Path(found)
@@ -138,7 +139,7 @@ def answers(url: str, chain_id: int) -> bool:
     try:
         with opener.open(request, timeout=2) as reply:
             return int(json.loads(reply.read())["result"], 16) == chain_id
-    except (OSError, ValueError, KeyError):
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
         return False
 
 

@@ -78,7 +78,7 @@ def _load(name: str, folder: Path) -> Artifact:
         return Artifact(name, tuple(data["abi"]), data["bytecode"].removeprefix("0x"), libraries)
     except OSError as error:
         raise DeploymentError(f"no artifact {path} ({error.strerror}); run python contracts/build.py") from error
-    except (KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DeploymentError(f"{path} is not an artifact ({error}); run python contracts/build.py") from error
 
 

@@ -1,8 +1,10 @@
 """A thin client of one EVM chain: calls, signed transactions, receipts, events.
 
 Rules: nonces are counted here, so that transactions can be sent without waiting for each other; one client per account
-and role, used by one thread at a time. Proxies of the environment are never used. A refused call raises CallReverted
-with the contract's own error name; a node that does not answer raises ChainUnreachable.
+and role, used by one thread at a time. The count is given up, and the node asked again, whenever the node was silent,
+refused a transaction or did not mine one in time: it may have restarted with an older state. Proxies of the environment
+are never used. A refused call raises CallReverted with the contract's own error name; a node that does not answer raises
+ChainUnreachable; an answer that makes no sense is a ChainError too.
 Not here: encoding (`hub.chain.abi`), what the contracts mean (`hub.plasma`, `hub.relay`), asyncio (roles call these
 methods in a thread).
 """
@@ -10,14 +12,17 @@ methods in a thread).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import requests
+from eth_abi.exceptions import DecodingError
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 from web3 import HTTPProvider
+from web3.exceptions import Web3Exception
 
 from hub.chain.abi import (
     BlockInfo,
@@ -29,6 +34,7 @@ from hub.chain.abi import (
     decode_result,
     encode_call,
     encode_constructor,
+    function_abi,
     refusal,
     selector_of,
     to_bytes,
@@ -99,14 +105,15 @@ class EvmClient:
         raw = self.rpc("eth_getBlockByNumber", number if isinstance(number, str) else hex(number), False)
         if raw is None:
             raise ChainError(f"{self.url} has no block {number}")
-        return BlockInfo(
-            number=int(raw["number"], 16),
-            hash=to_bytes(raw["hash"]),
-            state_root=to_bytes(raw["stateRoot"]),
-            transactions_root=to_bytes(raw["transactionsRoot"]),
-            timestamp=int(raw["timestamp"], 16),
-            transaction_count=len(raw["transactions"]),
-        )
+        with self._reading("eth_getBlockByNumber"):
+            return BlockInfo(
+                number=int(raw["number"], 16),
+                hash=to_bytes(raw["hash"]),
+                state_root=to_bytes(raw["stateRoot"]),
+                transactions_root=to_bytes(raw["transactionsRoot"]),
+                timestamp=int(raw["timestamp"], 16),
+                transaction_count=len(raw["transactions"]),
+            )
 
     def balance(self, address: bytes) -> int:
         """Native coin of an account, in wei."""
@@ -117,14 +124,17 @@ class EvmClient:
         try:
             answer = self._provider.make_request(cast(Any, method), list(params))
         except (requests.RequestException, OSError, ValueError) as error:
+            self._nonce = None  # what was sent may be lost, and a restarted node may count fewer transactions
             raise ChainUnreachable(f"the chain at {self.url} does not answer ({type(error).__name__})") from error
-        if "error" in answer:
-            raise refusal(method, answer["error"])
-        return answer["result"]
+        with self._reading(method):
+            if "error" in answer:
+                raise refusal(method, dict(answer["error"]))
+            return answer["result"]
 
     def rpc_int(self, method: str, *params: Any) -> int:
         """As `rpc`, for a method that answers with a hex number."""
-        return int(self.rpc(method, *params), 16)
+        with self._reading(method):
+            return int(self.rpc(method, *params), 16)
 
     # ---- contracts --------------------------------------------------------------------------------------------
 
@@ -143,11 +153,19 @@ class EvmClient:
             params["from"] = to_hex(sender or self.address)
         if value:
             params["value"] = hex(value)
+        where = f"{contract.name}.{function}"
         try:
-            data = to_bytes(self.rpc("eth_call", params, at))
+            with self._reading("eth_call"):
+                data = to_bytes(self.rpc("eth_call", params, at))
         except CallReverted as error:
-            raise CallReverted(f"{contract.name}.{function}", error.error, error.detail) from None
-        return decode_result(contract, function, data)
+            raise CallReverted(where, error.error, error.detail) from None
+        if not data and function_abi(contract, function)["outputs"]:
+            raise ChainError(
+                f"{where} answered nothing: the chain at {self.url} has no such contract at {to_hex(contract.address)}; "
+                "is the deployment file of another chain?"
+            )
+        with self._reading(where):
+            return decode_result(contract, function, data)
 
     def call_data(self, contract: Contract, function: str, *args: Any) -> bytes:
         """Selector and arguments of a call; addresses are 20 bytes or hex, structs are tuples."""
@@ -207,7 +225,11 @@ class EvmClient:
                 "toBlock": hex(stop),
                 "topics": [decoder.topic],
             }
-            found += [decoder.decode(raw) for raw in self.rpc("eth_getLogs", query)]
+            with self._reading("eth_getLogs"):
+                logs = self.rpc("eth_getLogs", query)
+                if not isinstance(logs, list):
+                    raise TypeError("not a list")
+                found += [decoder.decode(raw) for raw in logs]
         return found
 
     # ---- transactions -----------------------------------------------------------------------------------------
@@ -240,7 +262,8 @@ class EvmClient:
     def send_raw_transaction(self, raw: bytes) -> bytes:
         """Hand a signed transaction to the node; returns its hash."""
         try:
-            return to_bytes(self.rpc("eth_sendRawTransaction", to_hex(raw)))
+            with self._reading("eth_sendRawTransaction"):
+                return to_bytes(self.rpc("eth_sendRawTransaction", to_hex(raw)))
         except ChainError:
             self._nonce = None  # whatever happened, the node knows the next nonce better
             raise
@@ -250,14 +273,15 @@ class EvmClient:
         raw = self.rpc("eth_getTransactionReceipt", to_hex(tx_hash))
         if raw is None:
             return None
-        created = raw.get("contractAddress")
-        return Receipt(
-            tx_hash=tx_hash,
-            block=int(raw["blockNumber"], 16),
-            succeeded=int(raw["status"], 16) == 1,
-            gas_used=int(raw["gasUsed"], 16),
-            contract_address=to_bytes(created) if created else None,
-        )
+        with self._reading("eth_getTransactionReceipt"):
+            created = raw.get("contractAddress")
+            return Receipt(
+                tx_hash=tx_hash,
+                block=int(raw["blockNumber"], 16),
+                succeeded=int(raw["status"], 16) == 1,
+                gas_used=int(raw["gasUsed"], 16),
+                contract_address=to_bytes(created) if created else None,
+            )
 
     def wait(self, tx_hash: bytes, *, seconds: float = RECEIPT_SECONDS, where: str = "transaction") -> Receipt:
         """The receipt of a successful transaction; CallReverted when it failed, NotMined after `seconds`."""
@@ -271,12 +295,23 @@ class EvmClient:
         """The receipt, whether it succeeded or not; NotMined after `seconds`."""
         deadline = time.monotonic() + seconds
         while (receipt := self.receipt(tx_hash)) is None:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
+                self._nonce = None  # the node may have forgotten it, and then waits for the gap to be filled
                 raise NotMined(f"0x{tx_hash.hex()} was not mined at {self.url} within {seconds:g} s")
             time.sleep(RECEIPT_POLL_SECONDS)
         return receipt
 
     # ---- inner parts ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """What the block reads is the node's word: of the wrong shape, it is a ChainError."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, DecodingError, Web3Exception) as error:
+            raise ChainError(
+                f"{self.url} answered {what} with something else ({type(error).__name__}); is it a node?"
+            ) from error
 
     def _signer(self) -> LocalAccount:
         if self._account is None:
@@ -291,8 +326,9 @@ class EvmClient:
     def _fees(self) -> tuple[int, int]:
         if self.free_gas:
             return 0, 0
-        head = self.rpc("eth_getBlockByNumber", "latest", False)
-        return int(head["baseFeePerGas"], 16), TIP_WEI
+        with self._reading("eth_getBlockByNumber"):
+            head = self.rpc("eth_getBlockByNumber", "latest", False)
+            return int(head["baseFeePerGas"], 16), TIP_WEI
 
     def _estimate(self, params: Mapping[str, Any], where: str) -> int:
         try:
@@ -303,10 +339,12 @@ class EvmClient:
 
     def _reason(self, tx_hash: bytes, block: int) -> tuple[str, str]:
         """Why a mined transaction failed: run it again on the state before its block."""
-        sent = self.rpc("eth_getTransactionByHash", to_hex(tx_hash))
-        params = {key: sent[key] for key in ("from", "to", "value", "gas") if sent.get(key) is not None}
         try:
-            self.rpc("eth_call", {**params, "data": sent["input"]}, hex(block - 1))
+            with self._reading("eth_getTransactionByHash"):
+                sent = self.rpc("eth_getTransactionByHash", to_hex(tx_hash))
+                params = {key: sent[key] for key in ("from", "to", "value", "gas") if sent.get(key) is not None}
+                params["data"] = sent["input"]
+            self.rpc("eth_call", params, hex(block - 1))
         except CallReverted as error:
             return error.error, error.detail
         except ChainError:

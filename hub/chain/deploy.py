@@ -201,6 +201,8 @@ def register_meters(operator: EvmClient, utility: EvmClient, registry: Contract,
 def contract_at(name: str, address: str | bytes) -> Contract:
     """A deployed contract by its artifact's name and its address (20 bytes or hex)."""
     raw = address if isinstance(address, bytes) else bytes.fromhex(address.removeprefix("0x"))
+    if len(raw) != 20:
+        raise DeploymentError(f"the address of {name} has {len(raw)} bytes; an address has 20")
     return Contract(name, raw, load_artifact(name).abi)
 
 

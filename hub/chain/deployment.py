@@ -63,5 +63,5 @@ def load_deployment(path: Path) -> Deployment:
         )
     except OSError as error:
         raise DeploymentError(f"deployment file {path} cannot be read ({error.strerror}); deploy first") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (DeploymentError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DeploymentError(f"deployment file {path} is not complete ({error}); deploy again") from error

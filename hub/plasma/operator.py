@@ -14,6 +14,7 @@ import logging
 import threading
 from dataclasses import dataclass
 
+from hub.chain.client import BlockInfo
 from hub.chain.errors import CallReverted, ChainError
 from hub.plasma.checkpoint import (
     Checkpoint,
@@ -64,7 +65,7 @@ class PlasmaOperator:
         self.view = view
         self._confirmations = confirmations
         self._poll_seconds = poll_seconds
-        self._scanned = -1
+        self._scanned: BlockInfo | None = None
         self._waiting: dict[int, Deposit] = {}
         self._lock = threading.Lock()  # signatures arrive on the event loop, turns run in a thread
         self._members: tuple[bytes, ...] = ()
@@ -117,15 +118,22 @@ class PlasmaOperator:
         return len(sent)
 
     def _scan_deposits(self) -> None:
-        last = self.view.root.block_number() - self._confirmations
-        if last <= self._scanned:
+        """Note the deposits of new blocks; start over when the newest block looked at is no longer on the chain."""
+        root, seen = self.view.root, self._scanned
+        last = root.block_number() - self._confirmations
+        if last < 0 or (seen is not None and last < seen.number):
             return
-        for event in self.view.root.events(self.view.links.plasma_root, "Deposited", self._scanned + 1, last):
+        if seen is not None and root.block(seen.number).hash != seen.hash:
+            self._waiting, self._scanned, seen = {}, None, None
+        if seen is not None and seen.number == last:
+            return
+        newest = root.block(last)
+        for event in root.events(self.view.links.plasma_root, "Deposited", seen.number + 1 if seen else 0, last):
             recipient = bytes.fromhex(event.args["recipient"][2:])
             deposit = Deposit(event.args["nonce"], recipient, event.args["amount"])
             self._waiting[deposit.nonce] = deposit
             self._deposits = deposit.nonce + 1
-        self._scanned = last
+        self._scanned = newest
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 

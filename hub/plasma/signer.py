@@ -90,6 +90,11 @@ class SigningMemory:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name must outlive a power cut, too
+        finally:
+            os.close(folder)
         self.last = signed
 
 
@@ -132,6 +137,7 @@ class CheckpointSigner:
                 log.warning("plasma checkpoint: %s", error)
                 self._last_trouble = str(error)
             return None
+        self._last_trouble = ""
         if signed is None:
             return None
         payload = signed.encode()

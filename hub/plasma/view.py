@@ -38,6 +38,19 @@ class PlasmaLinks:
     confidential: Contract
 
 
+@dataclass(frozen=True)
+class _Scan:
+    """What the events say up to the end of a block; the hash tells whether the chain still has that block."""
+
+    block: int
+    block_hash: bytes
+    note_root: bytes
+    inbox_count: int
+
+
+NOTHING_SCANNED = _Scan(-1, b"", bytes(32), 0)
+
+
 class PlasmaView:
     """One node's view; the clients are used by one thread at a time."""
 
@@ -50,9 +63,7 @@ class PlasmaView:
         self.plasma = plasma
         self.links = links
         self.epoch_blocks = epoch_blocks
-        self._scanned = -1
-        self._note_root = bytes(32)
-        self._inbox_count = 0
+        self._scan_result = NOTHING_SCANNED
         self._members: tuple[bytes, ...] | None = None
 
     def members(self) -> tuple[bytes, ...]:
@@ -86,7 +97,7 @@ class PlasmaView:
         last = anchor.last_block + self.epoch_blocks
         if self.plasma.block_number() < last:
             return None
-        self._scan(last)
+        scan = self._scan(last)
         blocks = [self.plasma.block(number) for number in range(anchor.last_block + 1, last + 1)]
         return Checkpoint(
             epoch=anchor.next_epoch,
@@ -95,30 +106,37 @@ class PlasmaView:
             block_hash=blocks[-1].hash,
             state_root=blocks[-1].state_root,
             tx_root=merkle_root([block.transactions_root for block in blocks]),
-            note_root=self._note_root,
-            inbox_count=self._inbox_count,
+            note_root=scan.note_root,
+            inbox_count=scan.inbox_count,
             prev_hash=anchor.last_hash,
             timestamp=blocks[-1].timestamp,
         )
 
-    def _scan(self, last_block: int) -> None:
-        """Bring note root and inbox count up to the end of `last_block`; a shorter range starts over."""
-        if last_block < self._scanned:
-            self._scanned, self._note_root, self._inbox_count = -1, bytes(32), 0
-        first = self._scanned + 1
+    def _scan(self, last_block: int) -> _Scan:
+        """Note root and inbox count at the end of `last_block`.
+
+        Goes on from the last scan, or starts over when that went further or its block is no longer on the chain. It is
+        kept only when all of it succeeded: half a scan would take the same payouts for new ones the next time.
+        """
+        before = self._scan_result
+        if last_block < before.block or (before.block >= 0 and self.plasma.block(before.block).hash != before.block_hash):
+            before = NOTHING_SCANNED
+        block_hash, first = self.plasma.block(last_block).hash, before.block + 1
+        note_root, inbox_count = before.note_root, before.inbox_count
         for minted in self.plasma.events(self.links.bridge, "Minted", first, last_block):
-            self._check_payout(minted)
-            self._inbox_count = minted.args["nonce"] + 1
+            self._check_payout(minted, inbox_count)
+            inbox_count += 1
         roots = self.plasma.events(self.links.confidential, "RootAdded", first, last_block)
         if roots:
-            self._note_root = int(roots[-1].args["root"]).to_bytes(32, "big")
-        self._scanned = last_block
+            note_root = int(roots[-1].args["root"]).to_bytes(32, "big")
+        self._scan_result = _Scan(last_block, block_hash, note_root, inbox_count)
+        return self._scan_result
 
-    def _check_payout(self, minted: Event) -> None:
+    def _check_payout(self, minted: Event, expected_nonce: int) -> None:
         nonce, amount = minted.args["nonce"], minted.args["amount"]
         recipient = bytes.fromhex(minted.args["recipient"][2:])
         deposited = self.root.call(self.links.plasma_root, "depositHash", nonce)
-        if nonce != self._inbox_count or deposited != keccak256(words(nonce, recipient, amount)):
+        if nonce != expected_nonce or deposited != keccak256(words(nonce, recipient, amount)):
             raise InvalidCheckpoint(
                 f"block {minted.block} pays deposit {nonce} ({amount} wei), which the root chain does not have so; "
                 "this node signs no checkpoint of it"

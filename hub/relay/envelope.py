@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from hub.chain.client import Contract, EvmClient
-from hub.chain.errors import CallReverted, ChainError, NotMined
+from hub.chain.errors import CallReverted, ChainError, ChainUnreachable, NotMined
 from openmg.envelope import Action, Content, Envelope, Outcome, Receipt, unseal
 from openmg.messages.base import InvalidMessage
 
@@ -33,6 +33,8 @@ MAX_REMEMBERED = 4_096
 TRANSACT_GAS = 3_000_000
 """A transfer uses about a third of it; unused gas is not taken."""
 RECEIPT_SECONDS = 30.0
+"""Patience with the chain for the receipts of one submission, however many envelopes are in it."""
+NOT_TAKEN = "the chain did not take the transaction"
 DEFAULT_FLUSH_SECONDS = 0.5
 NO_REFERENCE = bytes(16)
 
@@ -65,6 +67,7 @@ class EnvelopeRelay:
         self._confidential = confidential
         self._selector = client.selector(confidential, "transact")
         self._flush_seconds = flush_seconds
+        self._silent = False  # whether the chain did not answer in the submission under way
         self._waiting: list[tuple[Content, asyncio.Future[Receipt]]] = []
         self._receipts: OrderedDict[bytes, asyncio.Future[Receipt]] = OrderedDict()
         self._envelopes = self._refused = self._repeated = self._transactions = self._failed = 0
@@ -132,9 +135,17 @@ class EnvelopeRelay:
             self._receipts.popitem(last=False)
 
     def _submit_all(self, contents: list[Content]) -> list[Receipt]:
-        """Send every action without waiting, then wait for all (blocking)."""
-        sent = [self._send(content) for content in contents]
-        return [self._receipt(content, hashes, error) for content, (hashes, error) in zip(contents, sent, strict=True)]
+        """Send every action without waiting, then wait for all (blocking).
+
+        Patience is for the submission, not for each envelope: a chain that is silent or stands still must not keep the
+        envelopes that are collected meanwhile waiting for hours.
+        """
+        self._silent = False
+        sent = [([], NOT_TAKEN) if self._silent else self._send(content) for content in contents]
+        deadline = time.monotonic() + RECEIPT_SECONDS
+        return [
+            self._receipt(content, hashes, error, deadline) for content, (hashes, error) in zip(contents, sent, strict=True)
+        ]
 
     def _send(self, content: Content) -> tuple[list[bytes], str]:
         """The hashes of what was sent; the first refusal ends an envelope, for later actions may depend on it."""
@@ -146,7 +157,8 @@ class EnvelopeRelay:
                 return hashes, f"refused: {error.error}"
             except ChainError as error:
                 log.warning("envelope relay: a transaction was not taken (%s)", type(error).__name__)
-                return hashes, "the chain did not take the transaction"
+                self._silent = isinstance(error, ChainUnreachable)
+                return hashes, NOT_TAKEN
         return hashes, ""
 
     def _send_action(self, action: Action) -> bytes:
@@ -157,14 +169,19 @@ class EnvelopeRelay:
         self._transactions += 1
         return self.client.send_raw_call(action.target, action.data, gas=TRANSACT_GAS)
 
-    def _receipt(self, content: Content, hashes: list[bytes], error: str) -> Receipt:
+    def _receipt(self, content: Content, hashes: list[bytes], error: str, deadline: float) -> Receipt:
         outcomes = []
         for tx_hash in hashes:
+            left = deadline - time.monotonic()
             try:
-                succeeded = self.client.wait_mined(tx_hash, seconds=RECEIPT_SECONDS).succeeded
+                if self._silent and left <= 0:
+                    raise ChainUnreachable("asked already")
+                succeeded = self.client.wait_mined(tx_hash, seconds=left).succeeded
+                self._silent = False
             except NotMined:
                 succeeded, error = False, error or "a transaction was not mined in time"
-            except ChainError:
+            except ChainError as trouble:
+                self._silent = isinstance(trouble, ChainUnreachable)
                 succeeded, error = False, error or "the chain did not answer"
             self._failed += not succeeded
             outcomes.append(Outcome(tx_hash, succeeded))

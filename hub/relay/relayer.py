@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH = 64
 """Headers per submission; the contract takes 256, and a smaller one is mined sooner."""
+VALIDATORS_HASH_OFFSET = 256
+"""Where a header's last two words start: the hash of the set that sealed it, and of the set for the next height."""
 DEFAULT_POLL_SECONDS = 0.5
 
 
@@ -96,13 +98,15 @@ class Relayer:
     async def turn(self) -> int:
         """One attempt; returns how many headers this relayer added."""
         try:
-            return await asyncio.to_thread(self.relay_next)
+            relayed = await asyncio.to_thread(self.relay_next)
         except ChainError as error:
             self._failures += 1
             if str(error) != self._last_trouble:
                 log.warning("relayer: %s", error)
                 self._last_trouble = str(error)
             return 0
+        self._last_trouble = ""
+        return relayed
 
     def relay_next(self) -> int:
         """Submit what follows the contract's height (blocking); 0 when there is nothing or a race was lost.
@@ -110,7 +114,7 @@ class Relayer:
         The height is that of the block to come, so that what another relayer has sent already is not sent again.
         """
         self._height = self._height_to_come()
-        headers = self._source.headers_after(self._height, MAX_BATCH)
+        headers = _up_to_a_new_set(self._source.headers_after(self._height, MAX_BATCH))
         if not headers:
             return 0
         try:
@@ -147,3 +151,12 @@ class Relayer:
             return
         members = [bytes(address) for address in self._validators.validators_at(height)]
         self.client.transact(self.relay, "applyValidators", members)
+
+
+def _up_to_a_new_set(headers: Sequence[SignedHeader]) -> Sequence[SignedHeader]:
+    """The headers up to the first that announces another set: the contract takes what follows only after `applyValidators`."""
+    for position, header in enumerate(headers, 1):
+        sets = header.header_bytes[VALIDATORS_HASH_OFFSET:]
+        if sets[:32] != sets[32:]:
+            return headers[:position]
+    return headers

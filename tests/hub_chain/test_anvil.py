@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from evm_world import Chain, key
+from lossy_rpc import lossy_rpc
 
 from hub.chain import anvil
 from hub.chain.anvil import AnvilError, AnvilOptions, anvil_binary, anvil_command, start_anvil
@@ -49,6 +50,14 @@ def test_a_port_in_use_is_named(free_port):
         taken.listen()
         with pytest.raises(AnvilError, match=f"port {port} of 127.0.0.1 is in use"):
             start_anvil(AnvilOptions(1, port))
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"[]", b'"x"', b'{"result": null}', b'{"result": "0x1b5c"}', b'{"error": {}}'])
+def test_somebody_else_at_the_port_is_no_node(start_node, body):
+    with start_node(7_016) as node, lossy_rpc(node.url) as rpc:
+        assert anvil.answers(rpc.url, 7_016)
+        rpc.body = body
+        assert not anvil.answers(rpc.url, 7_016)
 
 
 def test_nothing_secret_and_no_outside_address_on_the_command_line(start_node):

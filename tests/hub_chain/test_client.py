@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from evm_world import ETHER, Chain, key, refused
+from lossy_rpc import lossy_rpc
 
+from hub.chain.anvil import AnvilOptions, answers, start_anvil
 from hub.chain.artifacts import ARTIFACTS_VARIABLE, explain_revert, load_artifact
 from hub.chain.client import Contract, EvmClient, create_address
 from hub.chain.deploy import contract_at
@@ -70,6 +73,86 @@ def test_nonce_is_read_again_after_a_refused_transaction(client):
     client.wait(client.send_raw_call(b"\1" * 20, b"", gas=30_000))
 
 
+def test_a_lost_answer_costs_no_nonce(chain, client):
+    """The node took the transaction; only its answer was lost. The next one must not be held up by a gap, nor collide."""
+    with lossy_rpc(chain.url) as rpc:
+        sender = EvmClient(rpc.url, key("client"))
+        for answer in (True, False):
+            sender.wait(sender.send_raw_call(b"\1" * 20, b"", value=1, gas=30_000))
+            rpc.lose("eth_sendRawTransaction", answer=answer)
+            with pytest.raises(ChainUnreachable):
+                sender.send_raw_call(b"\2" * 20, b"", value=1, gas=30_000)
+        sender.wait(sender.send_raw_call(b"\1" * 20, b"", value=1, gas=30_000))
+    assert client.balance(b"\1" * 20) == 3
+    assert client.balance(b"\2" * 20) == 1
+
+
+def test_a_node_that_forgot_transactions_is_served_again_after_one_timeout(chain, client):
+    """A node that restarts from its last saved state counts fewer transactions of this account than the client does."""
+    with chain.undone():
+        for _ in range(3):
+            client.wait(client.send_raw_call(b"\1" * 20, b"", gas=30_000))
+    with pytest.raises(NotMined):
+        client.wait(client.send_raw_call(b"\1" * 20, b"", gas=30_000), seconds=0.2)
+    client.wait(client.send_raw_call(b"\1" * 20, b"", gas=30_000), seconds=5)
+
+
+def test_a_restarted_node_is_served_at_once(free_port):
+    """Who noticed that the node was away asks it for the next nonce."""
+    options = AnvilOptions(7_015, free_port(), 0)
+    with start_anvil(options) as node:
+        client = EvmClient(node.url, key("client"))
+        for _ in range(3):
+            client.wait(client.send_raw_call(b"\1" * 20, b"", gas=30_000))
+    with pytest.raises(ChainUnreachable):
+        client.block_number()
+    with start_anvil(options):
+        client.wait(client.send_raw_call(b"\1" * 20, b"", gas=30_000), seconds=5)
+
+
+def test_a_contract_that_is_not_there_is_explained(client):
+    """A deployment file of another chain, or a node that lost its state."""
+    nowhere = contract_at("EnergyToken", b"\x77" * 20)
+    with pytest.raises(ChainError, match=r"EnergyToken\.totalSupply .* no such contract at 0x7777"):
+        client.call(nowhere, "totalSupply")
+    with pytest.raises(ChainError, match=r"EnergyToken\.slotUse"):
+        client.call(nowhere, "slotUse", 5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"hello",
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b'{"error": "text"}',
+        b'{"error": {"code": 3, "message": "execution reverted", "data": "0xnot hex"}}',
+        b'{"result": null}',
+        b'{"result": "not a number"}',
+        b'{"result": {}}',
+    ],
+)
+def test_whatever_a_node_answers_is_a_chain_error(chain, client, token, body):
+    with lossy_rpc(chain.url) as rpc:
+        broken = EvmClient(rpc.url, key("client"), free_gas=False)
+        rpc.body = body
+        for use in (
+            broken.block_number,
+            broken.chain_id,
+            lambda: broken.block("latest"),
+            lambda: broken.balance(b"\1" * 20),
+            lambda: broken.call(token, "balanceOf", b"\1" * 20),
+            lambda: broken.events(token, "Transfer", 0, 5),
+            lambda: broken.send(token, "transfer", b"\1" * 20, 1),
+            lambda: broken.wait(b"\1" * 32, seconds=0),
+        ):
+            with pytest.raises(ChainError):
+                use()
+
+
 def test_creation_address_is_known_before(client):
     nonce = client.rpc_int("eth_getTransactionCount", "0x" + client.address.hex(), "latest")
     contract, tx_hash = client.create(load_artifact("testing/HostileToken"))
@@ -98,6 +181,10 @@ def test_proxies_of_the_environment_are_not_used(client, monkeypatch, free_port)
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     assert EvmClient(client.url).chain_id() == 7_003
+    reader = EvmClient(client.url)
+    with ThreadPoolExecutor(1) as worker:  # as the roles do: made in one thread, used in others
+        assert worker.submit(reader.chain_id).result() == 7_003
+    assert answers(client.url, 7_003)
 
 
 def test_a_receipt_that_does_not_come_is_an_error(client):
@@ -126,9 +213,12 @@ def test_unknown_names_are_explained(client, token, monkeypatch, tmp_path):
     with pytest.raises(DeploymentError, match="contracts/build.py"):
         contract_at("NoSuchContract", b"\1" * 20)
     monkeypatch.setenv(ARTIFACTS_VARIABLE, str(tmp_path))
-    (tmp_path / "Broken.json").write_text("{}")
-    with pytest.raises(DeploymentError, match="is not an artifact"):
-        load_artifact("Broken")
+    for number, text in enumerate(
+        ("", "{}", "[]", '{"linkReferences": [], "abi": []}', '{"linkReferences": {}, "abi": [], "bytecode": 1}')
+    ):
+        (tmp_path / f"Broken{number}.json").write_text(text)
+        with pytest.raises(DeploymentError, match="is not an artifact"):
+            load_artifact(f"Broken{number}")
     with pytest.raises(DeploymentError, match="no artifact"):
         load_artifact("Absent")
 

@@ -46,6 +46,20 @@ def test_deploying_leaves_everything_in_the_bridge(start_node, tmp_path):
         deployment = Deployment(root, contracts)
         file.write_text(json.dumps(deployment.to_json()))
         assert load_deployment(file) == deployment
+        whole = json.dumps(deployment.to_json())
+        bridge = contracts.addresses()["PethBridge"]
+        for damaged in (
+            "",
+            "[]",
+            "{}",
+            whole[:-1],
+            *(whole.replace(f'"{bridge}"', wrong) for wrong in ("5", '"0x12"', '"xyz"')),
+        ):
+            file.write_text(damaged)
+            with pytest.raises(DeploymentError, match="is not complete"):
+                load_deployment(file)
+        with pytest.raises(DeploymentError, match="cannot be read"):
+            load_deployment(tmp_path / "none.json")
 
 
 def test_the_utility_signs_for_itself(chain):

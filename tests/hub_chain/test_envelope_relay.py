@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -10,14 +11,21 @@ from dataclasses import dataclass, replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from evm_world import ETHER, Chain, key
+from lossy_rpc import lossy_rpc
 from pool_world import AMOUNT, BLINDING, Ext, Transfer, World, create, deploy_pool, partial
 
+from hub.carrier import ENVELOPE_GOSSIP, Carried
+from hub.chain.artifacts import load_artifact
+from hub.chain.client import Contract, EvmClient
 from hub.relay.envelope import EnvelopeRelay
+from hub.relay_roles import EnvelopeDesk
 from openmg.envelope import Action, Content, Envelope, seal
 from openmg.evm.transaction import Transaction
+from openmg.messages import base as messages
 from openmg.zk.circuits.transfer import TransferInput
 
 SOON = int(time.time()) + 3_600
+ABI = load_artifact("ConfidentialToken").abi
 
 
 @dataclass
@@ -151,3 +159,65 @@ async def test_envelopes_of_many_homes_go_out_together(relays):
     assert all(receipt.outcomes[0].succeeded for receipt in receipts)
     assert relays.world.owner.balance(b"\x09" * 20) == 12
     assert relays.relay.status().transactions == 12
+
+
+async def test_a_chain_that_stands_still_holds_nobody_up_for_long(start_node, monkeypatch):
+    """All receipts of one submission are waited for together: as many envelopes as there are do not add up."""
+    monkeypatch.setattr("hub.relay.envelope.RECEIPT_SECONDS", 3.0)
+    with start_node(7_051, 3_600) as node:
+        client = EvmClient(node.url, key("relay"))
+        relay = EnvelopeRelay(client, X25519PrivateKey.generate(), Contract("ConfidentialToken", b"\1" * 20, ABI))
+        envelopes = []
+        for i in range(20):
+            raw = Transaction(7_051, 0, b"\5" * 20, b"", 21_000, 0).sign(key(f"home {i}"))
+            envelopes.append(seal(relay.public_key, Content(bytes([i]) * 16, SOON, (Action(b"", raw),))))
+        stop = asyncio.Event()
+        running = asyncio.create_task(relay.run(stop))
+        async with asyncio.timeout(30):  # one after the other they would take a minute
+            receipts = await asyncio.gather(*(relay.handle(envelope) for envelope in envelopes))
+        assert {receipt.error for receipt in receipts} == {"a transaction was not mined in time"}
+        assert not any(receipt.outcomes[0].succeeded for receipt in receipts)
+        stop.set()
+        await running
+
+
+async def test_a_chain_that_comes_back_is_served_again(relays):
+    with lossy_rpc(relays.world.chain.url) as rpc:
+        relays.relay.client = EvmClient(rpc.url, key("relay"))
+        rpc.lose("eth_call")
+        lost = await relays.relay.handle(relays.content(relays.transact()))
+        assert (lost.error, lost.outcomes) == ("the chain did not take the transaction", ())
+        again = await relays.relay.handle(relays.content(relays.transact(), reference=b"s" * 16))
+    assert [outcome.succeeded for outcome in again.outcomes] == [True]
+
+
+# ---- the desk: envelopes by gossip ------------------------------------------------------------------------------
+
+
+async def test_malformed_envelopes_are_counted_and_logged_once_a_sender(relays, caplog):
+    desk = EnvelopeDesk(relays.relay.client, X25519PrivateKey.generate(), relays.world.pool, lambda kind, payload: None)
+    with caplog.at_level(logging.WARNING):
+        for sender in (b"\1" * 20, b"\2" * 20, b"\1" * 20):
+            desk.on_gossip(ENVELOPE_GOSSIP, b"\xff", sender)
+    assert desk.malformed == 3
+    assert [record.getMessage().count("01" * 20) for record in caplog.records] == [1, 0]
+
+
+async def test_a_flood_of_envelopes_is_bounded(relays, monkeypatch):
+    monkeypatch.setattr("hub.relay_roles.MAX_HANDLING", 2)
+    answers: list[bytes] = []
+    private = X25519PrivateKey.generate()
+    desk = EnvelopeDesk(relays.relay.client, private, relays.world.pool, lambda kind, payload: answers.append(payload))
+    key_of_desk = private.public_key().public_bytes_raw()
+    for i in range(5):
+        sealed = seal(key_of_desk, Content(bytes([i]) * 16, SOON, (relays.raw(b"\1" * 20, 1, nonce=i),)))
+        desk.on_gossip(ENVELOPE_GOSSIP, messages.encode(Carried(bytes([i]) * 16, sealed)), b"\1" * 20)
+    await asyncio.sleep(0)
+    assert await desk.relay.flush() == 2
+    assert desk.dropped == 3
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(answers) == 2
+    desk.on_gossip(ENVELOPE_GOSSIP, messages.encode(Carried(b"c" * 16, sealed)), b"\1" * 20)
+    await asyncio.sleep(0)
+    assert await desk.relay.flush() == 1

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from evm_world import ETHER, Chain, validator_keys
+from lossy_rpc import lossy_rpc
 
 from hub.chain.artifacts import load_artifact
 from hub.chain.client import Contract, EvmClient
 from hub.chain.deploy import deploy_root
-from hub.chain.errors import ChainError
+from hub.chain.errors import ChainError, ChainUnreachable
 from hub.plasma.checkpoint import Checkpoint, InvalidCheckpoint, checkpoint_hash, genesis_hash
 from hub.plasma.operator import PlasmaOperator
 from hub.plasma.signer import GOSSIP_KIND, CheckpointSigner, SignedEpoch, SigningMemory
@@ -140,6 +141,22 @@ def test_deposits_wait_for_confirmations(world):
     assert operator.mint_deposits() == 1
 
 
+@pytest.mark.parametrize("lost_blocks", [1, 3])
+def test_deposits_of_blocks_that_came_instead_of_others_are_seen(world, lost_blocks):
+    """The root chain forgot its newest blocks and made others: as many as this node had seen, or more."""
+    operator, root = PlasmaOperator(world.view(operator=True)), EvmClient(world.root.url)
+    world.deposit(b"\1" * 20, 1)
+    with world.root.undone():
+        for _ in range(lost_blocks):
+            root.rpc("evm_mine")
+        assert operator.mint_deposits() == 1
+    world.deposit(b"\2" * 20, 2)
+    for _ in range(2):
+        root.rpc("evm_mine")
+    assert operator.mint_deposits() == 1
+    assert world.plasma.client("reader").balance(b"\2" * 20) == 2
+
+
 # ---- checkpoints ------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +188,27 @@ async def test_checkpoints_carry_what_happened(world, hubs):
     assert last.inbox_count == 1
     assert int.from_bytes(last.note_root) == reader.call(world.links.confidential, "currentRoot")
     assert hubs.operator.status().checkpoints == 4
+
+
+def test_notes_and_deposits_of_forgotten_blocks_are_forgotten(world):
+    """The plasma node took back blocks and made others: a view that had seen the first ones sees what a new view sees."""
+    view, shielder = world.view(), world.plasma.client("operator")
+    shielder.transact(world.links.confidential, "shield", bytes(20), 5, 7, b"", value=5)
+    world.deposit(b"\1" * 20, ETHER)
+    with world.plasma.undone():
+        shielder.transact(world.links.confidential, "shield", bytes(20), 6, 8, b"", value=6)
+        assert PlasmaOperator(world.view(operator=True)).mint_deposits() == 1
+        last = EvmClient(world.plasma.url).block_number()
+        view.epoch_blocks = last
+        before = view.next_checkpoint()
+    world.mine(last - EvmClient(world.plasma.url).block_number())
+    fresh = world.view()
+    fresh.epoch_blocks = last
+    after = view.next_checkpoint()
+    assert before is not None and after is not None
+    assert after == fresh.next_checkpoint()
+    assert (before.inbox_count, after.inbox_count) == (1, 0)
+    assert before.note_root != after.note_root != bytes(32)
 
 
 async def test_an_anchor_never_mixes_two_epochs(world, hubs):
@@ -235,6 +273,24 @@ async def test_validators_refuse_a_payout_without_a_deposit(world, hubs, caplog)
     assert all(checkpoint.inbox_count == 0 for checkpoint in world.committed())
 
 
+@pytest.mark.parametrize("lost", [("root", "eth_call", 4), ("root", "eth_call", 5), ("plasma", "eth_getLogs", 1)])
+def test_a_request_lost_in_the_middle_of_a_look_changes_nothing(world, lost):
+    """Four calls read the anchor, then one a payout: whichever is lost, the next look starts where the last good one ended."""
+    for i in range(2):
+        world.deposit(bytes([i + 1]) * 20, 1)
+    assert PlasmaOperator(world.view(operator=True)).mint_deposits() == 2
+    chain, method, after = lost
+    with lossy_rpc(getattr(world, chain).url) as rpc:
+        view = world.view()
+        setattr(view, chain, EvmClient(rpc.url))
+        view.epoch_blocks = EvmClient(world.plasma.url).block_number()
+        rpc.lose(method, after=after)
+        with pytest.raises(ChainUnreachable):
+            view.next_checkpoint()
+        checkpoint = view.next_checkpoint()
+    assert checkpoint is not None and checkpoint.inbox_count == 2
+
+
 def test_a_wrong_amount_is_no_deposit(world):
     world.deposit(b"\6" * 20, ETHER)
     thief = world.plasma.client("operator")
@@ -294,6 +350,18 @@ async def test_a_silent_chain_is_logged_once(world, free_port, tmp_path, caplog)
         PlasmaOperator(view).turn()
 
 
+async def test_trouble_that_comes_again_is_logged_again(world, hubs, caplog):
+    world.mine_epoch()
+    signer = hubs.signers[0]
+    with lossy_rpc(world.root.url) as rpc, caplog.at_level(logging.WARNING):
+        signer.view.root = EvmClient(rpc.url)
+        for _ in range(2):
+            rpc.lose("eth_blockNumber")
+            assert await signer.turn() is None
+            assert await signer.turn() is not None
+    assert len(caplog.records) == 2
+
+
 async def test_running_roles_on_mining_chains(start_node, tmp_path):
     """Two chains, four validators with gossip that loses every third message, one operator: it all comes together."""
     with start_node(ROOT_CHAIN_ID, 0.2) as root_node, start_node(PLASMA_CHAIN_ID, 0.2) as plasma_node:
@@ -325,7 +393,7 @@ async def test_running_roles_on_mining_chains(start_node, tmp_path):
         roles = [operator.run(stop), *(signer(i, key).run(stop) for i, key in enumerate(KEYS))]
         tasks = [asyncio.create_task(role) for role in roles]
         await asyncio.to_thread(world.deposit, b"\1" * 20, 3 * ETHER)
-        for _ in range(200):
+        for _ in range(600):
             if operator.status().checkpoints >= 3 and operator.status().minted == 1:
                 break
             await asyncio.sleep(0.1)

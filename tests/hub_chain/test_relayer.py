@@ -128,6 +128,18 @@ def test_the_relayer_applies_an_announced_set(chain):
     assert relayer.relay_next() == 1
 
 
+def test_a_batch_ends_with_an_announced_set(chain):
+    """The contract takes no header behind an announcement in the same batch; a relayer that is late has them all."""
+    source, relay = deploy(chain)
+    source.decide(2)
+    source.ppdl.next_keys = validator_keys(7, "newcomer")
+    source.decide()
+    source.ppdl.keys, source.ppdl.next_keys = source.ppdl.next_keys, None
+    source.decide(2)
+    relayer = Relayer(chain.client("relayer"), relay, source, validators=source)
+    assert [relayer.relay_next() for _ in range(3)] == [3, 2, 0]
+
+
 async def test_two_relayers_compete_on_a_mining_chain(start_node):
     with start_node(7_030, 0.3) as node:
         chain = Chain(node.url)
@@ -139,7 +151,7 @@ async def test_two_relayers_compete_on_a_mining_chain(start_node):
             source.decide()
             await asyncio.sleep(0.15)
         reader = EvmClient(node.url)
-        for _ in range(100):
+        for _ in range(600):
             if await asyncio.to_thread(height, reader, relay) == 12:
                 break
             await asyncio.sleep(0.1)
