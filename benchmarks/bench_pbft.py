@@ -123,8 +123,12 @@ async def one_run(n: int, seconds: float, tx_bytes: int) -> dict[str, float]:
             command = [sys.executable, __file__, *arguments]
             processes.append(await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE))
         outputs = await asyncio.gather(*(p.communicate() for p in processes))
+    if any(process.returncode for process in processes):
+        raise SystemExit("bench_pbft: a validator process failed; its error stands above")
     said = json.loads(outputs[0][0])
     times = said["times"][WARM_UP_BLOCKS:]
+    if len(times) < 2:
+        raise SystemExit(f"bench_pbft: fewer than {WARM_UP_BLOCKS + 2} blocks in {seconds} s; give --seconds a larger number")
     gaps = sorted(1000 * (b - a) for a, b in zip(times, times[1:], strict=False))
     return {
         "blocks_per_second": (len(times) - 1) / (times[-1] - times[0]),

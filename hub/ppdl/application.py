@@ -66,11 +66,15 @@ class BlockCtx:
 class TxVerdict:
     """Whether a transaction may enter the mempool.
 
-    `reason` is one sentence for the sender when it may not.
+    `reason` is one sentence for the sender when it may not; `malformed` says that no state would admit these bytes, so
+    that who passes them on is at fault and not late. Of transactions with the same `subject` a chain admits at most one,
+    so only one waits at a time; empty when the transaction excludes no other.
     """
 
     ok: bool
     reason: str = ""
+    malformed: bool = False
+    subject: bytes = b""
 
 
 class Verdict(enum.Enum):

@@ -12,7 +12,6 @@ network.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -22,14 +21,16 @@ from typing import TypeVar
 
 from hub.ppdl.application import Application, BlockResult, QueryResult
 from hub.ppdl.chain import Executed, recover
+from hub.ppdl.consensus import items
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.consensus.certs import Domain
 from hub.ppdl.consensus.effects import Complaint, Propose, Tick
+from hub.ppdl.consensus.messages import MessageError
 from hub.ppdl.consensus.replica import Replica
 from hub.ppdl.driver import Driver
 from hub.ppdl.genesis import Genesis
 from hub.ppdl.mempool import TxRefused
-from hub.ppdl.net.queues import FrameQueue
+from hub.ppdl.net.queues import FairFrames
 from hub.ppdl.net.tcp import TcpTransport
 from hub.ppdl.net.transport import Channel, PeerAddress, Transport
 from hub.ppdl.proposer import Proposer
@@ -123,15 +124,15 @@ class PbftEngine:
         self._block_interval_s, self._heartbeat_s = block_interval_s, heartbeat_s
         self._view_timeout_s, self._now_ms = view_timeout_s, now_ms
         self.transport: Transport = transport or TcpTransport(genesis, private_key, *listen, peers)
-        self._intake = FrameQueue()
+        self._intake = FairFrames()
         self._decided_listeners: list[DecidedListener] = []
         self._gossip_listeners: list[GossipListener] = []
         self._tasks = TaskSet()
         self._moved = asyncio.Condition()  # height or failure changed
         self._height = 0
         self._blocks_run = 0
-        self._gossip_malformed = 0
-        self._gossip_blamed: set[bytes] = set()  # authenticated peers only
+        self._malformed = 0  # transactions and gossip of other hubs
+        self._blamed: set[tuple[bytes, str]] = set()  # authenticated peers only
         self._failure: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._store: PpdlStore | None = None
@@ -153,7 +154,10 @@ class PbftEngine:
             if not restored.complete:
                 log.warning("PPDL vote log %s is new: silent until caught up with the other hubs", self._store_path)
             domain = Domain(self.genesis.chain_id, self.genesis.hash)
-            replica = Replica(domain, self.address, self._sign, tip, restored)
+            try:
+                replica = Replica(domain, self.address, self._sign, tip, restored)
+            except MessageError as error:
+                raise self._store.damaged("vote log", error) from error
             self._height = tip.height
             self._driver = self._make_driver(replica, self._store)
             self._proposer = self._make_proposer(self._driver)
@@ -175,6 +179,7 @@ class PbftEngine:
 
     async def stop(self) -> None:
         """Stop taking part; a block being committed is finished first."""
+        self._failure = self._failure or "the engine was stopped"
         await self.transport.stop()
         await self._tasks.cancel()
         if self._proposer is not None:
@@ -183,9 +188,7 @@ class PbftEngine:
             await self._driver.close()
         if self._store is not None:
             self._store.close()
-        async with self._moved:
-            self._failure = self._failure or "the engine was stopped"
-            self._moved.notify_all()
+        await self._announce()
 
     @property
     def _running(self) -> Driver:
@@ -213,6 +216,8 @@ class PbftEngine:
         A transaction that waits already or was committed lately is accepted again without effect. Raises
         TxRefused with a reason.
         """
+        if self._failure is not None:
+            raise TxRefused(f"this hub takes part in no more blocks: {self._failure}")
         tx_hash = keccak256(tx)
         if not self._proposing.mempool.knows(tx_hash):
             await self._admit(tx, self.address)
@@ -246,7 +251,7 @@ class PbftEngine:
             mempool_bytes=self._proposing.mempool.bytes_waiting,
             quiescent=driver.quiescent,
             voting=replica.may_vote(),
-            malformed=driver.malformed + self._gossip_malformed + self.transport.stats.malformed,
+            malformed=driver.malformed + self._malformed + self.transport.stats.malformed,
             refused=self.transport.stats.refused + complaints[Complaint.INVALID],
             equivocations=complaints[Complaint.EQUIVOCATION],
             failure=self._failure,
@@ -305,32 +310,40 @@ class PbftEngine:
             case Channel.CONSENSUS:
                 await self._running.inbox.put(sender, (sender, payload))
             case Channel.TX:
-                self._intake.put(sender + payload)
+                self._intake.put(sender, payload)
             case Channel.GOSSIP:
                 self._hear(sender, payload)
 
     def _hear(self, sender: bytes, payload: bytes) -> None:
         try:
-            kind, body = codec.decode(payload, max_bytes=MAX_GOSSIP_BYTES + 2 * MAX_GOSSIP_KIND)
+            kind, body = items.decode(payload, max_bytes=MAX_GOSSIP_BYTES + 2 * MAX_GOSSIP_KIND, max_items=3)
         except (codec.DecodeError, TypeError, ValueError):
             kind, body = None, None
         if not isinstance(kind, str) or not isinstance(body, bytes):
-            if sender not in self._gossip_blamed:
-                self._gossip_blamed.add(sender)
-                log.warning("PPDL peer %s sent malformed gossip; dropped", sender.hex())
-            self._gossip_malformed += 1
+            self._blame(sender, "gossip")
             return
         for listener in self._gossip_listeners:
             _call(listener, kind, body, sender)
 
+    def _blame(self, sender: bytes, what: str) -> None:
+        """Count a malformed message; log the first of each sender."""
+        self._malformed += 1
+        if (sender, what) not in self._blamed:
+            self._blamed.add((sender, what))
+            log.warning("PPDL peer %s sent a malformed %s message; dropped", sender.hex(), what)
+
     async def _take_in(self) -> None:
-        """Transactions gossiped by other hubs, one after the other; a refused one is only dropped."""
+        """Transactions gossiped by other hubs, one after the other; a refused one is dropped, a malformed one also
+        counted.
+        """
         while True:
-            frame = await self._intake.get()
-            sender, tx = frame[:20], frame[20:]
+            sender, tx = await self._intake.get()
             if not self._proposing.mempool.knows(keccak256(tx)):
-                with contextlib.suppress(TxRefused):
+                try:
                     await self._admit(tx, sender)
+                except TxRefused as refused:
+                    if refused.malformed:
+                        self._blame(sender, "transaction")
 
     async def _admit(self, tx: bytes, origin: bytes) -> None:
         await self._proposing.admit(tx, origin)
@@ -338,7 +351,7 @@ class PbftEngine:
 
     async def _tick(self) -> None:
         interval = min(MAX_TICK_S, self._view_timeout_s / TICKS_PER_TIMEOUT)
-        while True:
+        while self._failure is None:  # nobody takes the ticks of a replica that stopped
             await asyncio.sleep(interval)
             self._running.inbox.put_local(Tick())
 
@@ -353,7 +366,8 @@ class PbftEngine:
         block = executed.stored.decided.block
         self._height, self._blocks_run = block.height, self._blocks_run + 1
         self._proposing.committed(block.txs)
-        self._tasks.spawn(self._proposing.recheck())
+        if self._failure is None:  # not while stopping: the application's thread takes no more calls
+            self._tasks.spawn(self._proposing.recheck())
         self._tasks.spawn(self._announce())
         for listener in self._decided_listeners:
             _call(listener, block, executed.result)

@@ -20,13 +20,21 @@ COMMITTED_REMEMBERED = 8192
 
 
 class TxRefused(ValueError):
-    """A transaction may not wait here; the text says why."""
+    """A transaction may not wait here; the text says why.
+
+    `malformed`: it never may, anywhere.
+    """
+
+    def __init__(self, reason: str, malformed: bool = False) -> None:
+        super().__init__(reason)
+        self.malformed = malformed
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     tx: bytes
     origin: bytes
+    subject: bytes
 
 
 class Mempool:
@@ -36,6 +44,7 @@ class Mempool:
         self._txs: dict[bytes, _Waiting] = {}
         self._bytes = 0
         self._origins: dict[bytes, tuple[int, int]] = {}
+        self._subjects: set[bytes] = set()  # of the waiting ones
         self._committed: dict[bytes, None] = {}
         self.revision = 0  # grows with every addition
 
@@ -54,7 +63,7 @@ class Mempool:
     def check_size(self, tx: bytes, origin: bytes) -> None:
         """Raises TxRefused when the transaction does not fit."""
         if not 1 <= len(tx) <= MAX_TX_BYTES:
-            raise TxRefused(f"transaction has {len(tx)} bytes: send 1 to {MAX_TX_BYTES}")
+            raise TxRefused(f"transaction has {len(tx)} bytes: send 1 to {MAX_TX_BYTES}", malformed=True)
         count, size = self._origins.get(origin, (0, 0))
         if len(self._txs) >= MEMPOOL_MAX_TXS or self._bytes + len(tx) > MEMPOOL_MAX_BYTES:
             raise TxRefused("mempool is full: try again after the next block")
@@ -62,13 +71,20 @@ class Mempool:
         if count >= MEMPOOL_MAX_TXS // share or size + len(tx) > MEMPOOL_MAX_BYTES // share:
             raise TxRefused("this sender's share of the mempool is full: try again after the next block")
 
-    def add(self, tx: bytes, origin: bytes) -> bytes:
-        """Let a checked transaction wait; return its hash. Raises TxRefused. A known one is left as it is."""
+    def add(self, tx: bytes, origin: bytes, subject: bytes = b"") -> bytes:
+        """Let a checked transaction wait; return its hash. A known one is left as it is.
+
+        Raises TxRefused, also when another one of the same subject (`TxVerdict.subject`) waits.
+        """
         tx_hash = keccak256(tx)
         if self.knows(tx_hash):
             return tx_hash
         self.check_size(tx, origin)
-        self._txs[tx_hash] = _Waiting(tx, origin)
+        if subject in self._subjects:
+            raise TxRefused("another transaction about the same waits already: one block admits only one of them")
+        if subject:
+            self._subjects.add(subject)
+        self._txs[tx_hash] = _Waiting(tx, origin, subject)
         self._account(origin, 1, len(tx))
         self.revision += 1
         return tx_hash
@@ -98,6 +114,7 @@ class Mempool:
             waiting = self._txs.pop(tx_hash, None)
             if waiting is not None:
                 self._account(waiting.origin, -1, -len(waiting.tx))
+                self._subjects.discard(waiting.subject)
 
     def committed(self, tx_hashes: Iterable[bytes]) -> None:
         """Forget transactions that a block has carried, and remember that it did."""

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from hub.ppdl.application import Application, BlockCtx, Verdict
+from hub.ppdl.application import Application, BlockCtx, TxVerdict, Verdict
 from hub.ppdl.consensus.block import MAX_BLOCK_TX_BYTES, MAX_BLOCK_TXS
 from hub.ppdl.consensus.effects import Propose, Proposed
 from hub.ppdl.mempool import Mempool, TxRefused
@@ -51,10 +51,10 @@ class Proposer:
         """Check a transaction and let it wait. Raises TxRefused."""
         self.mempool.check_size(tx, origin)
         loop = asyncio.get_running_loop()
-        verdict = await loop.run_in_executor(self._thread, self._app.check_tx, tx)
+        verdict = await loop.run_in_executor(self._thread, self._check, tx)
         if not verdict.ok:
-            raise TxRefused(verdict.reason or "the application refused the transaction")
-        self.mempool.add(tx, origin)
+            raise TxRefused(verdict.reason or "the application refused the transaction", verdict.malformed)
+        self.mempool.add(tx, origin, verdict.subject)
         self._stirred.set()
 
     def set_quiescent(self, quiescent: bool) -> None:
@@ -94,7 +94,15 @@ class Proposer:
             self.mempool.drop(await loop.run_in_executor(self._thread, self._stale, oldest))
 
     def _stale(self, txs: list[bytes]) -> list[bytes]:
-        return [keccak256(tx) for tx in txs if not self._app.check_tx(tx).ok]
+        return [keccak256(tx) for tx in txs if not self._check(tx).ok]
+
+    def _check(self, tx: bytes) -> TxVerdict:
+        """The application's word; a transaction that it fails on is refused like any bad one."""
+        try:
+            return self._app.check_tx(tx)
+        except Exception:
+            log.exception("application failed to check a transaction; it is refused")
+            return TxVerdict(False, "the application failed to check the transaction")
 
     async def _propose(self, effect: Propose) -> None:
         loop, tried = asyncio.get_running_loop(), -1

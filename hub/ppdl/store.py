@@ -15,6 +15,8 @@ Not here: threads (the engine gives the writer one of its own) and consensus rul
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,33 +97,50 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _create(path: Path, genesis: Genesis, log: bytes) -> None:
-    connection = _connect(path)
+    """Make the file whole beside its place, then move it there: a store that exists is complete."""
+    part = path.with_name(path.name + ".part")
+    for leftover in (part, part.with_name(part.name + "-journal")):
+        leftover.unlink(missing_ok=True)
     try:
-        connection.executescript("BEGIN;" + _SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};")
-        rows = [("genesis", genesis.hash), ("log", log)]
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-        connection.execute("COMMIT")
+        with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript("BEGIN;" + _SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};")
+            rows = [("genesis", genesis.hash), ("log", log)]
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+            connection.execute("COMMIT")
+        part.replace(path)
     finally:
-        connection.close()
+        part.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the new name survives a power cut, as the votes in the file do
+    finally:
+        os.close(directory)
 
 
 class PpdlStore:
-    """The store of one validator. Writes from one thread at a time; `headers_after` and `blocks_from` from
-    any one other thread.
+    """The store of one validator. Writes and `restored` from one thread at a time; the other reads from any thread
+    (SQLite puts them in line).
 
     Raises StoreError when the file belongs to another chain or is damaged.
     """
 
     def __init__(self, path: Path, genesis: Genesis) -> None:
+        self.path = path
         try:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _create(path, genesis, LOG_LOST)
             self._writer = _connect(path)
             self._reader = _connect(path)
-            found = self._meta("genesis")
+            (layout,) = self._writer.execute("PRAGMA user_version").fetchone()
+            found = self._meta("genesis") if layout == SCHEMA_VERSION else None
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot open PPDL store {path} ({error}): check the file and its directory") from error
+        if layout != SCHEMA_VERSION:
+            self.close()
+            wanted = f"layout {layout} instead of {SCHEMA_VERSION}"
+            raise StoreError(f"PPDL store {path} has {wanted}: run the version of this program that made it")
         if found != genesis.hash:
             self.close()
             raise StoreError(f"PPDL store {path} belongs to another chain: give the store of this genesis")
@@ -134,6 +153,11 @@ class PpdlStore:
     def _meta(self, name: str) -> bytes | None:
         row = self._writer.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
         return None if row is None else bytes(row[0])
+
+    def damaged(self, what: str, error: Exception) -> StoreError:
+        """The error for bytes in the file that this program did not write."""
+        advice = "check the disk; never put an older copy in its place, it has forgotten what this validator signed"
+        return StoreError(f"the {what} in PPDL store {self.path} is damaged ({error}): {advice}")
 
     def last_height(self) -> int:
         """Height of the last decided block, 0 before the first."""
@@ -187,11 +211,14 @@ class PpdlStore:
             " AND view=(SELECT max(view) FROM votes WHERE height=:h) ORDER BY kind",
             {"h": height},
         ).fetchall()
-        votes = tuple(VoteRecord(Kind(k), height, view, bytes(d), bytes(wire)) for k, view, d, wire in rows)
         row = self._writer.execute("SELECT cert, block FROM prepared WHERE height=?", (height,)).fetchone()
         prepared = None
-        if row is not None:
-            prepared = PreparedProof(decode_cert(bytes(row[0])), Block.decode(bytes(row[1])))
+        try:
+            votes = tuple(VoteRecord(Kind(k), height, view, bytes(d), bytes(wire)) for k, view, d, wire in rows)
+            if row is not None:
+                prepared = PreparedProof(decode_cert(bytes(row[0])), Block.decode(bytes(row[1])))
+        except ValueError as error:
+            raise self.damaged("vote log", error) from error
         return Restored(votes, prepared, self.log_complete())
 
     def save_block(self, stored: StoredBlock) -> None:
@@ -211,13 +238,26 @@ class PpdlStore:
             db.execute("ROLLBACK")
             raise
 
-    def blocks_from(self, height: int, limit: int) -> list[StoredBlock]:
-        """At most `limit` decided blocks from `height` on, ascending, without gaps."""
+    def blocks_from(self, height: int, limit: int, max_bytes: int | None = None) -> list[StoredBlock]:
+        """At most `limit` decided blocks from `height` on, ascending, without gaps.
+
+        With `max_bytes` only as many as fit, but at least one.
+        """
         rows = self._reader.execute(
             "SELECT view, seals, wire, app_hash, updates FROM blocks WHERE height>=? ORDER BY height LIMIT ?",
             (height, limit),
         )
-        return [_stored_from(*row) for row in rows]
+        found: list[StoredBlock] = []
+        size = 0
+        try:
+            for row in rows:
+                size += len(row[2])
+                if found and max_bytes is not None and size > max_bytes:
+                    break
+                found.append(_stored_from(*row))
+            return found
+        except ValueError as error:
+            raise self.damaged("chain", error) from error
 
     def updates_through(self, height: int) -> list[tuple[int, tuple[tuple[bytes, bool], ...]]]:
         """Every (height, validator changes) up to `height` that changes something, ascending."""

@@ -37,9 +37,9 @@ CHAIN_ID = 4242
 
 
 class LedgerApp:
-    """Keeps every transaction in order in one file; app hash = hash chain. `bad*` is refused by check_tx,
-    `veto*` by process_proposal, `+`/`-` followed by an address changes the validator set. State survives a
-    crash at any point.
+    """Keeps every transaction in order in one file; app hash = hash chain. `bad*` is refused by check_tx, `garbled*` is
+    malformed to it, `explode*` makes it raise; `veto*` is refused by process_proposal, `+`/`-` followed by an address
+    changes the validator set. State survives a crash at any point.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -60,6 +60,10 @@ class LedgerApp:
         return InitResult(self.app_hash)
 
     def check_tx(self, tx: bytes) -> TxVerdict:
+        if tx.startswith(b"explode"):
+            raise ZeroDivisionError("the application has a bug")
+        if tx.startswith(b"garbled"):
+            return TxVerdict(False, "no transaction", malformed=True)
         if tx.startswith(b"bad"):
             return TxVerdict(False, "bad transaction")
         return TxVerdict(tx.hex() not in {known for _, known in self.log}, "seen before")

@@ -14,6 +14,7 @@ from app_world import (
     START_HOUR,
     VALIDATOR_KEYS,
     block,
+    ctx,
     feeder_wh,
     slot_tx,
     started,
@@ -21,7 +22,9 @@ from app_world import (
 
 from hub.ppdl.app.answers import EventsAnswer, InferenceAnswer
 from hub.ppdl.app.app import PpdlApplication
+from hub.ppdl.app.inference import MAX_ANSWERS_IN_BLOCK
 from hub.ppdl.app.transactions import InferenceRequest, inference_tx
+from hub.ppdl.application import Verdict
 from openmg.forecast.fixedpoint import forecast_wh
 from openmg.forecast.model import initial_master
 from openmg.hashing import keccak256, merkle_root, merkle_verify, word
@@ -82,6 +85,18 @@ def test_a_request_is_answered_once_per_contract_and_chain(app: PpdlApplication)
     assert "already answered" in app.check_tx(tx(key=VALIDATOR_KEYS[1])).reason
     assert app.check_tx(tx(InferenceRequest(1338, CONTRACT, 5, 2))).ok
     assert app.check_tx(tx(InferenceRequest(1337, b"\xc1" * 20, 5, 2))).ok
+
+
+def test_a_block_holds_a_bounded_number_of_answers_and_the_rest_wait(app: PpdlApplication) -> None:
+    """Else one validator could fill every block with forecasts that take longer than a view lasts."""
+    txs = [tx(InferenceRequest(1337, CONTRACT, number, 2)) for number in range(MAX_ANSWERS_IN_BLOCK + 2)]
+    assert all(app.check_tx(one).ok for one in txs)
+    assert app.prepare_proposal(ctx(1), txs, 10**6) == txs[:-2]
+    assert app.process_proposal(ctx(1), txs[:-2]) is Verdict.ACCEPT
+    assert app.process_proposal(ctx(1), txs) is Verdict.REJECT
+    assert [result.ok for result in block(app, txs).tx_results] == [True] * MAX_ANSWERS_IN_BLOCK + [False] * 2
+    assert all(app.check_tx(one).ok for one in txs[-2:])
+    assert all(result.ok for result in block(app, txs[-2:]).tx_results)
 
 
 def test_others_than_validators_and_unknown_microgrids_are_refused(app: PpdlApplication) -> None:

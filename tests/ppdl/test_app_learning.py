@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from app_world import CHAIN_ID, METERS, PLAN, block, evaluation, model_update, s
 
 from hub.ppdl.app.answers import EvaluationsAnswer, ModelAnswer, RejectionsAnswer, RoundAnswer, RoundsAnswer
 from hub.ppdl.app.app import PpdlApplication
-from hub.ppdl.app.state import EVALUATED_ROUNDS
+from hub.ppdl.app.state import EVALUATED_ROUNDS, State
 from hub.ppdl.app.transactions import update_tx
 from openmg.forecast.model import initial_master, master_bytes, master_from_bytes
 from openmg.forecast.spec import PARAMETERS
@@ -145,6 +146,19 @@ def test_a_meter_at_fault_is_named_and_a_late_one_is_not(app: PpdlApplication) -
     assert isinstance(refused, RejectionsAnswer)
     assert refused.total == 1
     assert [item.device for item in refused.latest] == [METERS[2].key.address]
+
+
+def states_alive() -> int:
+    gc.collect()
+    return sum(isinstance(thing, State) for thing in gc.get_objects())
+
+
+def test_remembered_refusals_hold_no_old_state(app: PpdlApplication) -> None:
+    before = states_alive()
+    for meter in METERS:  # nine states, one after the other
+        app.check_tx(model_update(METERS[2], bytes(32)))
+        assert block(app, [evaluation(meter, NAME)]).tx_results[0].ok
+    assert states_alive() <= before + 2
 
 
 def test_evaluations_are_averaged_over_homes_and_kept_with_their_round(app: PpdlApplication) -> None:

@@ -23,7 +23,9 @@ from app_world import (
     evaluation,
     genesis,
     model_update,
+    roster,
     slot_tx,
+    small_update,
     started,
 )
 from hypothesis import given, settings
@@ -124,6 +126,22 @@ def test_a_proposal_holds_only_what_takes_effect_and_fits(tmp_path: Path) -> Non
     assert application.info().last_height == 0
 
 
+def test_transactions_that_exclude_each_other_have_one_subject(tmp_path: Path) -> None:
+    application = started(tmp_path / "app.sqlite")
+    part = roster(meters=METERS[:5])
+    alike = [
+        (model_update(METERS[0], NAME), model_update(METERS[0], NAME, update=small_update(9))),
+        (evaluation(METERS[0], NAME), evaluation(METERS[0], NAME, loss_micro=7)),
+        (slot_tx(FIRST_SLOT), slot_tx(FIRST_SLOT, part)),
+        tuple(inference_tx(InferenceRequest(1, bytes(20), 5, 1), CHAIN_ID, key) for key in VALIDATOR_KEYS[:2]),
+    ]
+    others = (model_update(METERS[1], NAME), evaluation(METERS[1], NAME), slot_tx(FIRST_SLOT + 1))
+    subjects = [{application.check_tx(tx).subject for tx in pair} for pair in alike]
+    assert [len(found) for found in subjects] == [1, 1, 1, 1]
+    different = {application.check_tx(tx).subject for tx in others}.union(*subjects)
+    assert len(different) == 7 and b"" not in different
+
+
 def test_databases_of_other_chains_and_layouts_are_refused(tmp_path: Path) -> None:
     application = started(tmp_path / "app.sqlite")
     block(application)
@@ -153,7 +171,10 @@ def test_malformed_payloads_and_flipped_bytes_never_crash(tmp_path: Path, kind: 
     good = {decode_tx(tx).kind: tx for txs in script() for tx in txs if tx != b"nonsense"}[kind]
     assert application.check_tx(good).ok
     for payload in (b"", b"\x80", b"\xff" * 40, codec.encode([b"", b""]), codec.encode({"a": 1})):
-        assert not application.check_tx(Transaction(kind, payload).encode()).ok
+        verdict = application.check_tx(Transaction(kind, payload).encode())
+        assert not verdict.ok and verdict.malformed
+    refused = application.check_tx(evaluation(METERS[0], bytes(32)))
+    assert not refused.ok and not refused.malformed  # well formed, but of another model
     step = max(1, len(good) // 120)
     for place in range(0, len(good), step):
         flipped = good[:place] + bytes([good[place] ^ 0x41]) + good[place + 1 :]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pbft_lab import LAB_CHAIN, Lab
 
-from hub.ppdl.consensus.block import MAX_BLOCK_TX_BYTES, MAX_TX_BYTES, Block, BlockError
+from hub.ppdl.consensus.block import MAX_BLOCK_TX_BYTES, MAX_BLOCK_TXS, MAX_TX_BYTES, Block, BlockError
 from hub.ppdl.consensus.certs import (
     CertError,
     Domain,
@@ -21,6 +21,7 @@ from hub.ppdl.consensus.certs import (
 )
 from hub.ppdl.consensus.header import HEADER_BYTES, Header, HeaderError, seal_digest
 from hub.ppdl.consensus.messages import (
+    MAX_MESSAGE_BYTES,
     Commit,
     Decided,
     Kind,
@@ -41,6 +42,8 @@ from hub.ppdl.consensus.messages import (
     encode_message,
 )
 from hub.ppdl.consensus.quorum import ValidatorSet, max_faulty, quorum
+from hub.ppdl.genesis import MAX_VALIDATORS
+from openmg import codec
 from openmg.hashing import keccak256, merkle_root
 
 LAB = Lab()
@@ -176,6 +179,26 @@ def test_random_bytes_are_refused_cleanly(data: bytes) -> None:
 def test_fields_out_of_range_are_refused(message: Message) -> None:
     with pytest.raises(MessageError):
         decode_message(encode_message(message))
+
+
+def test_a_message_of_more_items_than_any_has_is_refused_unread() -> None:
+    """Four million small items would take the one thread that reads messages seconds to build."""
+    many = MAX_MESSAGE_BYTES - 100
+    for flood in (b"\x9a" + many.to_bytes(4, "big") + bytes(many), b"\x81" * many):
+        with pytest.raises(MessageError, match="more than .* items"):
+            decode_message(flood)
+    inner = b"\x9a" + (1 << 20).to_bytes(4, "big") + bytes(1 << 20)
+    with pytest.raises(MessageError, match="more than .* items"):
+        decode_message(codec.encode([int(Kind.PRE_PREPARE), 0, inner, bytes(65)]))
+
+
+def test_the_largest_messages_are_within_the_item_limit() -> None:
+    """A NEW-VIEW of 64 validators with full certificates, and a block with as many transactions as one holds."""
+    cert = PreparedCert(0, BLOCK.header, tuple(bytes([i]) * 65 for i in range(MAX_VALIDATORS)))
+    changes = tuple(ViewChange(1, 1, cert, bytes([i]) * 65) for i in range(MAX_VALIDATORS))
+    full = LAB.block(1, *(i.to_bytes(2, "big") for i in range(MAX_BLOCK_TXS)))
+    message = NewView(1, 1, changes, PrePrepare(1, full, bytes(65)), bytes(65))
+    assert decode_message(encode_message(message)) == message
 
 
 def test_nested_view_change_must_be_bare() -> None:

@@ -15,6 +15,7 @@ from hub.ppdl.consensus.effects import (
     Advanced,
     Broadcast,
     Complaint,
+    Decide,
     LogComplete,
     Persist,
     Proposed,
@@ -340,6 +341,17 @@ def test_row_9_after_a_crash_the_same_vote_is_repeated_and_no_other() -> None:
     assert lab.prepare(0, 0, second) not in repeated
 
 
+def test_row_9_a_crash_between_the_last_commit_and_the_block_is_made_good_at_once() -> None:
+    """A validator alone has nobody who would send the deciding vote again."""
+    lab = Lab(1)
+    effects = lab.members[0].replica.step(Proposed(1, 0, (b"A",), 1000))
+    stored = [effect for effect in effects if isinstance(effect, Persist)]
+    votes = tuple(record for effect in stored for record in effect.votes)
+    again = lab.make(0, restored=Restored(votes, stored[-1].prepared))
+    [decide] = [effect for effect in again.start() if isinstance(effect, Decide)]
+    assert decide in effects
+
+
 def test_row_9_a_proposer_does_not_propose_twice_after_a_crash() -> None:
     lab = Lab()
     lab.propose(1, b"A")
@@ -408,6 +420,28 @@ def test_row_11_unasked_sync_is_ignored_and_help_is_rationed() -> None:
     for _ in range(50):
         lab.step(1, Received(lab.addresses[0], SyncRequest(1)))
     assert sum(isinstance(m, SyncResponse) for _, _, m in lab.wire) == HELP_PER_TICK
+
+
+def test_row_11_a_forged_block_behind_a_true_one_is_reported_and_the_batch_is_dropped() -> None:
+    """The second block of an answer is looked at when the first is executed, outside any message."""
+    lab = stuck_in("idle")
+    lab.propose(2, b"B")
+    lab.deliver(lambda a, b, m: b != 0)
+    for i in (1, 2, 3):
+        lab.step(0, Received(lab.addresses[i], Status(3)))
+    [(_, liar, request)] = [item for item in lab.wire if isinstance(item[2], SyncRequest)]
+    lab.wire.clear()
+    true = lab.members[1].decided
+    lone = Decided(true[1].block, lab.qc(0, true[1].block, (3,)))
+    lab.step(0, Received(lab.addresses[liar], SyncResponse((true[0], lone, true[1]))))
+    member = lab.members[0]
+    assert request == SyncRequest(1) and lab.heights() == [1, 2, 2, 2]
+    assert (member.reports[-1].complaint, member.reports[-1].sender) == (Complaint.INVALID, lab.addresses[liar])
+    for _ in range(3):
+        for i in range(4):
+            lab.step(i, Tick())
+        lab.deliver()
+    assert lab.heights() == [2, 2, 2, 2]
 
 
 def test_row_12_a_certificate_of_the_wrong_set_is_refused() -> None:

@@ -11,10 +11,10 @@ import pytest
 from pbft_support import free_ports, genesis_of, peer_list
 
 from hub.ppdl.genesis import Genesis, make_genesis
-from hub.ppdl.net import handshake
+from hub.ppdl.net import handshake, tcp
 from hub.ppdl.net.handshake import DIALER, LISTENER, HandshakeError, Hello, check_proof, decode_hello, proof_digest
 from hub.ppdl.net.memory import MemoryNetwork
-from hub.ppdl.net.queues import INBOX_PER_SENDER, FairInbox, FrameQueue
+from hub.ppdl.net.queues import INBOX_PER_SENDER, FairFrames, FairInbox, FrameQueue
 from hub.ppdl.net.tcp import TcpTransport, TransportError, frame_of, read_frame
 from hub.ppdl.net.transport import MAX_FRAME_BYTES, PEER_QUEUE_BYTES, PEER_QUEUE_FRAMES, Channel, PeerAddress
 from hub.ppdl.sim.world import validator_keys
@@ -203,6 +203,85 @@ def test_proofs_are_not_reflected_or_replayed() -> None:
             decode_hello(data)
 
 
+async def test_strangers_cannot_use_up_the_log_lines_of_a_peer(
+    listener: tuple[TcpTransport, Heard], caplog: pytest.LogCaptureFixture
+) -> None:
+    node, ear = listener
+    with caplog.at_level(logging.WARNING):
+        for length in range(60):
+            reader, writer = await dial_raw(node.port)
+            writer.write((MAX_FRAME_BYTES + length).to_bytes(4, "big"))
+            assert await ends(reader)
+            writer.close()
+        assert node.stats.refused == 60
+        assert len([r for r in caplog.records if "announced a frame" in r.message]) < 20
+        _, writer = await say_hello(node.port, KEYS[1])
+        writer.write((2).to_bytes(4, "big") + b"\xeex" + frame_of(Channel.GOSSIP, b"fine"))
+        await ear.wait(1)
+        writer.close()
+    assert len([r for r in caplog.records if "unknown channel" in r.message]) == 1
+
+
+class Accepting:
+    """A validator that proves its key to whoever dials, then does what the test says with the connection."""
+
+    def __init__(self, key: bytes, then: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+        self.times: list[float] = []
+        self._key, self._then = key, then
+
+    async def start(self, port: int) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, "127.0.0.1", port)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.times.append(asyncio.get_running_loop().time())
+        mine = Hello(GENESIS.chain_id, GENESIS.hash, address_of(self._key), b"n" * 32)
+        writer.write(frame_of(Channel.CONSENSUS, mine.encode()))
+        theirs = decode_hello((await read_frame(reader, 300))[1:])
+        writer.write(frame_of(Channel.CONSENSUS, sign_digest(self._key, proof_digest(LISTENER, mine, theirs))))
+        await read_frame(reader, 300)
+        await self._then(reader, writer)
+        writer.close()
+
+
+async def test_a_peer_that_welcomes_and_hangs_up_is_dialed_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does in whose peer list this validator is missing."""
+    monkeypatch.setattr(tcp, "BACKOFF_FIRST_S", 0.01)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pass
+
+    peers = peer_list(KEYS[:2], free_ports(2))
+    other = Accepting(KEYS[1], hang_up)
+    server, node = await other.start(peers[1].port), make(0, peers)
+    await node.start(Heard())
+    await until(lambda: len(other.times) >= 8, 30)
+    await node.stop()
+    server.close()
+    assert other.times[7] - other.times[0] > 0.01 * (2**7 - 1)
+
+
+async def test_a_peer_that_takes_nothing_any_more_is_dialed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-open: the other end acknowledges nothing, and without a deadline the kernel would try for a quarter of an hour."""
+    monkeypatch.setattr(tcp, "UNANSWERED_S", 0.3)
+    over = asyncio.Event()
+
+    async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+
+    peers = peer_list(KEYS[:2], free_ports(2))
+    other = Accepting(KEYS[1], read_nothing)
+    server, node = await other.start(peers[1].port), make(0, peers)
+    await node.start(Heard())
+    try:
+        for _ in range(4):
+            node.send(address_of(KEYS[1]), Channel.TX, bytes(MAX_FRAME_BYTES - 1))
+        await until(lambda: len(other.times) >= 2, 30)
+    finally:
+        over.set()
+        await node.stop()
+        server.close()
+
+
 async def test_port_in_use_is_one_sentence() -> None:
     peers = peer_list(KEYS[:1], free_ports(1))
     first, second = make(0, peers), make(0, peers)
@@ -224,6 +303,20 @@ async def test_send_queue_drops_its_oldest() -> None:
     for _ in range(PEER_QUEUE_BYTES // MAX_FRAME_BYTES + 3):
         queue.put(frame)
     assert len(queue) == PEER_QUEUE_BYTES // MAX_FRAME_BYTES
+
+
+async def test_row_13_a_flood_of_transactions_drops_only_its_own() -> None:
+    frames = FairFrames()
+    assert frames.put(b"quiet", b"first") == 0
+    assert sum(frames.put(b"flood", str(i).encode()) for i in range(PEER_QUEUE_FRAMES + 5)) == 5
+    assert frames.put(b"quiet", b"second") == 0
+    taken = [await frames.get() for _ in range(4)]
+    assert taken == [(b"quiet", b"first"), (b"flood", b"5"), (b"quiet", b"second"), (b"flood", b"6")]
+    for i in range(7, PEER_QUEUE_FRAMES + 5):
+        assert await frames.get() == (b"flood", str(i).encode())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await frames.get()
 
 
 async def test_row_13_a_flooding_sender_waits_and_others_do_not() -> None:

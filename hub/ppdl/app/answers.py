@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hub.ppdl.app.inference import event_of
-from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.state import Answer, Env, Grid, RoundRecord, SlotRecord, State
 from hub.ppdl.app.storage import BlockRow, Storage
 from openmg.hashing import merkle_proof
@@ -219,11 +218,6 @@ def _events(storage: Storage, text: str) -> EventsAnswer:
     if row is None:
         raise NoAnswer(f"query: block {text} is not committed yet or no longer kept")
     return events_answer(row)
-
-
-def rejections_answer(total: int, latest: tuple[Rejected, ...]) -> RejectionsAnswer:
-    """Counts and the latest refusals."""
-    return RejectionsAnswer(total, tuple(Rejection(item.device, str(item)) for item in latest))
 
 
 def answer_query(path: str, state: State, height: int, env: Env, storage: Storage) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub.ppdl.app.answers import REJECTIONS_SHOWN, NoAnswer, answer_query, rejections_answer
+from hub.ppdl.app.answers import REJECTIONS_SHOWN, NoAnswer, Rejection, RejectionsAnswer, answer_query
 from hub.ppdl.app.execute import execute_block, execute_tx
 from hub.ppdl.app.genesis_state import AppGenesis
 from hub.ppdl.app.rejected import Rejected
@@ -68,7 +68,7 @@ class PpdlApplication:
         self._committed: _Committed | None = None
         self._finalized: _Finalized | None = None
         self._rejected = 0
-        self._rejections: tuple[Rejected, ...] = ()
+        self._rejections: tuple[Rejection, ...] = ()
         snapshot = self._storage.load()
         if snapshot is not None:
             self._restore(snapshot)
@@ -120,16 +120,17 @@ class PpdlApplication:
         """Whether the transaction would take effect now; remembers refusals that are a meter's fault."""
         view = self._view()
         if len(tx) > MAX_TX_BYTES:
-            return TxVerdict(False, f"transaction has {len(tx)} bytes, more than {MAX_TX_BYTES}")
+            return TxVerdict(False, f"transaction has {len(tx)} bytes, more than {MAX_TX_BYTES}", malformed=True)
         try:
-            execute_tx(view.state, tx, view.height + 1, view.env)
+            outcome = execute_tx(view.state, tx, view.height + 1, view.env)
         except (InvalidTransaction, Rejected) as error:
             if isinstance(error, Rejected) and error.device:
                 self._rejected += 1
-                self._rejections = (*self._rejections, error)[-REJECTIONS_SHOWN:]
+                # Never the exception itself: its traceback holds the whole state it was raised on.
+                self._rejections = (*self._rejections, Rejection(error.device, str(error)))[-REJECTIONS_SHOWN:]
                 log.info("refused from device 0x%s: %s", error.device.hex(), error)
-            return TxVerdict(False, str(error))
-        return TxVerdict(True)
+            return TxVerdict(False, str(error), malformed=isinstance(error, InvalidTransaction))
+        return TxVerdict(True, subject=outcome.subject)
 
     def prepare_proposal(self, ctx: BlockCtx, txs: Sequence[bytes], max_bytes: int) -> list[bytes]:
         """The waiting transactions that take effect one after another, in order of arrival, within `max_bytes`."""
@@ -139,7 +140,7 @@ class PpdlApplication:
             if size + len(tx) > max_bytes:
                 continue
             try:
-                state, _ = execute_tx(state, tx, ctx.height, view.env)
+                state = execute_tx(state, tx, ctx.height, view.env).state
             except (InvalidTransaction, Rejected):
                 continue
             chosen.append(tx)
@@ -152,7 +153,7 @@ class PpdlApplication:
         state = view.state
         for tx in txs:
             try:
-                state, _ = execute_tx(state, tx, ctx.height, view.env)
+                state = execute_tx(state, tx, ctx.height, view.env).state
             except (InvalidTransaction, Rejected) as error:
                 log.warning("proposal at height %d refused: %s", ctx.height, error)
                 return Verdict.REJECT
@@ -186,7 +187,7 @@ class PpdlApplication:
         view = self._view()
         try:
             if path == "rejections":
-                value = encode(rejections_answer(self._rejected, self._rejections))
+                value = encode(RejectionsAnswer(self._rejected, self._rejections))
             else:
                 value = answer_query(path, view.state, view.height, view.env, self._storage)
         except NoAnswer as error:

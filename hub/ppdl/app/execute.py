@@ -24,6 +24,7 @@ from hub.ppdl.app.transactions import (
     open_update,
 )
 from hub.ppdl.application import TxResult
+from openmg.hashing import words
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,39 @@ class Executed:
     events: tuple[bytes, ...]
 
 
-def execute_tx(state: State, tx: bytes, height: int, env: Env) -> tuple[State, tuple[bytes, ...]]:
-    """The state and events after the transaction. Raises InvalidTransaction (form, signature) or Rejected (state)."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one transaction does. Of transactions with one `subject` only the first takes effect."""
+
+    state: State
+    events: tuple[bytes, ...]
+    subject: bytes
+
+
+def execute_tx(state: State, tx: bytes, height: int, env: Env) -> Outcome:
+    """The transaction's outcome. Raises InvalidTransaction (form, signature) or Rejected (state)."""
     transaction = decode_tx(tx)
-    if transaction.kind == KIND_UPDATE:
-        return learning.admit_update(state, open_update(transaction.payload, env.chain_id), env), ()
-    if transaction.kind == KIND_EVALUATION:
-        return learning.admit_evaluation(state, open_evaluation(transaction.payload, env.chain_id), env), ()
-    if transaction.kind == KIND_SLOT_SUM:
-        slot_sum, reports = open_slot_sum(transaction.payload, env.chain_id)
+    kind, payload = transaction.kind, transaction.payload
+    if kind == KIND_UPDATE:
+        update = open_update(payload, env.chain_id)
+        state = learning.admit_update(state, update, env)
+        return Outcome(state, (), _subject(kind, update.message.round, update.signer))
+    if kind == KIND_EVALUATION:
+        evaluation = open_evaluation(payload, env.chain_id)
+        state = learning.admit_evaluation(state, evaluation, env)
+        return Outcome(state, (), _subject(kind, evaluation.message.round, evaluation.signer))
+    if kind == KIND_SLOT_SUM:
+        slot_sum, reports = open_slot_sum(payload, env.chain_id)
         state, event = slots.record_slot_sum(state, slot_sum, reports, env)
-        return state, (event,)
-    state, event = inference.answer_request(state, open_inference(transaction.payload, env.chain_id), height, env)
-    return state, (event,)
+        return Outcome(state, (event,), _subject(kind, slot_sum.roster.microgrid, slot_sum.slot))
+    signed = open_inference(payload, env.chain_id)
+    request = signed.message
+    state, event = inference.answer_request(state, signed, height, env)
+    return Outcome(state, (event,), _subject(kind, request.plasma_chain_id, request.contract, request.request_id))
+
+
+def _subject(kind: str, *names: int | bytes) -> bytes:
+    return kind.encode("ascii") + words(*names)
 
 
 def execute_block(state: State, txs: Sequence[bytes], height: int, env: Env) -> Executed:
@@ -56,10 +77,11 @@ def execute_block(state: State, txs: Sequence[bytes], height: int, env: Env) -> 
     events: list[bytes] = []
     for tx in txs:
         try:
-            state, new_events = execute_tx(state, tx, height, env)
+            outcome = execute_tx(state, tx, height, env)
         except (InvalidTransaction, Rejected) as error:
             results.append(TxResult(False, str(error)))
         else:
+            state = outcome.state
             results.append(TxResult(True))
-            events.extend(new_events)
+            events.extend(outcome.events)
     return Executed(learning.end_block(state, height, env), tuple(results), tuple(events))

@@ -2,7 +2,7 @@
 
 Input: the microgrid's hourly net energy on the chain, the calendar of the plan, the agreed model; output: 24 hourly
 net energies in Wh and an event that the plasma chain's `Inference` contract checks. A request counts once per (plasma
-chain, contract, request id).
+chain, contract, request id); a block holds at most MAX_ANSWERS_IN_BLOCK answers.
 Not here: the contract, payment, and a home's forecast for itself, which never leaves the meter.
 """
 
@@ -19,6 +19,8 @@ from openmg.hashing import keccak256, words
 from openmg.messages.base import Signed
 from openmg.units import SLOTS_PER_HOUR
 
+MAX_ANSWERS_IN_BLOCK = 16
+"""A forecast takes a millisecond, and only a validator asks for one: none of them may fill blocks that outlast a view."""
 INFERENCE_EVENT_TAG = keccak256(b"openmg.event.inference.v1")
 
 
@@ -53,6 +55,8 @@ def answer_request(state: State, signed: Signed[InferenceRequest], height: int, 
     key = (request.plasma_chain_id, request.contract, request.request_id)
     if any((known.plasma_chain_id, known.contract, known.request_id) == key for known in state.answers):
         raise Rejected(f"inference request: request {request.request_id} is already answered")
+    if sum(known.height == height for known in state.answers) >= MAX_ANSWERS_IN_BLOCK:
+        raise Rejected(f"inference request: block {height} has {MAX_ANSWERS_IN_BLOCK} answers already; wait for the next")
     plan = env.genesis.plan
     answer_wh = forecast_wh(
         master_from_bytes(state.model.master), grid.net_wh, grid.end_hour, plan.holiday_days, plan.utc_offset_hours

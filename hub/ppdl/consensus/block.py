@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from hub.ppdl.consensus import items
 from hub.ppdl.consensus.header import Header, HeaderError
 from openmg import codec
 from openmg.hashing import merkle_root
@@ -17,6 +18,7 @@ MAX_TX_BYTES = 256 * 1024
 MAX_BLOCK_TXS = 4096
 MAX_BLOCK_TX_BYTES = 2 * 1024 * 1024  # with certificates a NEW-VIEW still fits one 4 MiB frame
 MAX_BLOCK_BYTES = MAX_BLOCK_TX_BYTES + MAX_BLOCK_TXS * 5 + 1024
+MAX_BLOCK_ITEMS = MAX_BLOCK_TXS + 3  # the transactions, their list, the header, the list of both
 
 
 class BlockError(ValueError):
@@ -61,7 +63,7 @@ class Block:
     def decode(cls, data: bytes) -> Block:
         """Exact inverse of `encoded`. Raises BlockError."""
         try:
-            fields = codec.decode(data, max_bytes=MAX_BLOCK_BYTES)
+            fields = items.decode(data, max_bytes=MAX_BLOCK_BYTES, max_items=MAX_BLOCK_ITEMS)
         except codec.DecodeError as error:
             raise BlockError(f"block is malformed: {error}") from error
         if not isinstance(fields, list) or len(fields) != 2:

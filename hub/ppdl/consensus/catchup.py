@@ -15,8 +15,8 @@ and the chain stops: safe, and for the operator to solve.
 
 from __future__ import annotations
 
-from hub.ppdl.consensus.certs import verify_qc
-from hub.ppdl.consensus.effects import LogComplete, Send, ServeBlocks
+from hub.ppdl.consensus.certs import CertError, verify_qc
+from hub.ppdl.consensus.effects import Complaint, LogComplete, Send, ServeBlocks
 from hub.ppdl.consensus.messages import Decided, Status, SyncRequest, SyncResponse
 from hub.ppdl.consensus.viewchange import ViewChanging
 
@@ -88,7 +88,11 @@ class CatchUp(ViewChanging):
             self._next_queued()
 
     def _next_queued(self) -> None:
-        """Decide the block of this height from the queue, if it is there; at its end ask for more."""
+        """Decide the block of this height from the queue, if it is there; at its end ask for more.
+
+        A block without proof ends the batch: it is reported here, since the block before it may have been executed
+        long after the message came.
+        """
         self._queue = tuple(d for d in self._queue if d.height >= self.height)
         if not self._queue:
             if self._queue_from and self.peer_heights.get(self._queue_from, 0) > self.height + 1:
@@ -96,7 +100,11 @@ class CatchUp(ViewChanging):
             self._queue_from = b""
             return
         first, self._queue = self._queue[0], self._queue[1:]
-        self._on_decided(self._queue_from, first)
+        try:
+            self._on_decided(self._queue_from, first)
+        except CertError as error:
+            self._queue = ()
+            self._report(Complaint.INVALID, self._queue_from, str(error))
 
     def _on_decided(self, sender: bytes, message: Decided) -> None:
         """Raises CertError when the certificate does not prove the block."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from hub.ppdl.consensus import items
 from hub.ppdl.consensus.block import Block, BlockError
 from hub.ppdl.consensus.header import Header, HeaderError
 from hub.ppdl.genesis import MAX_U64, MAX_VALIDATORS
@@ -26,6 +27,7 @@ from openmg.hashing import keccak256
 from openmg.signing import SIGNATURE_BYTES
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024 - 64  # with the frame's own bytes it fits 4 MiB
+MAX_MESSAGE_ITEMS = 8192  # a NEW-VIEW of MAX_VALIDATORS full certificates has 73 items for each, about 4700
 MAX_VIEW = 2**32 - 1
 MAX_SYNC_BLOCKS = 16
 MAX_SYNC_BYTES = 3 * 1024 * 1024
@@ -247,12 +249,12 @@ def encode_message(message: Message) -> bytes:
 def decode_message(data: bytes) -> Message:
     """Parse canonical bytes. Raises MessageError for anything else."""
     try:
-        fields = codec.decode(data, max_bytes=MAX_MESSAGE_BYTES)
-        items = _listed(fields, 1, MAX_VALIDATORS)
-        decoder = _DECODERS.get(_int(items[0], 0, 255))
+        value = items.decode(data, max_bytes=MAX_MESSAGE_BYTES, max_items=MAX_MESSAGE_ITEMS)
+        kind, *fields = _listed(value, 1, MAX_VALIDATORS)
+        decoder = _DECODERS.get(_int(kind, 0, 255))
         if decoder is None:
             raise MessageError("unknown message kind")
-        return decoder(items[1:])
+        return decoder(fields)
     except (codec.DecodeError, BlockError, HeaderError) as error:
         raise MessageError(str(error)) from error
 

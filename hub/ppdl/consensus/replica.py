@@ -110,7 +110,9 @@ class Replica(CatchUp):
         if state.view == 0 and state.proposal is None and self.may_vote() and self._is_proposer(0):
             self._ask_for_block(0)
         self._check_prepared()
-        self._check_view_change()
+        self._check_decided_body()
+        if not state.deciding:
+            self._check_view_change()
 
     def _on_advanced(self, tip: Tip) -> None:
         if not self.state.deciding or tip.height != self.height:

@@ -1,5 +1,5 @@
-"""Bounded queues: one that sends (drops its oldest), one that receives (fair between senders, makes a
-flooding sender wait).
+"""Bounded queues: one that sends (drops its oldest), and two that receive, fair between senders (one drops a flooding
+sender's oldest, one makes it wait).
 """
 
 from __future__ import annotations
@@ -53,6 +53,38 @@ class FrameQueue:
 
     def __len__(self) -> int:
         return len(self._frames)
+
+
+class FairFrames:
+    """Frames of several senders, a FrameQueue for each, taken in turn.
+
+    Nobody waits: who sends faster than this hub takes loses its own oldest frames and nobody else's.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[bytes, FrameQueue] = {}
+        self._turns: deque[bytes] = deque()  # senders with frames here, each once
+        self._filled = asyncio.Event()
+
+    def put(self, sender: bytes, frame: bytes) -> int:
+        """Add a frame of a sender; return how many of its old ones were dropped for it."""
+        queue = self._queues.setdefault(sender, FrameQueue())
+        if not len(queue):
+            self._turns.append(sender)
+        self._filled.set()
+        return queue.put(frame)
+
+    async def get(self) -> tuple[bytes, bytes]:
+        """Wait for the next frame; return (sender, frame)."""
+        while not self._turns:
+            self._filled.clear()
+            await self._filled.wait()
+        sender = self._turns.popleft()
+        queue = self._queues[sender]
+        frame = await queue.get()  # it has one: does not wait
+        if len(queue):
+            self._turns.append(sender)
+        return sender, frame
 
 
 class FairInbox(Generic[Item]):

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import socket
 from collections.abc import Callable, Sequence
 
 from hub.ppdl.genesis import Genesis
@@ -41,7 +42,10 @@ HANDSHAKE_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 5.0
 BACKOFF_FIRST_S = 0.1
 BACKOFF_LAST_S = 5.0
+STEADY_LINK_S = 5.0  # a connection that lasted so long was a good one: after its end the first wait is short again
+UNANSWERED_S = 15.0  # bytes that a peer has not acknowledged for so long end the connection
 MAX_PENDING_HELLOS = 64
+MAX_LOGGED_PER_PEER = 16  # different complaints; all strangers together count as one peer
 
 
 class TransportError(OSError):
@@ -78,11 +82,11 @@ class TcpTransport:
         self._host, self._port = host, port
         self._peers = {p.address: p for p in peers if p.address != self.address}
         self._queues: dict[bytes, FrameQueue] = {}
-        self._connected: set[bytes] = set()
+        self._connected: dict[bytes, float] = {}  # since when, in loop time
         self._accepted: dict[bytes, asyncio.StreamWriter] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending_hellos = 0
-        self._logged: set[tuple[bytes, str]] = set()
+        self._logged: dict[bytes, set[str]] = {}
         self._server: asyncio.Server | None = None
         self._deliver: Deliver | None = None
 
@@ -137,25 +141,28 @@ class TcpTransport:
         for peer in self._queues:
             self.send(peer, channel, payload)
 
-    def _log_once(self, peer: bytes, what: str, level: int = logging.WARNING) -> None:
-        if (peer, what) not in self._logged and len(self._logged) < 16 * (len(self._peers) + 1):
-            self._logged.add((peer, what))
-            log.log(level, "PPDL peer %s: %s", peer.hex() or "unknown", what)
+    def _log_once(self, peer: bytes, what: str) -> None:
+        said = self._logged.setdefault(peer if peer in self._peers else b"", set())
+        if what not in said and len(said) < MAX_LOGGED_PER_PEER:
+            said.add(what)
+            log.warning("PPDL peer %s: %s", peer.hex() or "unknown", what)
 
     async def _dial(self, peer: PeerAddress) -> None:
-        """Keep one outgoing connection to a peer, for ever."""
+        """Keep one outgoing connection to a peer, for ever.
+
+        Who does not answer, or welcomes and hangs up, is dialed less and less often.
+        """
         wait = BACKOFF_FIRST_S
         while True:
             try:
                 await self._send_over(peer)
-                wait = BACKOFF_FIRST_S
             except HandshakeError as error:
                 self.stats.refused += 1
                 self._log_once(peer.address, str(error))
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
                 pass  # the peer is down or gone: that is what the loop is for
-            if peer.address in self._connected:
-                self._connected.discard(peer.address)
+            since = self._connected.pop(peer.address, None)
+            if since is not None and asyncio.get_running_loop().time() - since >= STEADY_LINK_S:
                 wait = BACKOFF_FIRST_S
             await asyncio.sleep(wait)
             wait = min(2 * wait, BACKOFF_LAST_S)
@@ -164,12 +171,13 @@ class TcpTransport:
         """Connect, prove, then send until the connection ends."""
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(peer.host, peer.port)
+        _expect_answers(writer)
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                 address = await self._hello(reader, writer, dialer=True)
             if address != peer.address:
                 raise HandshakeError(f"the validator at {peer.host}:{peer.port} is {address.hex()}: check the peer list")
-            self._connected.add(peer.address)
+            self._connected[peer.address] = asyncio.get_running_loop().time()
             closed = asyncio.create_task(reader.read(1))  # the listener never sends: any answer or end closes
             sender = asyncio.create_task(self._drain(self._queues[peer.address], writer))
             try:
@@ -252,6 +260,15 @@ class TcpTransport:
                 continue
             self.stats.frames_received += 1
             await self._deliver(peer, channel, body[1:])
+
+
+def _expect_answers(writer: asyncio.StreamWriter) -> None:
+    """End the connection when the other machine is gone without a word: the kernel alone would go on for a quarter of an
+    hour, and a peer that came back would hear nothing until then.
+    """
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only; elsewhere the kernel's patience has to do
+    if option is not None:
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, round(1000 * UNANSWERED_S))
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
