@@ -55,6 +55,7 @@ def start_simulator(folder: Path, ports: list[int]) -> subprocess.Popen[str]:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     if not process.stdout.readline().startswith("serving"):
+        process.kill()
         raise SystemExit("the simulator did not start; its message stands above")
     return process
 

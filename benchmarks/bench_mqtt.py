@@ -103,11 +103,16 @@ async def measure(address: MqttAddress, folder: Path, readings: int, devices: in
     return rate
 
 
+def mosquitto() -> str | None:
+    """Where mosquitto is; distributions put it into a folder that is not on an ordinary user's PATH."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin:/sbin")
+
+
 def start_broker(kind: str, port: int, folder: Path) -> subprocess.Popen[bytes]:
     if kind == "mosquitto":
         config = folder / "mosquitto.conf"
         config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n", encoding="ascii")
-        command = ["mosquitto", "-c", str(config)]
+        command = [mosquitto() or kind, "-c", str(config)]
     else:
         command = [sys.executable, "-m", "hub.ingest.broker", "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -116,6 +121,7 @@ def start_broker(kind: str, port: int, folder: Path) -> subprocess.Popen[bytes]:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return process
         time.sleep(0.05)
+    process.kill()
     raise SystemExit(f"broker {kind} did not open port {port}")
 
 
@@ -133,7 +139,7 @@ def main() -> None:
     }
     print(f"{'broker':12}{'readings/s, stored and acknowledged':>38}")
     for kind in ("amqtt", "mosquitto"):
-        if kind == "mosquitto" and shutil.which("mosquitto") is None:
+        if kind == "mosquitto" and mosquitto() is None:
             print(f"{kind:12}{'not installed':>38}")
             continue
         with tempfile.TemporaryDirectory() as name, socket.socket() as probe:

@@ -1,14 +1,16 @@
 """The agent: meter, store, reports, MQTT and services put together in one asyncio loop.
 
 Rules: every part works without the others: without broker the outbox grows, without meter the broker still
-hears the device, a failing service harms nobody. Two agents never share a store. At the end the outbox is
-given a short time to empty.
+hears the device, a failing service or a full disk ends nothing. No single MQTT message is needed: birth and
+state are told again with each closed slot, and every `resend_seconds` while a roster is missing. Two agents
+never share a store. At the end the outbox is given a short time to empty.
 Not here: any of the parts; the command line (`cli`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 from collections.abc import Coroutine, Sequence
@@ -21,11 +23,11 @@ from edge_agent.meter import MeterPoller
 from edge_agent.modbus.link import LinkTarget, ModbusLink
 from edge_agent.modbus.reader import MeterReader
 from edge_agent.publisher import Publisher
-from edge_agent.reporting import Reporter
+from edge_agent.reporting import MAX_AT_ONCE, Reporter
 from edge_agent.services import AgentContext, Service, ServiceRunner
 from edge_agent.slots import ClosedSlot
 from edge_agent.store import RawReading, Store, StoreError
-from openmg.identity import DeviceKey, load_or_create_key
+from openmg.identity import DeviceKey, KeyFileError, load_or_create_key
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER_LIVE, FeederLive
 from openmg.messages.telemetry import Birth
@@ -37,6 +39,10 @@ log = logging.getLogger(__name__)
 DRAIN_SECONDS = 5.0
 MAX_THREADS = 4
 """Database, training and file work; each thread costs memory."""
+MAX_TASKS = 256
+"""Messages being worked on; what comes beyond is dropped, and asked for or sent again later."""
+LONGEST_ASK = 12
+"""Times `resend_seconds`: how far apart an agent with a roster asks for an older one, which may not exist."""
 ONLINE, OFFLINE = b"online", b"offline"
 
 
@@ -51,7 +57,11 @@ class PaymentIdentity:
 
 def load_device_key(config: AgentConfig) -> DeviceKey:
     """The device's key, made at first use; KeyFileError when its file cannot be used."""
-    config.device.key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = config.device.key_file.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise KeyFileError(f"folder {folder} of the key file cannot be made ({error.strerror}); check key_file") from error
     return DeviceKey(load_or_create_key(config.device.key_file))
 
 
@@ -70,9 +80,9 @@ class Agent:
     def __init__(self, config: AgentConfig, services: Sequence[Service] = (), payment: PaymentIdentity | None = None) -> None:
         self.config = config
         self.payment = payment or PaymentIdentity()
+        self._lock = _lock_state(config)  # before the store, which would set a file aside that it finds damaged
         self.key = load_device_key(config)
         self.store = Store(config.store_path)
-        self._lock = _lock_state(config)
         name = config.device.name
         self._state_topic = topics.from_meter(name, topics.STATE)
         self._ack_topic, self._roster_topic = topics.ack(name), topics.roster(config.home.microgrid)
@@ -107,6 +117,7 @@ class Agent:
         self.link.start()
         self._metering = loop.create_task(self.poller.run(), name="metering")
         self._spawn(self.publisher.run())
+        self._spawn(self._look_after())
         try:
             await stop.wait()
         finally:
@@ -120,9 +131,10 @@ class Agent:
     async def _close(self) -> None:
         await self.stop_metering()
         await self.reader.link.close()
-        await self._report()
-        if self.link.connected and not await self.publisher.drain(DRAIN_SECONDS):
-            log.warning("the hub did not acknowledge everything; the rest stays in %s", self.config.store_path)
+        with contextlib.suppress(StoreError):  # said by the store; everything else is closed all the same
+            await self._report()
+            if self.link.connected and not await self.publisher.drain(DRAIN_SECONDS):
+                log.warning("the hub did not acknowledge everything; the rest stays in %s", self.config.store_path)
         for runner in self._runners:
             await runner.stop()
         await end_tasks(self._tasks)
@@ -138,13 +150,39 @@ class Agent:
         return AgentContext(self.config, self.key, self.store, self._clock, self.link.publish, subscribe)
 
     def _spawn(self, call: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(call)
+        if len(self._tasks) >= MAX_TASKS:
+            call.close()
+            return
+        task = asyncio.get_running_loop().create_task(_guarded(call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _look_after(self) -> None:
+        """Repeats what a full disk put off, and asks for a roster that is missing; runs until cancelled."""
+        pause = self.config.mqtt.resend_seconds
+        wait, asked = pause, pause
+        while True:
+            await asyncio.sleep(wait)
+            wait = pause
+            with contextlib.suppress(StoreError):
+                await self._report()
+                if not await asyncio.to_thread(self.reporter.lacks_roster):
+                    asked = pause
+                    continue
+                if self.link.connected:
+                    self.link.subscribe_again()
+                    self._announce()
+                if self.reporter.has_roster:
+                    wait = asked = min(2 * asked, LONGEST_ASK * pause)
 
     # Events
 
     def _on_connected(self) -> None:
+        self._announce()
+        self._spawn(self.publisher.restart())
+
+    def _announce(self) -> None:
+        """Tells who this is, and that it is there; the hub answers with the rosters of the microgrid."""
         name, home = self.config.device.name, self.config.home
         birth = Birth(
             device=name,
@@ -158,7 +196,6 @@ class Agent:
         signed = base.sign(birth, self.config.hub.chain_id, self.key.signing_key)
         self.link.publish(topics.from_meter(name, topics.BIRTH), signed, retain=True)
         self.link.publish(self._state_topic, ONLINE, retain=True)
-        self._spawn(self.publisher.restart())
 
     def _on_message(self, topic: str, payload: bytes) -> None:
         if topic == self._ack_topic:
@@ -179,9 +216,11 @@ class Agent:
             await self._report()
 
     async def _on_slot(self, closed: ClosedSlot) -> None:
-        await self._report()
+        if self.link.connected:
+            self._announce()
         for runner in self._runners:
             runner.offer(closed)
+        await self._report()
 
     def _on_reading(self, reading: RawReading) -> None:
         if self.config.home.role != "feeder" or not self.link.connected:
@@ -192,16 +231,32 @@ class Agent:
 
     async def _report(self) -> None:
         self.reporter.polls, self.reporter.poll_errors = self.poller.polls, self.poller.poll_errors
-        if await asyncio.to_thread(self.reporter.report_due):
+        while due := await asyncio.to_thread(self.reporter.report_due):
             await self.publisher.send()
+            if due < MAX_AT_ONCE:
+                return
+
+
+async def _guarded(call: Coroutine[Any, Any, None]) -> None:
+    try:
+        await call
+    except StoreError:
+        pass  # the store has said so
+    except Exception:
+        log.exception("handling an event failed; the agent goes on")
 
 
 def _lock_state(config: AgentConfig) -> IO[bytes]:
-    """Holds the state folder for this process; StoreError when another agent does."""
-    file = (config.device.state_dir / "lock").open("wb")
+    """Holds the state folder, made when missing, for this process; StoreError when another agent does."""
+    folder = config.device.state_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (folder / "lock").open("wb")
+    except OSError as error:
+        raise StoreError(f"state folder {folder} cannot be used ({error.strerror}); check its owner and free space") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise StoreError(f"another agent uses {config.device.state_dir}; stop it or choose another state_dir") from error
+        raise StoreError(f"another agent uses {folder}; stop it or choose another state_dir") from error
     return file

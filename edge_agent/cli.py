@@ -1,11 +1,11 @@
 """The `openmg-agent` command.
 
-    run --config FILE                      the agent, until interrupted (SIGUSR1: stop metering, go on reporting)
-    import FILE --config FILE              a home's past into the store
-    read --config FILE [--group slow]      one poll, printed
-    check --config FILE                    configuration only
-    doctor --config FILE                   configuration, key, store, clock, meter, broker
-    store info|query|export ...            a look into the store
+    run --config FILE                            the agent, until interrupted (SIGUSR1: stop metering, go on reporting)
+    import FILE --config FILE                    a home's past into the store
+    read --config FILE [--group slow] [--json]   one poll, printed
+    check --config FILE                          configuration only
+    doctor --config FILE [--json]                configuration, key, store, clock, meter, broker
+    store info|query|export ...                  a look into the store
 
 Rules: a wrong configuration ends with one sentence and exit code 2, any other failure with one sentence and
 1. Heavy modules are imported by the command that needs them.
@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from edge_agent.config import AgentConfig
 from edge_agent.importer import ImportFileError, import_file
@@ -77,6 +80,9 @@ def read(arguments: argparse.Namespace) -> int:
             reading = await reader.read_group(arguments.group)
         finally:
             await reader.link.close()
+        if arguments.json:
+            print(json.dumps({"meter": str(reader.link.target), "values": dict(reading.values)}))
+            return
         for point in reader.profile.group(arguments.group):
             value = reading.values[point.name]
             print(f"{point.name:26} {'n/a' if value is None else f'{value:14.3f}'} {point.unit}")
@@ -99,7 +105,9 @@ def doctor(arguments: argparse.Namespace) -> int:
     from edge_agent.doctor import examine
 
     findings = asyncio.run(examine(_config(arguments)))
-    for finding in findings:
+    if arguments.json:
+        print(json.dumps([{"check": f.check, "ok": f.ok, "text": f.text} for f in findings]))
+    for finding in () if arguments.json else findings:
         print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check:7} {finding.text}")
     return 0 if all(finding.ok for finding in findings) else 1
 
@@ -115,8 +123,12 @@ def store(arguments: argparse.Namespace) -> int:
     elif arguments.output is None:
         store_tool.export(path, arguments.table, arguments.format, sys.stdout)
     else:
-        with arguments.output.open("w", encoding="utf-8", newline="") as output:
-            count = store_tool.export(path, arguments.table, arguments.format, output)
+        try:
+            with arguments.output.open("w", encoding="utf-8", newline="") as output:
+                count = store_tool.export(path, arguments.table, arguments.format, output)
+        except OSError as error:
+            print(f"{arguments.output} cannot be written ({error.strerror}); check folder and free space", file=sys.stderr)
+            return 1
         print(f"{count} rows written to {arguments.output}")
     return 0
 
@@ -127,21 +139,32 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="openmg-agent", description="The agent on a meter.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, function: Command, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text, parents=[with_config])
+    def add(name: str, function: Command, text: str, example: str, within: Any = commands) -> argparse.ArgumentParser:
+        full = f"{parser.prog} {example}"
+        command: argparse.ArgumentParser = within.add_parser(
+            name, help=text, description=text, parents=[with_config], epilog=f"example: {full}"
+        )
         command.set_defaults(function=function)
         return command
 
-    add("run", run, "Run until interrupted.")
-    add("import", import_past, "Import a home's past.").add_argument("file", type=Path)
-    add("read", read, "Read the meter once.").add_argument("--group", choices=("fast", "slow"), default="fast")
-    add("check", check, "Check the configuration file.")
-    add("doctor", doctor, "Check everything the agent needs.")
+    add("run", run, "Run until interrupted.", "run --config agent.toml")
+    past = add("import", import_past, "Import a home's past.", "import past.csv --config agent.toml")
+    past.add_argument("file", type=Path, help="CSV with the columns time, import_wh, export_wh")
+    reading = add("read", read, "Read the meter once.", "read --config agent.toml --group slow --json")
+    reading.add_argument("--group", choices=("fast", "slow"), default="fast", help="slow: the values of each phase")
+    reading.add_argument("--json", action="store_true", help="one JSON object; a value the meter lacks is null")
+    add("check", check, "Check the configuration file.", "check --config agent.toml")
+    examination = add("doctor", doctor, "Check everything the agent needs.", "doctor --config agent.toml")
+    examination.add_argument("--json", action="store_true", help="a JSON list of check, ok and text")
 
-    tool = commands.add_parser("store", help="Look into the store.").add_subparsers(dest="action", required=True)
-    for name, text in (("info", "Counters and sizes."), ("query", "One SELECT."), ("export", "A table as a file.")):
-        action = tool.add_parser(name, help=text, parents=[with_config])
-        action.set_defaults(function=store)
+    tool = commands.add_parser("store", help="Look into the store.", description="Look into the store.")
+    actions = tool.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text, example in (
+        ("info", "Counters and sizes.", "info --config agent.toml --json"),
+        ("query", "One SELECT.", 'query --config agent.toml "SELECT max(slot) FROM slots"'),
+        ("export", "A table as a file.", "export slots --config agent.toml --output slots.csv"),
+    ):
+        action = add(name, store, text, f"store {example}", actions)
         if name == "info":
             action.add_argument("--json", action="store_true")
         elif name == "query":
@@ -164,6 +187,11 @@ def main(argv: list[str] | None = None) -> int:
     except (StoreError, KeyFileError, ImportFileError) as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of our output had enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

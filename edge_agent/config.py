@@ -96,6 +96,11 @@ class MqttSection:
         MqttAddress.parse(self.url)
         if not 0.1 <= self.resend_seconds <= 3600:
             raise ValueError(f"resend_seconds is {self.resend_seconds}; it must be 0.1 to 3600")
+        if self.password_file is not None:
+            try:
+                self.password_file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"password_file {self.password_file} cannot be read ({error}); correct it") from error
 
     @property
     def address(self) -> MqttAddress:

@@ -107,7 +107,7 @@ async def _broker(config: AgentConfig) -> str:
     try:
         await asyncio.wait_for(connected.wait(), BROKER_SECONDS)
     except TimeoutError:
-        raise CheckFailed(f"broker {config.mqtt.address} gave no connection; start it or correct [mqtt]") from None
+        raise CheckFailed(f"broker {config.mqtt.address} {link.problem}") from None
     finally:
         await link.stop()
     return f"{config.mqtt.address} accepts the device"

@@ -60,7 +60,8 @@ def _parse(rows: csv.DictReader[str], path: Path, zone: ZoneInfo) -> Past:
             raise ImportFileError(f"{path}:1: column {name} is missing; the first line must name {', '.join(REQUIRED)}")
     slots: dict[int, ClosedSlot] = {}
     baseline: Baseline | None = None
-    for line, row in enumerate(rows, 2):
+    for row in rows:
+        line = rows.line_num
         if len(slots) >= MAX_SLOTS:
             raise ImportFileError(f"{path}:{line}: more than {MAX_SLOTS} slots; import a shorter past")
         try:

@@ -2,28 +2,32 @@
 counters.
 
 Rules: a poll falls on each boundary, as near after it as the clock allows, so that a slot's energy is the
-slot's; an unreachable meter costs resolution and never energy, because counters go on. Raw readings are
-committed in batches, a closed slot at once. Not here: Modbus (`edge_agent.modbus`), what happens to a closed
-slot (`agent`).
+slot's; an unreachable meter or a full disk costs resolution and never energy, because counters go on and the
+baseline moves only with its commit. Nothing ends the polling but its cancellation. Raw readings are committed
+in batches, a closed slot at once. Not here: Modbus (`edge_agent.modbus`), what happens to a closed slot
+(`agent`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from edge_agent.modbus.link import LinkError
+from edge_agent.modbus.link import LinkDown, LinkError
 from edge_agent.modbus.reader import MeterReader, Reading
-from edge_agent.slots import ClosedSlot, observe
-from edge_agent.store import RawReading, Store
+from edge_agent.slots import ClosedSlot, carry, observe
+from edge_agent.store import RawReading, Store, StoreError
 from openmg.clock import VirtualClock, slot_of, slot_start
 
 log = logging.getLogger(__name__)
 FLUSH_SECONDS = 10.0
 """Wall time between commits of raw readings: a sixth of the flash writes of one commit a second."""
 MAX_BATCH = 512
+MAX_HELD = 4096
+"""Readings kept in memory while the disk takes none: an hour at one poll a second, 1 MB."""
 RETRY_AT_BOUNDARY_S = 0.25
 """How soon a failed poll is repeated while a slot waits to be closed."""
 OnSlot = Callable[[ClosedSlot], Awaitable[None]]
@@ -49,6 +53,9 @@ class MeterPoller:
         self._batch: list[RawReading] = []
         self._polled = self._errors = 0
         self._unflushed_since = time.monotonic()
+        power = reader.profile.point("power_total_w")
+        self._max_power_w = max(-power.low, power.high)
+        self._said_wrong = False
         self.polls = 0
         self.poll_errors = 0
         self.last_reading: RawReading | None = None
@@ -58,10 +65,17 @@ class MeterPoller:
         try:
             while True:
                 began = time.monotonic()
-                ok = await self.poll()
+                try:
+                    ok = await self.poll()
+                except StoreError:  # the store has said so; the next poll tries again
+                    ok = False
+                except Exception:
+                    log.exception("a poll failed; metering goes on")
+                    ok = False
                 await asyncio.sleep(self._pause(began, ok))
         finally:
-            self.flush()
+            with contextlib.suppress(StoreError):
+                self.flush()
 
     async def poll(self) -> bool:
         """One poll; False when the meter gave nothing."""
@@ -71,8 +85,9 @@ class MeterPoller:
         except LinkError as error:
             self._errors += 1
             self.poll_errors += 1
-            log.debug("%s", error)
+            self._say_wrong(error)
             return False
+        self._said_wrong = False
         self._polled += 1
         self.polls += 1
         self.last_reading = raw
@@ -88,8 +103,20 @@ class MeterPoller:
         batch, polled, errors = self._batch, self._polled, self._errors
         self._batch, self._polled, self._errors = [], 0, 0
         self._unflushed_since = time.monotonic()
-        if polled or errors:
+        if not (polled or errors):
+            return
+        try:
             self._store.add_readings(batch, polled, errors)
+        except StoreError:
+            self._batch = (batch + self._batch)[-MAX_HELD:]
+            self._polled, self._errors = self._polled + polled, self._errors + errors
+            raise
+
+    def _say_wrong(self, error: LinkError) -> None:
+        """Says once what is wrong with the answers; that nobody answers, the link says itself."""
+        if not self._said_wrong and not isinstance(error, LinkDown):
+            self._said_wrong = True
+            log.warning("%s (the reading is dropped; said once)", error)
 
     def _raw(self, reading: Reading) -> RawReading:
         return RawReading(
@@ -101,10 +128,14 @@ class MeterPoller:
         )
 
     async def _close_slot(self, raw: RawReading) -> None:
-        baseline, closed = observe(self._baseline, raw.sim_time, raw.import_total_wh, raw.export_total_wh)
-        if baseline == self._baseline:
+        before = self._baseline
+        baseline, closed = observe(before, raw.sim_time, raw.import_total_wh, raw.export_total_wh, self._max_power_w)
+        if baseline == before:
             return
-        await asyncio.to_thread(self._store.move_baseline, baseline, closed)
+        if not await asyncio.to_thread(self._store.move_baseline, baseline, closed) and before is not None:
+            log.warning("slot %d was closed before (the clock was set back); its energy goes to the next", baseline.slot - 1)
+            baseline, closed = carry(before, baseline), None
+            await asyncio.to_thread(self._store.move_baseline, baseline, None)
         self._baseline = baseline
         if closed is not None:
             log.debug("slot %d closed", closed.slot)

@@ -1,18 +1,22 @@
 """Sends the outbox over MQTT until the hub acknowledges it: store and forward.
 
 Rules: reports go out in order of seq, at most WINDOW unacknowledged at a time; a new connection, or no
-acknowledgement for `resend_seconds`, starts again from the oldest. An acknowledgement counts only when the
-operator signed it for this device. What others send wrongly is counted, said once per topic and dropped.
+acknowledgement for `resend_seconds`, starts again from the oldest. When more wait than fit the window, the newest
+goes ahead: it tells the hub how many there are, so that it does not wait for those that a full outbox gave up. Without
+acknowledgement the subscription is made again too, since a broker may have lost it. An acknowledgement counts
+only when the operator signed it for this device. What others send wrongly is counted, said once per topic and
+dropped.
 Not here: making reports (`reporting`), the connection (`openmg.mqtt`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from edge_agent.config import AgentConfig
-from edge_agent.store import Store
+from edge_agent.store import OutboxRow, Store, StoreError
 from openmg.messages import base, topics
 from openmg.messages.telemetry import Ack
 from openmg.mqtt import MqttLink
@@ -51,7 +55,12 @@ class Publisher:
 
     async def restart(self) -> None:
         """Sends from the oldest unacknowledged report on; after each connection."""
-        self._sent_to = self._in_flight = 0
+        async with self._sending:  # a `send` under way would count on from where it was
+            self._sent_to = self._in_flight = 0
+            if len(await asyncio.to_thread(self._store.pending, 0, WINDOW)) == WINDOW:
+                newest = await asyncio.to_thread(self._store.newest)
+                if newest is not None:
+                    self._publish(newest)
         await self.send()
 
     async def send(self) -> None:
@@ -62,11 +71,13 @@ class Publisher:
                 if not rows:
                     return
                 for row in rows:
-                    topic = topics.from_meter(self._config.device.name, row.kind)
-                    if not self._link.publish(topic, row.payload):
+                    if not self._publish(row):
                         return
                     self._sent_to = row.seq
                     self._in_flight += 1
+
+    def _publish(self, row: OutboxRow) -> bool:
+        return self._link.publish(topics.from_meter(self._config.device.name, row.kind), row.payload)
 
     async def on_ack(self, topic: str, payload: bytes) -> None:
         """Removes what the hub holds."""
@@ -87,9 +98,11 @@ class Publisher:
         while True:
             self._progress = False
             await asyncio.sleep(self._config.mqtt.resend_seconds)
-            if self._link.connected and not self._progress and await self.waiting():
-                self.resends += 1
-                await self.restart()
+            with contextlib.suppress(StoreError):  # the store has said so; the next time comes
+                if self._link.connected and not self._progress and await self.waiting():
+                    self.resends += 1
+                    self._link.subscribe_again()
+                    await self.restart()
 
     async def waiting(self) -> bool:
         """Whether any report is not acknowledged."""

@@ -4,13 +4,14 @@ Rules: a home's slot leaves only under the masks of a roster that its operator s
 large enough and holds this meter with its own mask key; of several rosters the one with the latest
 `from_slot` not after the slot counts. A slot that was closed before its roster arrived is reported
 afterwards. The store marks a slot as reported in the same transaction that puts its report into the outbox,
-so no slot ever enters two sums.
+so no slot ever enters two sums. Calls may come from several threads; one works at a time.
 Not here: sending (`publisher`).
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 from edge_agent.config import AgentConfig
@@ -27,6 +28,8 @@ MAX_ROSTERS = 8
 """Rosters kept; a new one is made when a meter joins or leaves."""
 MAX_AT_ONCE = 96
 """Slots reported in one go after a long absence: a day."""
+OPEN_SLOTS = 96
+"""A day: the hub settles nothing older, so no roster is asked for it."""
 
 
 class Reporter:
@@ -35,6 +38,7 @@ class Reporter:
     def __init__(self, config: AgentConfig, key: DeviceKey, store: Store) -> None:
         self._config, self._key, self._store = config, key, store
         self._maskers: dict[int, Masker] = {}
+        self._lock = threading.Lock()
         self._began = time.monotonic()
         self.polls = self.poll_errors = 0
 
@@ -60,25 +64,42 @@ class Reporter:
             masker = Masker(self._key, roster)
         except ValueError as error:
             raise base.InvalidMessage(f"roster: {error}") from error
-        known = self._maskers.get(roster.from_slot)
-        if known is not None and known.roster_id == masker.roster_id:
-            return False
-        self._maskers[roster.from_slot] = masker
-        while len(self._maskers) > MAX_ROSTERS:
-            del self._maskers[min(self._maskers)]
+        with self._lock:
+            known = self._maskers.get(roster.from_slot)
+            if known is not None and known.roster_id == masker.roster_id:
+                return False
+            self._maskers[roster.from_slot] = masker
+            while len(self._maskers) > MAX_ROSTERS:
+                del self._maskers[min(self._maskers)]
         log.info("roster of microgrid %d: %d members from slot %d", roster.microgrid, len(roster.members), roster.from_slot)
         return True
 
     def report_due(self) -> int:
-        """Puts every slot that can be reported now into the outbox and returns how many that were."""
+        """Puts the slots that can be reported now into the outbox, MAX_AT_ONCE at most; returns how many those were."""
         feeder = self._config.home.role == "feeder"
-        if not feeder and not self._maskers:
-            return 0
-        first = 0 if feeder else min(self._maskers)
-        due = self._store.unreported(first, MAX_AT_ONCE)
-        for row in due:
-            self._store.report(row.slot, self.leaf, lambda seq, rows, row=row: self._report(row, seq, rows))  # type: ignore[misc]
-        return len(due)
+        with self._lock:
+            if not feeder and not self._maskers:
+                return 0
+            due = self._store.unreported(0 if feeder else min(self._maskers), MAX_AT_ONCE)
+            for row in due:
+                self._store.report(row.slot, self.leaf, lambda seq, rows, row=row: self._report(row, seq, rows))  # type: ignore[misc]
+            return len(due)
+
+    @property
+    def has_roster(self) -> bool:
+        """Whether the slots from now on can be reported."""
+        return self._config.home.role == "feeder" or bool(self._maskers)
+
+    def lacks_roster(self) -> bool:
+        """Whether a roster is missing: any, or the one of a slot of the last day."""
+        if not self.has_roster:
+            return True
+        if self._config.home.role == "feeder":
+            return False
+        with self._lock:
+            first = min(self._maskers)
+        oldest = self._store.unreported(self._store.present_slot() - OPEN_SLOTS, 1)
+        return bool(oldest) and oldest[0].slot < first
 
     def _report(self, row: SlotRow, seq: int, outbox_rows: int) -> bytes:
         name = self._config.device.name

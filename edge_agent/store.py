@@ -3,8 +3,9 @@
 Rules: WAL with synchronous=FULL, so that what was committed survives a power cut; every change is one
 transaction. A row leaves the outbox only when the hub said that its database holds it (`acknowledge`). `seq`
 begins at the wall second in which the file was made, so that a store that had to be made anew never repeats a
-number. Every table has a bound. A damaged file is set aside and a new one begun. Calls are short and may come
-from any thread.
+number. Every table has a bound. A damaged file is set aside and a new one begun. A call that the disk refuses
+changes nothing, raises StoreError and is said once until one succeeds. Calls are short and may come from any
+thread.
 Not here: schema tools and exports (`store_tool`), what is in an outbox row (`reporting`).
 """
 
@@ -30,6 +31,8 @@ MAX_SLOTS = 400 * 96
 """400 days."""
 MAX_OUTBOX = 20_000
 """208 days of slots without a hub; beyond, the oldest report is dropped and counted as lost."""
+_PARTIAL, _CARRIED = 1, 2
+"""Bits of the column `baseline.partial`."""
 COUNTERS = ("next_seq", "polled", "poll_errors", "stored", "acked", "lost")
 _SCHEMA = """
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -111,6 +114,7 @@ class Store:
     def __init__(self, path: Path, first_seq: int | None = None) -> None:
         self.path = path
         self._lock = threading.RLock()
+        self._failing = False
         self._first_seq = int(time.time()) if first_seq is None else first_seq
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -161,21 +165,34 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guarded() as db:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # some failures have rolled it back already
+                    db.execute("ROLLBACK")
+                raise
+            if self._failing:
+                self._failing = False
+                log.info("store %s takes rows again", self.path)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                text = f"store {self.path} failed ({error}); check free space and the disk"
+                if not self._failing:
+                    self._failing = True
+                    log.error("%s (trying again)", text)
+                raise StoreError(text) from error
 
     def _rows(self, sql: str, *values: int) -> list[tuple[int, ...]]:
-        with self._lock:
-            return self._db.execute(sql, values).fetchall()
-
-    def _count(self, table: str) -> int:
-        return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        with self._guarded() as db:
+            return db.execute(sql, values).fetchall()
 
     # Readings and slots
 
@@ -191,16 +208,35 @@ class Store:
     def baseline(self) -> Baseline | None:
         """Where the next slot is measured from; None before the first reading."""
         rows = self._rows("SELECT slot, import_total_wh, export_total_wh, partial FROM baseline")
-        return Baseline(rows[0][0], rows[0][1], rows[0][2], bool(rows[0][3])) if rows else None
+        if not rows:
+            return None
+        slot, imported, exported, how = rows[0]
+        return Baseline(slot, imported, exported, bool(how & _PARTIAL), bool(how & _CARRIED))
 
-    def move_baseline(self, baseline: Baseline, closed: ClosedSlot | None) -> None:
-        """Stores the slot that a reading closed together with the counters to go on from."""
+    def present_slot(self) -> int:
+        """The slot that the meter is in, as far as the store knows: the baseline's, else the last imported one."""
+        rows = self._rows("SELECT coalesce((SELECT slot FROM baseline), (SELECT max(slot) FROM slots), 0)")
+        return int(rows[0][0])
+
+    def move_baseline(self, baseline: Baseline, closed: ClosedSlot | None) -> bool:
+        """Stores the slot that a reading closed together with the counters to go on from.
+
+        False, and nothing changed, when that slot was metered before: only the past from a file is replaced.
+        """
         with self._transaction() as db:
-            _set_baseline(db, baseline)
             if closed is not None:
+                old = db.execute("SELECT flags FROM slots WHERE slot = ?", (closed.slot,)).fetchone()
+                if old is not None and not old[0] & IMPORTED:
+                    return False
                 row = (closed.slot, closed.import_wh, closed.export_wh, closed.flags)
                 db.execute("INSERT OR REPLACE INTO slots VALUES (?, ?, ?, ?, NULL)", row)
-                db.execute("DELETE FROM slots WHERE slot <= ?", (closed.slot - MAX_SLOTS,))
+                # By number of rows, not by slot: a clock that jumps for a moment must not wipe the past.
+                db.execute(
+                    "DELETE FROM slots WHERE slot < (SELECT slot FROM slots ORDER BY slot DESC LIMIT 1 OFFSET ?)",
+                    (MAX_SLOTS - 1,),
+                )
+            _set_baseline(db, baseline)
+        return True
 
     def import_slots(self, slots: Sequence[ClosedSlot], baseline: Baseline | None) -> ImportResult:
         """Adds slots of the past, once; a baseline is taken only when the meter was never read."""
@@ -226,10 +262,12 @@ class Store:
     def hourly_net_wh(self) -> tuple[int, list[int | None]]:
         """First hour (hours since 1970, UTC) and net energy (import minus export, Wh) of every hour from there on.
 
-        None where the hour is not complete, or holds energy of other hours.
+        None where the hour is not complete, or holds energy of other hours. Slots that a wrong clock placed in the
+        future or far in the past are left out: the list spans MAX_SLOTS at most.
         """
         energy: dict[int, list[int]] = {}
-        for row in self.slots():
+        now = self.present_slot()
+        for row in self.slots(now - MAX_SLOTS, now):
             spoilt = row.flags & ~IMPORTED
             energy.setdefault(row.slot // SLOTS_PER_HOUR, []).extend(() if spoilt else (row.import_wh - row.export_wh,))
         if not energy:
@@ -274,8 +312,14 @@ class Store:
     def pending(self, after_seq: int, limit: int) -> tuple[OutboxRow, ...]:
         """Unacknowledged reports with a higher seq, in order."""
         sql = "SELECT seq, kind, payload FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?"
-        with self._lock:
-            return tuple(OutboxRow(*row) for row in self._db.execute(sql, (after_seq, limit)))
+        with self._guarded() as db:
+            return tuple(OutboxRow(*row) for row in db.execute(sql, (after_seq, limit)))
+
+    def newest(self) -> OutboxRow | None:
+        """The unacknowledged report that was made last."""
+        with self._guarded() as db:
+            row = db.execute("SELECT seq, kind, payload FROM outbox ORDER BY seq DESC LIMIT 1").fetchone()
+        return None if row is None else OutboxRow(*row)
 
     def acknowledge(self, high_water: int) -> int:
         """Removes every report up to `high_water` and returns how many there were."""
@@ -288,9 +332,9 @@ class Store:
 
     def totals(self) -> Totals:
         """The counters and how much is stored."""
-        with self._lock:
-            c = dict(self._db.execute("SELECT name, value FROM counters").fetchall())
-            outbox, slots = (int(self._db.execute(f"SELECT count(*) FROM {t}").fetchone()[0]) for t in ("outbox", "slots"))
+        with self._guarded() as db:
+            c = dict(db.execute("SELECT name, value FROM counters").fetchall())
+            outbox, slots = (int(db.execute(f"SELECT count(*) FROM {t}").fetchone()[0]) for t in ("outbox", "slots"))
         return Totals(c["polled"], c["poll_errors"], c["stored"], c["acked"], c["lost"], outbox, slots)
 
 
@@ -304,5 +348,6 @@ def _add(db: sqlite3.Connection, name: str, amount: int) -> None:
 
 
 def _set_baseline(db: sqlite3.Connection, baseline: Baseline) -> None:
-    row = (baseline.slot, baseline.import_total_wh, baseline.export_total_wh, int(baseline.partial))
+    how = _PARTIAL * baseline.partial | _CARRIED * baseline.carried
+    row = (baseline.slot, baseline.import_total_wh, baseline.export_total_wh, how)
     db.execute("INSERT OR REPLACE INTO baseline VALUES (1, ?, ?, ?, ?)", row)

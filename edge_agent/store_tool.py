@@ -6,10 +6,12 @@ of the agent.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import sqlite3
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -19,23 +21,26 @@ TABLES = ("slots", "readings", "outbox", "counters", "baseline")
 FORMATS = ("csv", "json")
 
 
-def _database(path: Path) -> Any:
-    import sqlite3
-
+@contextlib.contextmanager
+def _database(path: Path) -> Iterator[Any]:
     import sqlite_utils
 
     if not path.exists():
         raise StoreError(f"store {path} does not exist; run the agent or `openmg-agent import` first")
     # WAL readers need the shared-memory file, so the store is opened normally and writing is forbidden instead.
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA query_only=ON")
-    return sqlite_utils.Database(connection)
+    try:
+        connection.execute("PRAGMA query_only=ON")
+        yield sqlite_utils.Database(connection)
+    except (sqlite3.Error, sqlite_utils.db.NoTable) as error:
+        raise StoreError(f"store {path} cannot be read ({error}); is it the store of an agent?") from error
+    finally:
+        connection.close()
 
 
 def info(path: Path) -> dict[str, Any]:
     """Size, schema version, row counts, counters and the span of slots."""
-    db = _database(path)
-    try:
+    with _database(path) as db:
         tables = {name: db[name].count for name in TABLES}
         span = next(iter(db.query("SELECT min(slot) AS first, max(slot) AS last FROM slots")))
         return {
@@ -47,32 +52,23 @@ def info(path: Path) -> dict[str, Any]:
             "last_slot": span["last"],
             **{row["name"]: row["value"] for row in db["counters"].rows},
         }
-    finally:
-        db.conn.close()
 
 
 def query(path: Path, sql: str, output: IO[str]) -> None:
     """Prints the rows of a read-only SQL statement as JSON lines; StoreError when it is refused."""
-    import sqlite3
-
-    db = _database(path)
-    try:
-        for row in db.query(sql):
-            print(json.dumps(row, default=_hex, ensure_ascii=False), file=output)
-    except (sqlite3.Error, ValueError) as error:
-        raise StoreError(f"query: {error}; write one SELECT") from error
-    finally:
-        db.conn.close()
+    with _database(path) as db:
+        try:
+            for row in db.query(sql):
+                print(json.dumps(row, default=_hex, ensure_ascii=False), file=output)
+        except (sqlite3.Error, ValueError) as error:
+            raise StoreError(f"query: {error}; write one SELECT") from error
 
 
 def export(path: Path, table: str, form: str, output: IO[str]) -> int:
     """Writes a table as CSV or JSON lines and returns the number of rows."""
-    db = _database(path)
-    try:
+    with _database(path) as db:
         columns = [column.name for column in db[table].columns]
         return _write(cast(Iterable[Mapping[str, Any]], db[table].rows), columns, form, output)
-    finally:
-        db.conn.close()
 
 
 def _write(rows: Iterable[Mapping[str, Any]], columns: list[str], form: str, output: IO[str]) -> int:

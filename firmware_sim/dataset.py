@@ -117,6 +117,8 @@ def _read(path: Path) -> tuple[list[str], list[int], list[array[int]]]:
         times: list[int] = []
         cells: list[array[int]] = [array("q") for _ in header[1:]]
         for line, row in enumerate(rows, 2):
+            if not row:
+                continue  # a blank line, as at the end of many files
             if len(times) >= MAX_ROWS:
                 raise DatasetError(f"{path}:{line}: more than {MAX_ROWS} rows; give a shorter file")
             if len(row) != len(header):

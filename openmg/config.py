@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import tomllib
 import types
@@ -19,6 +20,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 CONFIG_EXIT_CODE = 2
+MAX_NUMBER = 1e15
+"""No time, power or rate comes near; beyond it (and for NaN) arithmetic with clocks fails."""
 
 
 class ConfigError(Exception):
@@ -29,6 +32,8 @@ class _Reader:
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self.lines = text.splitlines()
+        self.items: dict[str, int] = {}
+        """Which [[table]] of each list of tables is being read, from 1."""
 
     def fail(self, section: tuple[str, ...], key: str | None, problem: str) -> ConfigError:
         name = ".".join((*section, key) if key else section)
@@ -36,13 +41,17 @@ class _Reader:
 
     def line_of(self, section: tuple[str, ...], key: str | None) -> int:
         """Line on which the key, or else its table, stands; 1 when neither is written."""
-        header, found, current = ".".join(section), 1, ""
+        header, found, current, seen = ".".join(section), 1, "", 0
         for number, line in enumerate(self.lines, 1):
             table = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
             if table:
                 current = table.group(1).replace('"', "")
                 if current == header:
-                    found = number
+                    seen += 1
+                    if seen == self.items.get(header, seen):
+                        found = number
+                    else:
+                        current = ""  # another item of the list
             elif key and current == header and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", line):
                 return number
         return found
@@ -60,7 +69,9 @@ class _Reader:
             if name in table:
                 values[name] = self.value(hints[name], table[name], section, name)
             elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-                raise self.fail(section, name, f"is missing; add `{name} = ...`")
+                table_name = ".".join((*section, name))
+                add = f"[{table_name}]" if dataclasses.is_dataclass(hints[name]) else f"{name} = ..."
+                raise self.fail(section, name, f"is missing; add `{add}`")
         try:
             return cls(**values)
         except ValueError as error:
@@ -79,7 +90,11 @@ class _Reader:
         if origin in (tuple, list):
             if not isinstance(value, list):
                 raise self.fail(section, key, "must be a list in brackets")
-            items = [self.value(args[0], item, section, key) for item in value]
+            items = []
+            for number, item in enumerate(value, 1):
+                self.items[".".join((*section, key))] = number
+                items.append(self.value(args[0], item, section, key))
+            self.items.pop(".".join((*section, key)), None)
             return tuple(items) if origin is tuple else items
         if origin is dict:
             if not isinstance(value, dict):
@@ -90,8 +105,11 @@ class _Reader:
     def scalar(self, hint: Any, value: Any, section: tuple[str, ...], key: str) -> Any:
         if hint is Path and isinstance(value, str):
             return self.path.parent / value
-        if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+        if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+            number = float(value) if abs(value) < MAX_NUMBER else math.nan
+            if math.isfinite(number):
+                return number
+            raise self.fail(section, key, f"is {value}; it must be a number below {MAX_NUMBER:g}")
         if hint is Any or (isinstance(value, hint) and not (hint is int and isinstance(value, bool))):
             return value
         wanted = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
@@ -109,6 +127,8 @@ def load_toml(path: Path, schema: type[T]) -> T:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+        place = re.search(r"\(at line (\d+)", str(error))
+        line = int(place.group(1)) if place else max(1, len(text.splitlines()))
+        raise ConfigError(f"{path}:{line}: is not valid TOML: {error}") from error
     result: T = _Reader(path, text).build(schema, table, ())
     return result

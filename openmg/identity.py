@@ -1,7 +1,8 @@
 """The device key: made on the meter, kept there, and split by HKDF labels (RFC 5869).
 
 Rules: a device key signs telemetry and updates, and never money; the owner's seed signs money, and never telemetry.
-Each use has its own label, so that one derived key says nothing of another. Key files are mode 0600, written once.
+Each use has its own label, so that one derived key says nothing of another. Key files are mode 0600, written once, and
+stand under their name only when they are whole.
 Not here: the owner's keys (`edge_agent.wallet.keys`).
 """
 
@@ -75,18 +76,39 @@ def load_or_create_key(path: Path) -> bytes:
 
     Raises KeyFileError when the file is readable by others, has a wrong length or cannot be read.
     """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if path.exists():
         return _load_key(path)
+    # A kill or a full disk on the way leaves at most a file of another name, not a key that is too short.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        _write_durably(draft, secrets.token_bytes(KEY_BYTES))
+        try:
+            os.link(draft, path)  # unlike a rename it never replaces a key that another process has just made
+        finally:
+            draft.unlink()
+        _sync_folder(path.parent)
+    except FileExistsError:
+        pass
     except OSError as error:
-        raise KeyFileError(f"key file {path} cannot be made: {error.strerror}; check the folder") from error
+        draft.unlink(missing_ok=True)
+        raise KeyFileError(f"key file {path} cannot be made: {error.strerror}; check folder and free space") from error
+    return _load_key(path)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        key = secrets.token_bytes(KEY_BYTES)
-        file.write(key)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    return key
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _load_key(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from openmg.hashing import keccak256
 from openmg.identity import DeviceKey, hkdf
@@ -37,6 +37,15 @@ def make_roster(microgrid: int, from_slot: int, members: Iterable[RosterMember])
     if len({member.address for member in ordered}) != len(ordered):
         raise ValueError("a meter stands twice in the roster")
     return Roster(microgrid, from_slot, ordered)
+
+
+def is_mask_key(public: bytes) -> bool:
+    """Whether a secret can be agreed with the key: a point of small order would spoil the roster for its whole group."""
+    try:
+        X25519PrivateKey.from_private_bytes(bytes(32)).exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        return False
+    return True
 
 
 class Masker:

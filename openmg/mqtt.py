@@ -111,6 +111,12 @@ class MqttLink:
         self._waiting = self._received = self._dropped_in = 0
         self._connects = self._published = self._dropped_out = 0
         self._connected = self._said_down = False
+        self._problem = "gave no connection; start it or correct the url"
+
+    @property
+    def problem(self) -> str:
+        """What the broker did when it last gave no connection, and what to do."""
+        return self._problem
 
     @property
     def connected(self) -> bool:
@@ -159,6 +165,15 @@ class MqttLink:
             if self._client is not None and self._connected:
                 self._client.subscribe(topic_filter, qos=1)
 
+    def subscribe_again(self) -> None:
+        """Asks the broker for every subscription once more, and so for what is retained under them.
+
+        For who waits in vain: a broker can lose a subscription, or a message to it, without closing the connection.
+        """
+        if self._client is not None and self._connected:
+            for topic_filter in self._filters:
+                self._client.subscribe(topic_filter, qos=1)
+
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
         """Hands the message to the broker connection; False (and counted) when it is down or its queue is full."""
         if self._client is None or not self._connected:
@@ -194,12 +209,16 @@ class MqttLink:
         self._in_loop(self._say_down, "cannot be reached; start it or correct the url")
 
     def _arrived(self, _client: Client, _data: Any, message: Any) -> None:
-        if message.topic and len(message.payload) <= MAX_MESSAGE_BYTES:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # must not end paho's thread
+            topic = ""
+        if topic and len(message.payload) <= MAX_MESSAGE_BYTES:
             with self._lock:
                 fits = self._waiting < MAX_INCOMING
                 self._waiting += fits
             if fits:
-                self._in_loop(self._deliver, message.topic, bytes(message.payload))
+                self._in_loop(self._deliver, topic, bytes(message.payload))
                 return
         self._dropped_in += 1
 
@@ -222,6 +241,7 @@ class MqttLink:
             self._say_down("closed the connection; trying again")
 
     def _say_down(self, what: str) -> None:
+        self._problem = what
         if not self._said_down:
             self._said_down = True
             log.warning("%s: broker %s %s (retrying for ever)", self.client_id, self.address, what)

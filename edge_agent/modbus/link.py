@@ -5,8 +5,8 @@ result, so a caller that is cancelled never cuts a transaction in two (its answe
 one's). After a time-out or a wrong answer the connection is closed, the line stays silent for the profile's
 `drain_ms`, longer than any late answer, and is opened anew: on RTU framing a late answer would otherwise be
 read as the next request's, without an error, for ever. An answer with another number of registers than asked
-is refused. An unreachable meter is tried again with back-off, meanwhile requests fail at once; it is said
-once when it goes and once when it comes back.
+is refused, and whatever the library makes of garbage is a failed read. An unreachable meter is tried again with
+back-off, meanwhile requests fail at once; it is said once when it goes and once when it comes back.
 Not here: which registers mean what (`reader`, profiles).
 """
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 MAX_WAITING = 16
 """Requests in the queue: a poll makes three, so more means that somebody does not wait for answers."""
+ABSENT_CODES = (6, 10, 11)
+"""Exceptions of a gateway for a unit that is busy, has no path or does not answer (Application Protocol section 7)."""
 FIRST_BACK_OFF_S = 0.25
 LAST_BACK_OFF_S = 15.0
 
@@ -149,12 +151,17 @@ class ModbusLink:
         except (ModbusException, TimeoutError, OSError) as error:
             self.counts.timeouts += 1
             raise self._lost(f"did not answer within {self.target.timeout_s:g} s; check unit and wiring") from error
+        except Exception as error:
+            self.counts.bad_answers += 1
+            raise self._lost(f"sent something that is no Modbus answer ({error}); check port and transport") from error
         return self._checked(request, answer)
 
     def _checked(self, request: _Request, answer: Any) -> tuple[int, ...]:
         if answer.isError():
-            self._recovered()
             code = int(getattr(answer, "exception_code", 0))
+            if code in ABSENT_CODES:
+                raise self._lost(f"is not reached by its gateway (exception {code}); check unit and wiring")
+            self._recovered()
             what = f"{request.count} registers from {request.address:#06x}"
             raise Refused(f"meter {self.target} refused {what} with exception {code}; check the profile", code)
         registers = tuple(int(register) for register in answer.registers)

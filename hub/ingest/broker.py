@@ -12,9 +12,24 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 MAX_CONNECTIONS = 2000
+
+
+class _Subscriptions(dict[str, list[Any]]):
+    """amqtt's subscriptions, walked over as they were when the walk began.
+
+    amqtt (0.12) waits inside its walks, also while it greets a new client with retained messages. A client that
+    subscribes meanwhile would end the walk with an error, and the new client would be connected but never served.
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(super().__iter__()))
+
+    def items(self) -> Any:
+        return tuple((topic_filter, tuple(sessions)) for topic_filter, sessions in super().items())
 
 
 class BrokerPortInUse(Exception):
@@ -37,6 +52,7 @@ async def serve_broker(host: str, port: int, stop: asyncio.Event) -> None:
     library = logging.getLogger("amqtt")
     library.setLevel(logging.CRITICAL + 1)  # a port in use is told below, not with a trace
     broker = Broker(broker_config(host, port))
+    broker._subscriptions = _Subscriptions()
     try:
         await broker.start()
     except (BrokerError, OSError) as error:

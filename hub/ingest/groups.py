@@ -1,8 +1,8 @@
 """Slot reports of a roster collected until they are whole; then, and only then, their sums are opened.
 
 Rules: pure; a group with a gap opens nothing and names who is missing; a report under a roster, for a slot
-the roster does not cover, or from somebody who is no member is refused. A late report still completes its
-group within MAX_OPEN_SLOTS.
+the roster does not cover, that lies ahead or is older than MAX_OPEN_SLOTS, or from somebody who is no member is
+refused. A late report still completes its group until then.
 Not here: signatures and storage (`service`, `store`), masks (`openmg.masking`).
 """
 
@@ -17,7 +17,10 @@ GAP_AFTER_SLOTS = 2
 """A slot counts as incomplete once the second slot after it runs: reports leave within seconds of the boundary."""
 MAX_OPEN_SLOTS = 96
 """A day: what is not whole by then cannot be settled any more and is forgotten."""
+MAX_AHEAD_SLOTS = 1
+"""A meter's clock may run this far ahead of the hub's."""
 MAX_ROSTERS = 16
+"""Of each microgrid; a new one is made at most once a slot."""
 
 
 class RefusedReport(ValueError):
@@ -69,15 +72,18 @@ class SlotGroups:
         self._looked_to: dict[bytes, int] = {}
 
     def add_roster(self, roster: Roster, looked_to: int | None = None) -> None:
-        """Expects reports under this roster from its `from_slot` on; gaps before `looked_to` are not reported again."""
-        name = roster_id(roster)
-        self._rosters[name] = roster
-        self._looked_to[name] = max(roster.from_slot, looked_to or 0)
-        if len(self._rosters) > MAX_ROSTERS:
-            oldest = min(self._rosters, key=lambda item: self._rosters[item].from_slot)
-            del self._rosters[oldest], self._looked_to[oldest]
+        """Expects reports under this roster from its `from_slot` on; gaps before `looked_to` are not reported again.
 
-    def add(self, report: SlotReport, address: bytes, raw: bytes) -> GroupSum | Gap | None:
+        Rosters of the microgrid that would have begun then or later are replaced by it.
+        """
+        others = {name: r.from_slot for name, r in self._rosters.items() if r.microgrid == roster.microgrid}
+        kept = sorted((name for name in others if others[name] < roster.from_slot), key=lambda name: others[name])
+        for name in others.keys() - set(kept[-MAX_ROSTERS + 1 :]):
+            del self._rosters[name], self._looked_to[name]
+        self._rosters[roster_id(roster)] = roster
+        self._looked_to[roster_id(roster)] = max(roster.from_slot, looked_to or 0)
+
+    def add(self, report: SlotReport, address: bytes, raw: bytes, current_slot: int) -> GroupSum | Gap | None:
         """Takes a verified report. Its group's sum when it is whole now, a Gap when the masks do not cancel, else None.
 
         Raises RefusedReport.
@@ -89,6 +95,8 @@ class SlotGroups:
             raise RefusedReport("the device is not in the roster it names")
         if not self._covers(roster, report.slot):
             raise RefusedReport(f"the roster does not cover slot {report.slot}")
+        if not current_slot - MAX_OPEN_SLOTS <= report.slot <= current_slot + MAX_AHEAD_SLOTS:
+            raise RefusedReport(f"slot {report.slot} is not open; it is slot {current_slot} now")
         group = self._groups.setdefault((report.roster_id, report.slot), _Group())
         if group.done:
             return None

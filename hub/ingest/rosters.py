@@ -13,6 +13,9 @@ from hub.ingest.registry import Device, Registry
 from openmg.masking import MAX_GROUP, MIN_GROUP, make_roster
 from openmg.messages.telemetry import Birth, Roster, RosterMember
 
+MAX_ROSTERS = 16
+"""Kept of each microgrid."""
+
 
 class RosterBook:
     """Births and rosters of one hub."""
@@ -20,17 +23,22 @@ class RosterBook:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._births: dict[str, Birth] = {}
-        self._rosters: dict[int, list[Roster]] = {}
+        self._rosters: dict[int, tuple[Roster, ...]] = {}
 
     def known(self, microgrid: int) -> tuple[Roster, ...]:
         """The rosters of a microgrid, oldest first."""
-        return tuple(self._rosters.get(microgrid, ()))
+        return self._rosters.get(microgrid, ())
 
-    def restore(self, roster: Roster) -> None:
-        """Takes back a roster that was published before."""
-        rosters = self._rosters.setdefault(roster.microgrid, [])
-        rosters.append(roster)
-        rosters.sort(key=lambda item: item.from_slot)
+    def since(self, microgrid: int, first_slot: int) -> tuple[Roster, ...]:
+        """The rosters that cover `first_slot` or a later slot, newest first."""
+        known = self.known(microgrid)
+        ended = sum(following.from_slot <= first_slot for following in known[1:])
+        return known[ended:][::-1]
+
+    def record(self, roster: Roster) -> None:
+        """Takes a roster as published; one that would have begun then or later is replaced by it."""
+        earlier = tuple(item for item in self.known(roster.microgrid) if item.from_slot < roster.from_slot)
+        self._rosters[roster.microgrid] = (*earlier, roster)[-MAX_ROSTERS:]
 
     def birth(self, device: Device, birth: Birth) -> bool:
         """Notes a verified birth; False when nothing changed."""
@@ -43,7 +51,7 @@ class RosterBook:
         return self._births.get(name)
 
     def propose(self, microgrid: int, current_slot: int, first_slot: int, patient: bool) -> Roster | None:
-        """The roster to publish now, recorded; None when the present one is right or more births are to come.
+        """The roster to publish and `record` now; None when the present one is right or more births are to come.
 
         current_slot: the slot that is running. first_slot: where a microgrid's very first roster begins.
         patient: wait for every registered home.
@@ -52,15 +60,9 @@ class RosterBook:
         present = [device for device in homes if device.name in self._births][:MAX_GROUP]
         if len(present) < MIN_GROUP or (patient and len(present) < min(len(homes), MAX_GROUP)):
             return None
-        rosters = self._rosters.setdefault(microgrid, [])
-        roster = make_roster(microgrid, current_slot + 1 if rosters else first_slot, map(self._member, present))
-        if rosters:
-            if rosters[-1].members == roster.members:
-                return None
-            if rosters[-1].from_slot >= roster.from_slot:
-                rosters.pop()  # replaced before it took effect
-        rosters.append(roster)
-        return roster
+        known = self.known(microgrid)
+        roster = make_roster(microgrid, current_slot + 1 if known else first_slot, map(self._member, present))
+        return None if known and known[-1].members == roster.members else roster
 
     def _member(self, device: Device) -> RosterMember:
         birth = self._births[device.name]

@@ -2,8 +2,10 @@
 
 Theory of operation. Reports (masked slots, feeder slots) go to one worker that checks signatures, stores a
 batch in one durable transaction and only then acknowledges each device's high water; groups that became whole
-are opened and delivered. Births make rosters. Everything else that meters send is checked and handed on
-(`events`).
+are opened and delivered. Births make rosters, in the watch loop. No single message is needed: every birth,
+and every report that does not fit the rosters, has the watch loop publish the rosters again; a new roster is
+repeated until it begins; a long silence renews the subscription. Everything else that meters send is checked
+and handed on (`events`).
 Rules: a message of an unregistered device, with a wrong signature, of another device or malformed is counted,
 logged once per sender and dropped; it never stops the service. Queues are bounded: what does not fit is
 dropped unacknowledged and therefore sent again by its meter. Not here: what the hub does with sums, updates
@@ -15,6 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -28,6 +32,7 @@ from hub.ingest.status import DeviceStatus, IngestSettings, IngestStats
 from hub.ingest.store import IncomingReport, IngestStore
 from openmg.clock import VirtualClock
 from openmg.envelope import Envelope
+from openmg.masking import is_mask_key
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
 from openmg.messages.learning import Evaluation, ModelUpdate
@@ -44,13 +49,20 @@ MAX_DELIVERIES = 1024
 MAX_NAMED_SENDERS = 256
 RETRY_DELIVERY_S = 1.0
 CHECK_S = 0.25
-"""Wall time between looks at gaps and missing births."""
+"""Wall time between looks at gaps and births, and between publications of one microgrid's rosters."""
+FIRST_REPEAT_S = 1.0
+"""A new roster is published again after this time, then after twice as long and so on, until it is in force."""
+SILENT_S = 60.0
+"""Without any message for so long, the broker is asked again for all that meters send, retained births included."""
 M = TypeVar("M", bound=base.Message)
+_Arrived = tuple[Device, str, bytes, int]
+"""A report as it came: its device, leaf, bytes and the number of its arrival."""
 
 
 class _Seen:
     def __init__(self) -> None:
         self.online = False
+        self.state_at = 0
         self.last_seen = 0.0
         self.last_slot = 0
         self.high_water = 0
@@ -73,10 +85,13 @@ class IngestService:
         self.operator = address_of(settings.operator_key)
         self._groups = SlotGroups()
         self._link = MqttLink(settings.address, settings.client_id, self._on_message, self._on_connected)
-        self._reports: asyncio.Queue[tuple[Device, str, bytes]] = asyncio.Queue(MAX_QUEUED)
+        self._reports: asyncio.Queue[_Arrived] = asyncio.Queue(MAX_QUEUED)
         self._deliveries: asyncio.Queue[GroupSum] = asyncio.Queue(MAX_DELIVERIES)
         self._seen = {name: _Seen() for name in registry.by_name}
-        self._signed_rosters: dict[int, bytes] = {}
+        self._wanted: set[int] = set()
+        self._repeats: dict[int, tuple[float, float]] = {}
+        self._arrivals = 0
+        self._silent_since = time.monotonic()
         self._first_birth: dict[int, float] = {}
         self._named: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -102,8 +117,11 @@ class IngestService:
     async def stop(self) -> None:
         """Stores what has arrived, then disconnects."""
         await self._link.stop()
-        while not self._reports.empty():
-            await self._store_batch()
+        try:
+            while not self._reports.empty():
+                await self._store_batch()
+        except sqlite3.Error as error:
+            log.error("the last reports are not stored (%s); their meters will send them again", error)
         await end_tasks(self._tasks)
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
@@ -141,10 +159,12 @@ class IngestService:
     # MQTT
 
     def _on_connected(self) -> None:
-        for microgrid, payload in self._signed_rosters.items():
-            self.publish(topics.roster(microgrid), payload, retain=True)
+        self._silent_since = time.monotonic()
+        self._wanted.update(self.registry.microgrids())
 
     def _on_message(self, topic: str, payload: bytes) -> None:
+        self._silent_since = time.monotonic()
+        self._arrivals += 1
         parsed = topics.parse_from_meter(topic)
         device = self.registry.by_name.get(parsed[0]) if parsed else None
         if parsed is None or device is None:
@@ -153,7 +173,7 @@ class IngestService:
         leaf = parsed[1]
         if leaf in (topics.SLOT, FEEDER):
             try:
-                self._reports.put_nowait((device, leaf, payload))
+                self._reports.put_nowait((device, leaf, payload, self._arrivals))
             except asyncio.QueueFull:
                 self._overflow += 1
             return
@@ -186,22 +206,29 @@ class IngestService:
         birth = self._open(Birth, device, payload).message
         if birth.microgrid != device.microgrid:
             raise base.InvalidMessage(f"announces microgrid {birth.microgrid}, is registered in {device.microgrid}")
+        if not is_mask_key(birth.mask_public):
+            raise base.InvalidMessage("announces a mask key that nobody can agree a secret with")
+        self._wanted.add(device.microgrid)
         if self.rosters.birth(device, birth):
             self._first_birth.setdefault(device.microgrid, time.monotonic())
-            self._make_roster(device.microgrid)
             self.events.on_birth(device, birth)
 
     def _on_state(self, device: Device, payload: bytes) -> None:
         if payload not in (b"online", b"offline"):
             raise base.InvalidMessage("state is neither online nor offline")
         self._seen[device.name].online = payload == b"online"
+        self._seen[device.name].state_at = self._arrivals
         self.events.on_state(device, payload == b"online")
 
     def _on_update(self, device: Device, payload: bytes) -> None:
-        self.events.on_update(device, self._open(ModelUpdate, device, payload), payload)
+        signed = self._open(ModelUpdate, device, payload)
+        self._is_there(device, self._arrivals)
+        self.events.on_update(device, signed, payload)
 
     def _on_evaluation(self, device: Device, payload: bytes) -> None:
-        self.events.on_evaluation(device, self._open(Evaluation, device, payload), payload)
+        signed = self._open(Evaluation, device, payload)
+        self._is_there(device, self._arrivals)
+        self.events.on_evaluation(device, signed, payload)
 
     def _on_envelope(self, device: Device, payload: bytes) -> None:
         self.events.on_envelope(device, base.decode(Envelope, payload))
@@ -209,16 +236,29 @@ class IngestService:
     def _on_feeder_live(self, device: Device, payload: bytes) -> None:
         if device.role != FEEDER_ROLE:
             raise base.InvalidMessage(f"{device.name} is not a feeder")
-        self.events.on_feeder_live(device, self._open(FeederLive, device, payload).message)
+        live = self._open(FeederLive, device, payload).message
+        self._is_there(device, self._arrivals)
+        self.events.on_feeder_live(device, live)
+
+    def _is_there(self, device: Device, arrival: int) -> None:
+        """A signed message that the broker does not retain shows that its device is there, unless it left since."""
+        seen = self._seen[device.name]
+        seen.last_seen = time.time()
+        if not seen.online and arrival > seen.state_at:
+            seen.online = True
+            self.events.on_state(device, True)
 
     # Rosters and gaps
 
     async def _restore(self) -> None:
         for payload in await asyncio.to_thread(self.store.rosters):
-            roster = base.open_signed(Roster, payload, self.settings.chain_id).message
-            self.rosters.restore(roster)
+            try:
+                roster = base.open_signed(Roster, payload, self.settings.chain_id).message
+            except base.InvalidMessage as error:
+                log.error("a stored roster cannot be used (%s); a new one is made from births", error)
+                continue
+            self.rosters.record(roster)
             self._groups.add_roster(roster, looked_to=self.clock.slot() - 1)
-            self._signed_rosters[roster.microgrid] = payload
         first = self.clock.slot() - MAX_OPEN_SLOTS
         delivered = await asyncio.to_thread(self.store.delivered, first)
         for name, payload in await asyncio.to_thread(self.store.reports, topics.SLOT, first):
@@ -228,7 +268,7 @@ class IngestService:
                     message = self._open(SlotReport, device, payload).message
                     self._group(device, message, payload, delivered)
 
-    def _make_roster(self, microgrid: int) -> None:
+    async def _make_roster(self, microgrid: int) -> None:
         first = self._first_birth.get(microgrid)
         if first is None:
             return
@@ -239,10 +279,11 @@ class IngestService:
         if roster is None:
             return
         payload = base.sign(roster, self.settings.chain_id, self.settings.operator_key)
-        self.store.save_roster(microgrid, roster.from_slot, payload)
+        await asyncio.to_thread(self.store.save_roster, microgrid, roster.from_slot, payload)
+        self.rosters.record(roster)
         self._groups.add_roster(roster)
-        self._signed_rosters[microgrid] = payload
-        self.publish(topics.roster(microgrid), payload, retain=True)
+        self._wanted.add(microgrid)
+        self._repeats[microgrid] = (time.monotonic() + FIRST_REPEAT_S, FIRST_REPEAT_S)
         log.info("microgrid %d: %d members from slot %d", microgrid, len(roster.members), roster.from_slot)
         self.events.on_roster(roster)
 
@@ -251,11 +292,39 @@ class IngestService:
             await asyncio.sleep(CHECK_S)
             try:
                 for microgrid in self.registry.microgrids():
-                    self._make_roster(microgrid)
+                    await self._make_roster(microgrid)
+                    self._repeat(microgrid)
+                    if microgrid in self._wanted and self.connected:
+                        self._wanted.discard(microgrid)
+                        self._publish_rosters(microgrid)
                 for gap in self._groups.gaps(self.clock.slot()):
                     self._tell_gap(gap)
             except Exception:
                 log.exception("looking after rosters failed; trying again")
+                await asyncio.sleep(RETRY_DELIVERY_S)
+            if self.connected and time.monotonic() - self._silent_since > SILENT_S:
+                self._silent_since = time.monotonic()
+                self._link.subscribe_again()
+
+    def _repeat(self, microgrid: int) -> None:
+        """Has a new roster published again when it is time, until it is in force."""
+        at, pause = self._repeats.get(microgrid, (math.inf, 0.0))
+        if time.monotonic() < at:
+            return
+        self._wanted.add(microgrid)
+        if self.rosters.known(microgrid)[-1].from_slot > self.clock.slot():
+            self._repeats[microgrid] = (time.monotonic() + 2 * pause, 2 * pause)
+        else:
+            del self._repeats[microgrid]
+
+    def _publish_rosters(self, microgrid: int) -> None:
+        """The rosters of all slots that are open, newest first, so that no slot is masked under one that ended."""
+        rosters = self.rosters.since(microgrid, self.clock.slot() - MAX_OPEN_SLOTS)
+        for i, roster in enumerate(rosters):
+            payload = base.sign(roster, self.settings.chain_id, self.settings.operator_key)
+            if not self.publish(topics.roster(microgrid), payload, retain=i == 0):
+                self._wanted.add(microgrid)
+                return
 
     def _tell_gap(self, gap: Gap) -> None:
         self._gaps += 1
@@ -276,28 +345,36 @@ class IngestService:
         batch = [await self._reports.get()]
         while len(batch) < MAX_BATCH and not self._reports.empty():
             batch.append(self._reports.get_nowait())
-        incoming, verified, refused = await asyncio.to_thread(self._verify, batch)
+        incoming, verified, heard, refused = await asyncio.to_thread(self._verify, batch)
         for topic, why in refused:
             self._drop(topic, why)
         if not incoming:
             return
-        result = await asyncio.to_thread(self.store.add, incoming, time.time_ns() // 1_000_000)
+        now_ms = time.time_ns() // 1_000_000
+        result = await asyncio.to_thread(self.store.add, incoming, now_ms, self.clock.slot())
         for name, high_water in result.high_water.items():
             self._acknowledge(name, high_water)
         self._duplicates += result.duplicates
         for report in result.conflicts:
             self._conflicts += 1
             self._drop(topics.from_meter(report.device, report.kind), f"seq {report.seq} was used for another report")
+        for name, arrival in heard.items():
+            self._is_there(self.registry.by_name[name], arrival)
         for report in result.new:
-            self._take(self.registry.by_name[report.device], verified[report.device, report.seq], report.payload)
+            try:
+                self._take(self.registry.by_name[report.device], verified[report.device, report.seq], report.payload)
+            except Exception:  # of a receiver; the other reports are stored and must reach their groups
+                log.exception("handing on report %d of %s failed", report.seq, report.device)
 
     def _verify(
-        self, batch: list[tuple[Device, str, bytes]]
-    ) -> tuple[list[IncomingReport], dict[tuple[str, int], SlotReport | FeederReport], list[tuple[str, str]]]:
+        self, batch: list[_Arrived]
+    ) -> tuple[list[IncomingReport], dict[tuple[str, int], SlotReport | FeederReport], dict[str, int], list[tuple[str, str]]]:
+        """Reports for the store, their messages by (device, seq), last arrival by device; and (topic, why) of the refused."""
         incoming: list[IncomingReport] = []
         verified: dict[tuple[str, int], SlotReport | FeederReport] = {}
+        heard: dict[str, int] = {}
         refused: list[tuple[str, str]] = []
-        for device, leaf, payload in batch:
+        for device, leaf, payload, arrival in batch:
             try:
                 if leaf != (topics.SLOT if device.role == HOME else FEEDER):
                     raise base.InvalidMessage(f"a {device.role} does not send {leaf} reports")
@@ -312,7 +389,8 @@ class IngestService:
             waiting = message.health.outbox_rows
             incoming.append(IncomingReport(device.name, message.seq, leaf, message.slot, payload, waiting))
             verified.setdefault((device.name, message.seq), message)
-        return incoming, verified, refused
+            heard[device.name] = arrival
+        return incoming, verified, heard, refused
 
     def _acknowledge(self, name: str, high_water: int) -> None:
         self._seen[name].high_water = high_water
@@ -321,7 +399,7 @@ class IngestService:
 
     def _take(self, device: Device, message: SlotReport | FeederReport, payload: bytes) -> None:
         seen = self._seen[device.name]
-        seen.last_seen, seen.last_slot, seen.health = time.time(), message.slot, message.health
+        seen.last_slot, seen.health = message.slot, message.health
         if isinstance(message, FeederReport):
             self.events.on_feeder(device, message)
         else:
@@ -329,8 +407,9 @@ class IngestService:
 
     def _group(self, device: Device, message: SlotReport, payload: bytes, delivered: frozenset[tuple[int, int]]) -> None:
         try:
-            outcome = self._groups.add(message, device.address, payload)
+            outcome = self._groups.add(message, device.address, payload, self.clock.slot())
         except RefusedReport as error:
+            self._wanted.add(device.microgrid)
             self._drop(topics.from_meter(device.name, topics.SLOT), str(error))
             return
         if isinstance(outcome, Gap):

@@ -2,9 +2,10 @@
 
 Rules: WAL, synchronous=FULL, one transaction a batch. `high_water` of a device is the number up to which
 every report is here or was acknowledged before: a report tells how many are waiting at the meter, so what
-lies below them is settled even when this database is new. The same (device, seq) with other bytes is a
-conflict, kept out and counted. Which groups' sums were handed on is remembered, so that a restart hands on
-the others. Not here: signatures, MQTT, sums.
+lies below them is settled even when this database is new. What is older than KEEP_SLOTS, both by the newest
+report and by the hub's clock, goes. The same (device, seq) with other bytes is a conflict, kept out and
+counted. Which groups' sums were handed on is remembered, so that a restart hands on the others. Not here:
+signatures, MQTT, sums.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 SCHEMA_VERSION = 1
 KEEP_SLOTS = 400 * 96
 """400 days."""
+KEEP_ROSTERS = 64
+"""Of each microgrid."""
 _SCHEMA = """
 CREATE TABLE reports (
     device TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, slot INTEGER NOT NULL, payload BLOB NOT NULL,
@@ -57,18 +60,25 @@ class BatchResult:
     high_water: dict[str, int]
 
 
+class IngestStoreError(Exception):
+    """The database cannot be opened; the text says which file and what to do."""
+
+
 class IngestStore:
-    """One open database; made when missing. Calls are serialised and may come from any thread."""
+    """One open database; made when missing. Calls are serialised and may come from any thread.
+
+    Raises IngestStoreError: what to do with a damaged database of acknowledged reports, the operator decides.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        if self._db.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
-            self._db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._db = _open(path)
+        except (OSError, sqlite3.Error) as error:
+            todo = "check folder, owner and free space; restore a damaged file from backup or move it away"
+            raise IngestStoreError(f"reports database {path} cannot be opened ({error}); {todo}") from error
 
     def close(self) -> None:
         with self._lock:
@@ -77,15 +87,16 @@ class IngestStore:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # some failures have rolled it back already
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
-    def add(self, batch: Sequence[IncomingReport], received_ms: int) -> BatchResult:
+    def add(self, batch: Sequence[IncomingReport], received_ms: int, current_slot: int) -> BatchResult:
         """Stores what is new and returns, for every device of the batch, what may be acknowledged."""
         new, conflicts, duplicates = [], [], 0
         with self._transaction() as db:
@@ -104,7 +115,7 @@ class IngestStore:
             devices = sorted({report.device for report in batch})
             high_water = {device: _advance(db, device) for device in devices}
             if new:
-                db.execute("DELETE FROM reports WHERE slot < ?", (max(r.slot for r in new) - KEEP_SLOTS,))
+                _forget(db, min(max(r.slot for r in new), current_slot) - KEEP_SLOTS)
         return BatchResult(tuple(new), duplicates, tuple(conflicts), high_water)
 
     def reports(self, kind: str, first_slot: int) -> tuple[tuple[str, bytes], ...]:
@@ -139,6 +150,11 @@ class IngestStore:
         with self._transaction() as db:
             db.execute("DELETE FROM rosters WHERE microgrid = ? AND from_slot >= ?", (microgrid, from_slot))
             db.execute("INSERT INTO rosters VALUES (?, ?, ?)", (microgrid, from_slot, payload))
+            db.execute(
+                "DELETE FROM rosters WHERE microgrid = ? AND from_slot < (SELECT from_slot FROM rosters WHERE microgrid = ? "
+                "ORDER BY from_slot DESC LIMIT 1 OFFSET ?)",
+                (microgrid, microgrid, KEEP_ROSTERS - 1),
+            )
 
     def rosters(self) -> tuple[bytes, ...]:
         """The signed rosters, oldest first."""
@@ -158,10 +174,40 @@ class IngestStore:
         return frozenset(rows)
 
 
+def _open(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"made by a newer version of this program, schema {version}")
+        if version < SCHEMA_VERSION:
+            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _forget(db: sqlite3.Connection, first_slot: int) -> None:
+    """Deletes the reports before a slot; a device's numbers are counted from what is left."""
+    if db.execute("DELETE FROM reports WHERE slot < ?", (first_slot,)).rowcount:
+        db.execute(
+            "UPDATE devices SET first_seq = max(first_seq, coalesce("
+            "(SELECT min(seq) FROM reports WHERE reports.device = devices.device), high_water + 1))"
+        )
+
+
 def _settle(db: sqlite3.Connection, report: IncomingReport) -> None:
-    """A report proves that everything below the meter's waiting ones was acknowledged earlier."""
+    """A report proves that everything below the meter's waiting ones was acknowledged earlier.
+
+    Numbers that leap by more than could have been reported in KEEP_SLOTS are those of a meter that began anew.
+    """
     settled = report.seq - max(report.waiting, 1)
     db.execute("INSERT OR IGNORE INTO devices VALUES (?, ?, ?)", (report.device, settled + 1, settled))
+    leap = "UPDATE devices SET first_seq = ? WHERE device = ? AND high_water < ?"
+    db.execute(leap, (settled + 1, report.device, settled - KEEP_SLOTS))
     db.execute("UPDATE devices SET high_water = max(high_water, ?) WHERE device = ?", (settled, report.device))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from openmg.messages.telemetry import Health
+from openmg.messages.telemetry import MAX_COUNT, Health
 from openmg.messages.topics import DEVICE_NAME
 from openmg.units import MAX_SLOT_WH
 
@@ -30,7 +30,7 @@ class FeederReport:
     health: Health
 
     def __post_init__(self) -> None:
-        if not DEVICE_NAME.fullmatch(self.device) or self.seq < 1 or self.slot < 0:
+        if not (DEVICE_NAME.fullmatch(self.device) and 1 <= self.seq < MAX_COUNT and 0 <= self.slot < MAX_COUNT):
             raise ValueError("a feeder report has a device name, a seq from 1 and a slot")
         if not (0 <= self.import_wh <= MAX_SLOT_WH and 0 <= self.export_wh <= MAX_SLOT_WH):
             raise ValueError(f"a slot's energy lies in 0..{MAX_SLOT_WH} Wh")
@@ -46,5 +46,5 @@ class FeederLive:
     power_w: int
 
     def __post_init__(self) -> None:
-        if not DEVICE_NAME.fullmatch(self.device) or self.sim_time < 0 or abs(self.power_w) >= 2**40:
+        if not DEVICE_NAME.fullmatch(self.device) or not 0 <= self.sim_time < MAX_COUNT or abs(self.power_w) >= 2**40:
             raise ValueError("a live value has a device name, a time and a power below 2^40 W")

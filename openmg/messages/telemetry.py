@@ -16,6 +16,9 @@ from openmg.units import ADDRESS_BYTES, HASH_BYTES
 MASKED_VALUES = 2
 """Import and export energy of the slot, in this order, each modulo 2^64 under its mask."""
 
+MAX_COUNT = 2**48
+"""Above every number, count and slot that a device can reach, and well inside what databases hold."""
+
 
 def _require_name(device: str) -> None:
     if not DEVICE_NAME.fullmatch(device):
@@ -61,6 +64,10 @@ class Roster:
     from_slot: int
     members: tuple[RosterMember, ...]
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.from_slot < MAX_COUNT:
+            raise ValueError("a roster begins in a slot that can come")
+
 
 @dataclass(frozen=True)
 class Health:
@@ -70,6 +77,10 @@ class Health:
     polls: int
     poll_errors: int
     outbox_rows: int
+
+    def __post_init__(self) -> None:
+        if not all(0 <= value < MAX_COUNT for value in (self.uptime_s, self.polls, self.poll_errors, self.outbox_rows)):
+            raise ValueError(f"device health is counts below {MAX_COUNT}")
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class SlotReport:
 
     def __post_init__(self) -> None:
         _require_name(self.device)
-        if self.seq < 1 or self.slot < 0:
+        if not (1 <= self.seq < MAX_COUNT and 0 <= self.slot < MAX_COUNT):
             raise ValueError("seq and slot count upwards from 1 and 0")
         if len(self.roster_id) != HASH_BYTES or len(self.masked) != MASKED_VALUES:
             raise ValueError("a slot report has a 32-byte roster id and two masked values")
@@ -101,3 +112,7 @@ class Ack:
     PURPOSE: ClassVar[str] = "ack"
     device: str
     high_water: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.high_water < MAX_COUNT:
+            raise ValueError("high_water is the number of a report, or 0")

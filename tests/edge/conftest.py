@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from edge_kit import T0, broker
+from edge_kit import T0, broker, hubs, processes
 
 from firmware_sim.meter import Meter
 from firmware_sim.server import MeterServer
 from openmg.clock import VirtualClock
 from openmg.profiles.profile import load_profile
 
-__all__ = ["broker"]
+__all__ = ["broker", "hubs", "processes"]
 
 
 @pytest.fixture

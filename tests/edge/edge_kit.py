@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hub.ingest.events import IngestEvents
+from hub.ingest.registry import Registry
+from hub.ingest.service import IngestService
+from hub.ingest.status import IngestSettings
+from hub.ingest.store import IngestStore
+from openmg.clock import VirtualClock
 from openmg.signing import address_of
 
 T0 = 1_781_485_200
@@ -77,6 +85,38 @@ def run_agent_command(
     return subprocess.run(line, capture_output=True, text=True, cwd=root, timeout=30)
 
 
+class Processes:
+    """Starts Python modules and other programs, and ends those that still run when the test does, however it ends."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        process: subprocess.Popen[str] = subprocess.Popen(command, cwd=self.root, text=True, **options)
+        self._started.append(process)
+        return process
+
+    def python(self, module: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        return self.start(sys.executable, "-m", module, *arguments, **options)
+
+    def end(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+
+@pytest.fixture
+def processes(repo_root: Path) -> Iterator[Processes]:
+    made = Processes(repo_root)
+    yield made
+    made.end()
+
+
 class Simulator:
     """A simulator process and its ports by name."""
 
@@ -86,8 +126,6 @@ class Simulator:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(10)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 def write_simulator(folder: Path, homes: dict[str, tuple[str, int]], speed: float, w0: float, feeder: int) -> Path:
@@ -105,12 +143,16 @@ def write_simulator(folder: Path, homes: dict[str, tuple[str, int]], speed: floa
 
 
 def start_simulator(
-    folder: Path, root: Path, homes: dict[str, tuple[str, int]], speed: float = 1.0, w0: float = 0.0, feeder: int = 0
+    processes: Processes,
+    folder: Path,
+    homes: dict[str, tuple[str, int]],
+    speed: float = 1.0,
+    w0: float = 0.0,
+    feeder: int = 0,
 ) -> Simulator:
     """Starts `openmg-sim` and returns when it serves."""
     path = write_simulator(folder, homes, speed, w0 or time.time(), feeder)
-    command = [sys.executable, "-m", "firmware_sim.cli", "--config", str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+    process = processes.python("firmware_sim.cli", "--config", str(path), stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline().startswith("serving")
     ports = {name: port for name, (_kind, port) in homes.items()}
     return Simulator(process, {**ports, "feeder-1": feeder})
@@ -125,22 +167,30 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
+    """The same in a loop that goes on meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"did not happen within {seconds:g} s"
+        await asyncio.sleep(0.02)
+
+
 class Broker:
     """A broker process that can be killed and started again on the same port."""
 
-    def __init__(self, kind: str, port: int, folder: Path, root: Path) -> None:
+    def __init__(self, kind: str, port: int, folder: Path, processes: Processes) -> None:
         self.port, self.url = port, f"mqtt://127.0.0.1:{port}"
         if kind == "mosquitto":
             config = folder / "mosquitto.conf"
             config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n", encoding="ascii")
-            self._command = ["mosquitto", "-c", str(config)]
+            self._command = [mosquitto() or "mosquitto", "-c", str(config)]
         else:
             self._command = [sys.executable, "-m", "hub.ingest.broker", "--port", str(port)]
-        self._root = root
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes = processes
+        self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, cwd=self._root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = self._processes.start(*self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self._accepts)
 
     def _accepts(self) -> bool:
@@ -155,11 +205,46 @@ class Broker:
             self._process = None
 
 
+def mosquitto() -> str | None:
+    """Where mosquitto is; distributions put it into a folder that is not on an ordinary user's PATH."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin:/sbin")
+
+
 @pytest.fixture(params=BROKERS)
-def broker(request: pytest.FixtureRequest, free_port: Callable[[], int], tmp_path: Path, repo_root: Path) -> Iterator[Broker]:
-    if request.param == "mosquitto" and shutil.which("mosquitto") is None:
+def broker(request: pytest.FixtureRequest, free_port: Callable[[], int], tmp_path: Path, processes: Processes) -> Broker:
+    if request.param == "mosquitto" and mosquitto() is None:
         pytest.skip("mosquitto is not installed")
-    made = Broker(request.param, free_port(), tmp_path, repo_root)
+    made = Broker(request.param, free_port(), tmp_path, processes)
     made.start()
+    return made
+
+
+class Hubs:
+    """Ingest services, stopped with their databases when the test ends, however it does."""
+
+    def __init__(self) -> None:
+        self._made: list[IngestService] = []
+
+    def make(
+        self,
+        settings: IngestSettings,
+        registry: Registry,
+        path: Path,
+        clock: VirtualClock,
+        events: IngestEvents,
+    ) -> IngestService:
+        service = IngestService(settings, registry, IngestStore(path), clock, events)
+        self._made.append(service)
+        return service
+
+    async def end(self) -> None:
+        for service in self._made:
+            await service.stop()
+            service.store.close()
+
+
+@pytest.fixture
+async def hubs() -> AsyncIterator[Hubs]:
+    made = Hubs()
     yield made
-    made.kill()
+    await made.end()

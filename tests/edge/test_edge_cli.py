@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from edge_kit import agent_toml, run_agent_command, start_simulator
+from edge_kit import Processes, agent_toml, run_agent_command, start_simulator
 
+from edge_agent.agent import Agent
+from edge_agent.cli import _parser, main
 from edge_agent.config import AgentConfig
+from edge_agent.store import Store, StoreError
 from openmg.config import load_toml
 
 
 @pytest.fixture
-def simulated(tmp_path: Path, free_port: Callable[[], int], repo_root: Path) -> Iterator[int]:
-    simulator = start_simulator(tmp_path, repo_root, {"home-1": ("consumer", free_port())})
-    yield simulator.ports["home-1"]
-    simulator.stop()
+def simulated(tmp_path: Path, free_port: Callable[[], int], processes: Processes) -> int:
+    return start_simulator(processes, tmp_path, {"home-1": ("consumer", free_port())}).ports["home-1"]
 
 
 def test_a_right_config_is_told_so(tmp_path: Path, repo_root: Path) -> None:
@@ -43,6 +44,9 @@ def test_a_right_config_is_told_so(tmp_path: Path, repo_root: Path) -> None:
         ("[meter]", "[metre]", ("metre", "did you mean 'meter'")),
         ('host = "127.0.0.1"', "", ("meter.host", "is missing")),
         ("port = 1502", "port = 99999", ("meter.port", "1 to 65535")),
+        ("port = 1502", "port = ", ("agent.toml:13: is not valid TOML",)),
+        ("speed = 1.0", "speed = inf", ("clock.speed", "a number below")),
+        ('url = "', 'password_file = "none"\nurl = "', ("mqtt.password_file", "cannot be read", "No such file")),
     ],
 )
 def test_a_wrong_config_names_file_line_key_and_remedy(
@@ -70,8 +74,21 @@ def test_read_prints_the_meter_once(tmp_path: Path, repo_root: Path, simulated: 
     assert result.returncode == 0
     values = {line.split()[0]: float(line.split()[1]) for line in result.stdout.splitlines()}
     assert 40 < values["power_total_w"] < 5000 and values["frequency_hz"] == pytest.approx(60, abs=0.1)
-    slow = run_agent_command(repo_root, "read", path, "--group", "slow")
-    assert "voltage_l3_v" in slow.stdout
+    slow = run_agent_command(repo_root, "read", path, "--group", "slow", "--json")
+    values = json.loads(slow.stdout)["values"]
+    assert 200 < values["voltage_l3_v"] < 240
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["run"], ["import"], ["read"], ["check"], ["doctor"], ["store", "info"], ["store", "query"], ["store", "export"]],
+)
+def test_help_shows_an_example_that_is_a_right_command(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    example = " ".join(capsys.readouterr().out.split("example: ")[1].split())
+    parsed = _parser().parse_args(shlex.split(example)[1:])
+    assert example.startswith(f"openmg-agent {' '.join(command)} ") and parsed.config == Path("agent.toml")
 
 
 def test_read_from_an_absent_meter_says_so(tmp_path: Path, repo_root: Path, free_port: Callable[[], int]) -> None:
@@ -105,8 +122,42 @@ def test_doctor_names_what_is_wrong(tmp_path: Path, repo_root: Path, simulated: 
     lines = {line[5:12].strip(): line for line in result.stdout.splitlines()}
     assert result.returncode == 1
     assert lines["meter"].startswith("ok") and "SDM630" in lines["meter"]
-    assert lines["broker"].startswith("FAIL") and "gave no connection" in lines["broker"]
+    assert lines["broker"].startswith("FAIL") and "cannot be reached; start it" in lines["broker"]
     assert all(lines[check].startswith("ok") for check in ("key", "store", "disk", "clock"))
+    found = json.loads(run_agent_command(repo_root, "doctor", path, "--json").stdout)
+    assert [item["check"] for item in found if not item["ok"]] == ["broker"]
+
+
+def test_a_store_that_is_none_or_an_output_that_cannot_be_is_one_sentence(tmp_path: Path, repo_root: Path) -> None:
+    path = agent_toml(tmp_path, 1502, "mqtt://127.0.0.1:1883")
+    file = load_toml(path, AgentConfig).store_path
+    file.parent.mkdir(parents=True)
+    for content in (b"", b"no database at all" * 100):
+        file.write_bytes(content)
+        result = run_agent_command(repo_root, "store", path, before=("info",))
+        assert result.returncode == 1 and "is it the store of an agent?" in result.stderr and result.stderr.count("\n") == 1
+    file.unlink()
+    Store(file).close()
+    result = run_agent_command(repo_root, "store", path, "slots", "--output", str(tmp_path), before=("export",))
+    assert result.returncode == 1 and "cannot be written" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_state_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, repo_root: Path) -> None:
+    path = agent_toml(tmp_path, 1502, "mqtt://127.0.0.1:1883")
+    (path.parent / "state").write_text("a file", encoding="ascii")
+    result = run_agent_command(repo_root, "run", path)
+    assert result.returncode == 1 and "state folder" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_second_agent_does_not_touch_the_store_of_the_first(tmp_path: Path) -> None:
+    config = load_toml(agent_toml(tmp_path, 1502, "mqtt://127.0.0.1:1883"), AgentConfig)
+    first = Agent(config)
+    first.store.close()
+    config.store_path.write_bytes(b"looks damaged to whoever opens it" * 100)
+    with pytest.raises(StoreError, match="another agent"):
+        Agent(config)
+    assert config.store_path.read_bytes().startswith(b"looks damaged")
+    first._lock.close()
 
 
 def test_a_key_open_to_others_is_refused(tmp_path: Path, repo_root: Path) -> None:
@@ -120,11 +171,10 @@ def test_a_key_open_to_others_is_refused(tmp_path: Path, repo_root: Path) -> Non
 
 
 def test_two_agents_do_not_share_a_store_and_one_ends_cleanly(
-    tmp_path: Path, repo_root: Path, simulated: int, free_port: Callable[[], int]
+    tmp_path: Path, repo_root: Path, simulated: int, free_port: Callable[[], int], processes: Processes
 ) -> None:
     path = agent_toml(tmp_path, simulated, f"mqtt://127.0.0.1:{free_port()}")
-    command = [sys.executable, "-m", "edge_agent.cli", "run", "--config", str(path)]
-    first = subprocess.Popen(command, cwd=repo_root, stderr=subprocess.PIPE, text=True)
+    first = processes.python("edge_agent.cli", "run", "--config", str(path), stderr=subprocess.PIPE)
     assert first.stderr is not None
     assert "broker mqtt://" in first.stderr.readline()  # unreachable: said once, the agent goes on
     second = run_agent_command(repo_root, "run", path)
@@ -134,16 +184,13 @@ def test_two_agents_do_not_share_a_store_and_one_ends_cleanly(
     first.send_signal(signal.SIGTERM)
     assert first.wait(10) == 0
     assert "Traceback" not in first.stderr.read()
-    first.stderr.close()
     info = json.loads(run_agent_command(repo_root, "store", path, "--json", before=("info",)).stdout)
     assert info["polled"] > 5
 
 
-def test_the_agent_stays_small(tmp_path: Path, repo_root: Path, simulated: int, free_port: Callable[[], int]) -> None:
+def test_the_agent_stays_small(tmp_path: Path, simulated: int, free_port: Callable[[], int], processes: Processes) -> None:
     path = agent_toml(tmp_path, simulated, f"mqtt://127.0.0.1:{free_port()}")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edge_agent.cli", "run", "--config", str(path)], cwd=repo_root, stderr=subprocess.DEVNULL
-    )
+    process = processes.python("edge_agent.cli", "run", "--config", str(path), stderr=subprocess.DEVNULL)
     time.sleep(2.0)
     pages = int(Path(f"/proc/{process.pid}/statm").read_text(encoding="ascii").split()[1])
     loaded = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from edge_agent.modbus.link import BadAnswer, LinkDown, LinkTarget, ModbusLink, Refused
+from edge_agent.modbus.link import BadAnswer, LinkDown, LinkError, LinkTarget, ModbusLink, Refused
 from edge_agent.modbus.plan import plan_blocks
 from edge_agent.modbus.reader import MeterReader
 from firmware_sim.server import MeterServer, crc16
@@ -165,6 +166,48 @@ async def test_garbage_is_a_failed_read_and_nothing_more(garbage: bytes, caplog:
                 await link.read(4, 0, 2)
         await link.close()
     assert not [record for record in caplog.records if record.name.startswith("pymodbus")]
+
+
+async def test_no_bytes_end_the_link() -> None:
+    """Whatever comes back, a read ends with an error or registers; the next one is served."""
+    random_bytes = random.Random(5)
+
+    def answer(request: bytes) -> bytes:
+        pdu = random_bytes.randbytes(random_bytes.randrange(0, 12))
+        framed = random_bytes.random() < 0.8
+        return _frame(request, bytes([random_bytes.choice((4, 3, 0x84, 0x83, 43, 7))]) + pdu) if framed else pdu * 3 + b"\0"
+
+    async with lying_meter(answer) as port:
+        link = link_to(port, timeout_s=0.05, drain_s=0.0)
+        for _ in range(150):
+            link._silent_until = 0.0  # no back-off: this test has no time for it
+            with contextlib.suppress(LinkError):
+                await asyncio.wait_for(link.read(4, 0, 2), 2.0)
+        await link.close()
+
+
+async def test_an_error_of_the_library_is_a_failed_read(make_meter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = make_meter()
+    await server.start()
+    link = link_to(server.port, drain_s=0.0)
+    await link.read(4, 0, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(link._client, "read_input_registers", lambda *_a, **_k: {}[0])
+        with pytest.raises(LinkDown, match="no Modbus answer"):
+            await asyncio.wait_for(link.read(4, 0, 2), 2.0)
+    assert len(await link.read(4, 0, 2)) == 2
+    await link.close()
+    await server.stop()
+
+
+async def test_a_gateway_without_its_unit_is_a_meter_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    async with lying_meter(lambda request: _frame(request, b"\x84\x0b")) as port:
+        link = link_to(port, drain_s=0.02)
+        for _ in range(3):
+            with pytest.raises(LinkDown, match="not reached by its gateway|next try"):
+                await link.read(4, 0, 2)
+        await link.close()
+    assert caplog.text.count("not reached by its gateway") == 1
 
 
 async def test_an_exception_answer_is_told_and_keeps_the_connection(make_meter: Make) -> None:

@@ -7,14 +7,25 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker, Simulator, agent_toml, start_simulator, write_simulator
+from edge_kit import (
+    CHAIN_ID,
+    OPERATOR_KEY,
+    T0,
+    Broker,
+    Hubs,
+    Processes,
+    Simulator,
+    agent_toml,
+    start_simulator,
+    until,
+    write_simulator,
+)
 
 from edge_agent import store_tool
 from edge_agent.config import AgentConfig
@@ -26,9 +37,7 @@ from firmware_sim.neighbourhood import Neighbourhood
 from hub.ingest.events import IngestEvents
 from hub.ingest.groups import Gap, GroupSum
 from hub.ingest.registry import Device, Registry
-from hub.ingest.service import IngestService
 from hub.ingest.status import IngestSettings
-from hub.ingest.store import IngestStore
 from openmg.clock import VirtualClock, slot_of
 from openmg.config import load_toml
 from openmg.identity import DeviceKey, load_or_create_key
@@ -63,16 +72,15 @@ class Sums(IngestEvents):
 class Agents:
     """Agent processes by name."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self.folder, self.root = folder, root
+    def __init__(self, folder: Path, processes: Processes) -> None:
+        self.folder, self._processes = folder, processes
         self.configs: dict[str, Path] = {}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, subprocess.Popen[str]] = {}
 
     def start(self, name: str) -> None:
-        log = (self.folder / f"{name}.log").open("ab")
-        command = [sys.executable, "-m", "edge_agent.cli", "run", "--config", str(self.configs[name])]
-        self._running[name] = subprocess.Popen(command, cwd=self.root, stderr=log)
-        log.close()
+        with (self.folder / f"{name}.log").open("ab") as log:
+            arguments = ("run", "--config", str(self.configs[name]))
+            self._running[name] = self._processes.python("edge_agent.cli", *arguments, stderr=log)
 
     def kill(self, name: str) -> None:
         process = self._running.pop(name)
@@ -88,10 +96,6 @@ class Agents:
         for process in self._running.values():
             assert process.wait(15) == 0
         self._running.clear()
-
-    def kill_rest(self) -> None:
-        for name in tuple(self._running):
-            self.kill(name)
 
     def rows(self, name: str, sql: str) -> list[tuple[int, ...]]:
         db = sqlite3.connect(load_toml(self.configs[name], AgentConfig).store_path)
@@ -116,13 +120,13 @@ class Agents:
 
 
 @pytest.fixture
-def agents(tmp_path: Path, repo_root: Path) -> Iterator[Agents]:
-    made = Agents(tmp_path, repo_root)
-    yield made
-    made.kill_rest()
+def agents(tmp_path: Path, processes: Processes) -> Agents:
+    return Agents(tmp_path, processes)
 
 
-def prepare(folder: Path, root: Path, agents: Agents, broker: Broker, port: Callable[[], int]) -> tuple[Simulator, float]:
+def prepare(
+    folder: Path, processes: Processes, agents: Agents, broker: Broker, port: Callable[[], int]
+) -> tuple[Simulator, float]:
     """Simulator, imported past and configurations of five homes and their feeder; the wall time of their start."""
     homes = {name: (kind, port()) for name, kind in KINDS.items()}
     feeder, w0 = port(), time.time() + 3.0
@@ -135,7 +139,7 @@ def prepare(folder: Path, root: Path, agents: Agents, broker: Broker, port: Call
         store = Store(load_toml(config, AgentConfig).store_path)
         assert import_file(store, path, ZoneInfo("Asia/Seoul")).new == 96
         store.close()
-    return start_simulator(folder, root, homes, SPEED, w0, feeder), w0
+    return start_simulator(processes, folder, homes, SPEED, w0, feeder), w0
 
 
 def registry(agents: Agents) -> Registry:
@@ -148,21 +152,13 @@ def registry(agents: Agents) -> Registry:
     return Registry(devices)
 
 
-async def until(condition: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        await asyncio.sleep(0.02)
-
-
 async def test_nothing_is_lost_or_doubled_when_broker_and_agent_are_killed(
-    broker: Broker, agents: Agents, tmp_path: Path, repo_root: Path, free_port: Callable[[], int]
+    broker: Broker, agents: Agents, hubs: Hubs, tmp_path: Path, processes: Processes, free_port: Callable[[], int]
 ) -> None:
-    simulator, w0 = await asyncio.to_thread(prepare, tmp_path, repo_root, agents, broker, free_port)
+    simulator, w0 = await asyncio.to_thread(prepare, tmp_path, processes, agents, broker, free_port)
     clock, heard = VirtualClock(T0, w0, SPEED), Sums()
-    store = IngestStore(tmp_path / "ingest.sqlite")
     settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY, first_slot=FIRST)
-    hub = IngestService(settings, registry(agents), store, clock, heard)
+    hub = hubs.make(settings, registry(agents), tmp_path / "ingest.sqlite", clock, heard)
     await hub.start()
     for name in agents.configs:
         agents.start(name)
@@ -195,7 +191,6 @@ async def test_nothing_is_lost_or_doubled_when_broker_and_agent_are_killed(
     assert totals["stored"] == totals["acked"] == stats.stored
     assert totals["stored"] >= 4 * 5 and totals["polled"] > 4 * 15
     check_energy(agents, heard)
-    store.close()
 
 
 def check_energy(agents: Agents, heard: Sums) -> None:
@@ -218,23 +213,23 @@ def check_energy(agents: Agents, heard: Sums) -> None:
 
 @pytest.mark.parametrize("broker", ["amqtt"], indirect=True)
 async def test_an_agent_without_hub_and_meter_waits_and_then_catches_up(
-    broker: Broker, agents: Agents, tmp_path: Path, repo_root: Path, free_port: Callable[[], int]
+    broker: Broker, agents: Agents, hubs: Hubs, tmp_path: Path, processes: Processes, free_port: Callable[[], int]
 ) -> None:
     w0 = time.time()
     port = free_port()
     agents.configs["feeder-1"] = agent_toml(tmp_path, port, broker.url, "feeder-1", SPEED, w0, "feeder")
     devices = registry(agents)
     agents.start("feeder-1")
-    await asyncio.sleep(1.0)  # no meter, no hub: the agent lives
+    log = tmp_path / "feeder-1.log"
+    await until(lambda: "cannot be reached" in log.read_text(encoding="utf-8"), 30)  # no meter, no hub: the agent lives
     simulator = await asyncio.to_thread(
-        start_simulator, tmp_path, repo_root, {"home-1": ("consumer", free_port())}, SPEED, w0, port
+        start_simulator, processes, tmp_path, {"home-1": ("consumer", free_port())}, SPEED, w0, port
     )
     await asyncio.sleep(2 * SLOT_WALL_S + 0.5)  # slots close, nobody acknowledges
     heard = Sums()
-    store = IngestStore(tmp_path / "ingest.sqlite")
     clock = VirtualClock(T0, w0, SPEED)
     settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY)
-    hub = IngestService(settings, devices, store, clock, heard)
+    hub = hubs.make(settings, devices, tmp_path / "ingest.sqlite", clock, heard)
     await hub.start()
     deadline = time.monotonic() + 10
     while True:
@@ -248,6 +243,5 @@ async def test_an_agent_without_hub_and_meter_waits_and_then_catches_up(
     assert totals["acked"] == totals["stored"] == hub.stats().stored and hub.stats().lost == 0
     await hub.stop()
     simulator.stop()
-    store.close()
-    log = (tmp_path / "feeder-1.log").read_text(encoding="utf-8")
-    assert log.count("cannot be reached") == 1 and log.count("answers again") == 1 and "Traceback" not in log
+    said = log.read_text(encoding="utf-8")
+    assert said.count("cannot be reached") == 1 and said.count("answers again") == 1 and "Traceback" not in said

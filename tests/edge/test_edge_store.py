@@ -11,16 +11,18 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from edge_kit import Processes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent import store as store_module
 from edge_agent.importer import ImportFileError, import_file
-from edge_agent.slots import CARRIED, IMPORTED, PARTIAL, RESET, Baseline, ClosedSlot, observe
+from edge_agent.slots import CARRIED, IMPORTED, PARTIAL, RESET, Baseline, ClosedSlot, carry, observe
 from edge_agent.store import RawReading, Store, StoreError
 from openmg.units import SLOT_SECONDS
 
 SEOUL = ZoneInfo("Asia/Seoul")
+MAX_W = 150_000
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_slots_add_up_to_the_counters_whatever_is_missed(polls: list[tuple[int, 
     slots: list[ClosedSlot] = []
     for pause, more_in, more_out in polls:
         time_s, imported, exported = time_s + pause, imported + more_in, exported + more_out
-        baseline, closed = observe(baseline, time_s, imported, exported)
+        baseline, closed = observe(baseline, time_s, imported, exported, MAX_W)
         slots += [closed] if closed else []
     assert sum(s.import_wh for s in slots) == baseline.import_total_wh - 1000
     assert sum(s.export_wh for s in slots) == baseline.export_total_wh - 2000
@@ -46,19 +48,45 @@ def test_slots_add_up_to_the_counters_whatever_is_missed(polls: list[tuple[int, 
 
 
 def test_a_missed_slot_falls_into_the_next_and_a_first_one_is_partial() -> None:
-    first, closed = observe(None, 10.5 * SLOT_SECONDS, 100, 0)
+    first, closed = observe(None, 10.5 * SLOT_SECONDS, 100, 0, MAX_W)
     assert closed is None and first == Baseline(10, 100, 0, partial=True)
-    second, closed = observe(first, 11 * SLOT_SECONDS, 150, 7)
+    second, closed = observe(first, 11 * SLOT_SECONDS, 150, 7, MAX_W)
     assert closed == ClosedSlot(10, 50, 7, PARTIAL)
-    third, closed = observe(second, 14 * SLOT_SECONDS + 1, 450, 8)
+    third, closed = observe(second, 14 * SLOT_SECONDS + 1, 450, 8, MAX_W)
     assert closed == ClosedSlot(13, 300, 1, CARRIED)
-    assert observe(third, 14 * SLOT_SECONDS + 800, 500, 9) == (third, None)
-    assert observe(third, 13 * SLOT_SECONDS, 500, 9) == (third, None)  # the clock was set back
+    assert observe(third, 14 * SLOT_SECONDS + 800, 500, 9, MAX_W) == (third, None)
+    assert observe(third, 14 * SLOT_SECONDS - 2, 500, 9, MAX_W) == (third, None)  # the time service stepped the clock
 
 
 def test_counters_that_went_back_begin_anew() -> None:
-    following, closed = observe(Baseline(10, 1000, 5), 11 * SLOT_SECONDS, 3, 5)
+    following, closed = observe(Baseline(10, 1000, 5), 11 * SLOT_SECONDS, 3, 5, MAX_W)
     assert closed == ClosedSlot(10, 0, 0, RESET) and following == Baseline(11, 3, 5)
+
+
+def test_counters_that_jump_further_than_any_power_carries_begin_anew() -> None:
+    # A meter that shows zeros while it starts, and then its 50 MWh of a lifetime again.
+    low, closed = observe(Baseline(10, 50_000_000, 5), 11 * SLOT_SECONDS, 0, 0, MAX_W)
+    assert closed == ClosedSlot(10, 0, 0, RESET)
+    _, closed = observe(low, 12 * SLOT_SECONDS, 50_000_900, 5, MAX_W)
+    assert closed == ClosedSlot(11, 0, 0, RESET)
+    most = MAX_W // 2  # a slot, and the slack of another
+    assert observe(Baseline(10, 0, 0), 11 * SLOT_SECONDS, most, 0, MAX_W)[1] == ClosedSlot(10, most, 0, 0)
+    assert observe(Baseline(10, 0, 0), 11 * SLOT_SECONDS, most + 1, 0, MAX_W)[1] == ClosedSlot(10, 0, 0, RESET)
+
+
+@given(st.lists(st.tuples(st.integers(-20_000, 20_000), st.integers(0, 400)), min_size=1, max_size=60))
+def test_no_energy_is_lost_or_doubled_whatever_the_clock_does(polls: list[tuple[int, int]]) -> None:
+    baseline, time_s, imported = Baseline(1000, 7000, 0), 1000 * SLOT_SECONDS, 7000
+    slots: dict[int, int] = {}
+    for step, energy in polls:
+        time_s, imported = max(0, time_s + step), imported + energy
+        following, closed = observe(baseline, time_s, imported, 0, MAX_W)
+        if closed is not None and closed.slot in slots:
+            following, closed = carry(baseline, following), None
+        if closed is not None:
+            slots[closed.slot] = closed.import_wh
+        baseline = following
+    assert sum(slots.values()) == baseline.import_total_wh - 7000
 
 
 # Store
@@ -123,6 +151,46 @@ def test_every_table_is_bounded_and_losses_are_counted(store: Store, monkeypatch
     assert store._rows("SELECT count(*) FROM readings") == [(5,)]
     assert [row.seq for row in store.pending(0, 99)] == [10, 11, 12]
     assert store.totals().lost == 9 and store.totals().slots == 8
+
+
+def test_a_slot_that_was_metered_is_never_replaced(store: Store) -> None:
+    store.move_baseline(Baseline(6, 10, 0), ClosedSlot(5, 10, 0, 0))
+    store.report(5, "slot", lambda seq, rows: b"")
+    assert not store.move_baseline(Baseline(6, 99, 0), ClosedSlot(5, 89, 0, 0))  # the clock was set back
+    assert store.baseline() == Baseline(6, 10, 0) and store.slots()[0].seq == 1
+    carried = Baseline(6, 10, 0, partial=True, carried=True)
+    assert store.move_baseline(carried, None) and store.baseline() == carried
+    store.import_slots([ClosedSlot(8, 1, 1, 0)], None)
+    assert store.move_baseline(Baseline(9, 20, 0), ClosedSlot(8, 5, 0, 0))  # but the past of a file is
+
+
+def test_a_clock_that_jumps_ahead_wipes_nothing(store: Store) -> None:
+    for slot in (*range(100, 120), 10**7, 120):
+        store.move_baseline(Baseline(slot + 1, 0, 0), ClosedSlot(slot, 4, 0, 0))
+    assert [row.slot for row in store.slots()] == [*range(100, 121), 10**7]
+    first_hour, hours = store.hourly_net_wh()  # nor does it make a list of a thousand years
+    assert (first_hour, hours) == (25, [16] * 5 + [None])
+
+
+def test_a_full_disk_changes_nothing_and_is_over_when_there_is_room(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    pages = store._rows("PRAGMA page_count")[0][0]
+    store._rows(f"PRAGMA max_page_count={pages}")
+    refused = 0
+    for i in range(400):
+        try:
+            store.add_readings([RawReading(i, i, 0, 0, 0)] * 20, 20, 0)
+        except StoreError as error:
+            assert "check free space" in str(error)
+            refused += 1
+    assert refused > 300 and caplog.text.count("trying again") == 1
+    kept = store._rows("SELECT count(*) FROM readings")[0][0]
+    assert kept == store.totals().polled == 20 * (400 - refused)
+    with pytest.raises(StoreError):
+        store.import_slots([ClosedSlot(i, 1, 2, 0) for i in range(3000)], None)
+    assert store.slots() == ()
+    store._rows("PRAGMA max_page_count=1000000")
+    store.move_baseline(Baseline(6, 0, 0), ClosedSlot(5, 1, 1, 0))
+    assert store.report(5, "slot", lambda seq, rows: b"") == 1
 
 
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path) -> None:
@@ -194,7 +262,7 @@ def test_an_import_is_idempotent_and_the_first_live_slot_continues_it(store: Sto
     t0 = 1_781_485_200
     assert baseline == Baseline(t0 // 900, 5150, 77)
     assert [row.flags for row in store.slots()] == [IMPORTED, IMPORTED]
-    _, closed = observe(baseline, t0 + 905, 5170, 100)
+    _, closed = observe(baseline, t0 + 905, 5170, 100, MAX_W)
     assert closed == ClosedSlot(t0 // 900, 20, 23, 0)
     assert store.unreported(0, 10) == ()  # the past is never reported
 
@@ -244,7 +312,7 @@ def test_a_missing_column_or_file_is_one_sentence(store: Store, tmp_path: Path) 
         import_file(store, tmp_path / "b.csv", SEOUL)
 
 
-def test_a_killed_writer_loses_no_committed_row(tmp_path: Path, repo_root: Path) -> None:
+def test_a_killed_writer_loses_no_committed_row(tmp_path: Path, processes: Processes) -> None:
     program = (
         "from pathlib import Path\nfrom edge_agent.store import *\nfrom edge_agent.slots import *\n"
         f"s = Store(Path({str(tmp_path / 'k.sqlite')!r}), first_seq=1)\n"
@@ -252,12 +320,11 @@ def test_a_killed_writer_loses_no_committed_row(tmp_path: Path, repo_root: Path)
         "    s.move_baseline(Baseline(i + 1, i, i), ClosedSlot(i, 1, 1, 0))\n"
         "    print(s.report(i, 'slot', lambda seq, rows: b'x'), flush=True)\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=repo_root)
+    child = processes.start(sys.executable, "-c", program, stdout=subprocess.PIPE)
     assert child.stdout is not None
     said = [int(child.stdout.readline()) for _ in range(50)]
     child.kill()
     said += [int(line) for line in child.stdout.read().split()]
-    child.stdout.close()
     child.wait()
     store = Store(tmp_path / "k.sqlite")
     kept = [row.seq for row in store.pending(0, 10**6)]

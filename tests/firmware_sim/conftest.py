@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "edge"))
+
+from edge_kit import processes  # noqa: E402
+
+__all__ = ["processes"]
 
 T0 = 1_781_485_200
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 
 import pytest
+from edge_kit import Processes
 from modbus_oracle import RawModbus
 
 from firmware_sim.config import SimConfig
@@ -128,10 +128,12 @@ def test_london_homes_serve_a_whole_demonstration(sim_file: Write, shared_data: 
     assert totals["home-2"] == pytest.approx(sum(column.energy_wh[i] for i in rows_used), abs=1)
 
 
-def test_one_process_writes_the_past_and_then_serves_what_follows(sim_file: Write, tmp_path: Path, repo_root: Path) -> None:
+def test_one_process_writes_the_past_and_then_serves_what_follows(
+    sim_file: Write, tmp_path: Path, processes: Processes
+) -> None:
     path, ports = sim_file(3, speed=1.0)
-    command = [sys.executable, "-m", "firmware_sim.cli", "--config", str(path), "--history", str(tmp_path / "p"), "--serve"]
-    process = subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True)
+    arguments = ("--config", str(path), "--history", str(tmp_path / "p"), "--serve")
+    process = processes.python("firmware_sim.cli", *arguments, stdout=subprocess.PIPE)
     assert process.stdout is not None
     said = [process.stdout.readline().strip() for _ in range(5)]
     assert [Path(line).stem for line in said[:4]] == ["home-1", "home-2", "home-3", "feeder-1"]
@@ -142,4 +144,3 @@ def test_one_process_writes_the_past_and_then_serves_what_follows(sim_file: Writ
     reader.close()
     process.terminate()
     assert process.wait(10) == 0
-    process.stdout.close()

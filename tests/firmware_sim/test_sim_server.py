@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from edge_kit import Processes
 from modbus_oracle import RawModbus
 
 from firmware_sim.config import SimConfig
@@ -25,26 +26,19 @@ from openmg.profiles.profile import load_profile
 Write = Callable[..., tuple[Path, dict[str, int]]]
 
 
-def start(path: Path, repo_root: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "firmware_sim.cli", "--config", str(path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=repo_root,
-    )
+def start(processes: Processes, path: Path) -> subprocess.Popen[str]:
+    process = processes.python("firmware_sim.cli", "--config", str(path), stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline().startswith("serving 4 meters")
     return process
 
 
 @pytest.fixture
-def simulator(sim_file: Write, repo_root: Path) -> Iterator[tuple[Path, dict[str, int]]]:
+def simulator(sim_file: Write, processes: Processes) -> Iterator[tuple[Path, dict[str, int]]]:
     path, ports = sim_file(3, speed=225.0)
-    process = start(path, repo_root)
+    process = start(processes, path)
     yield path, ports
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
-    assert process.stdout is not None
-    process.stdout.close()
 
 
 def test_an_independent_reader_sees_the_model(simulator: tuple[Path, dict[str, int]]) -> None:

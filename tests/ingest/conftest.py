@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "edge"))
 
-from edge_kit import broker  # noqa: E402
+from edge_kit import broker, hubs, processes  # noqa: E402
 
-__all__ = ["broker"]
+__all__ = ["broker", "hubs", "processes"]

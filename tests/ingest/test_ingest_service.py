@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker
+from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker, Hubs, until
 
 from hub.ingest.events import IngestEvents
 from hub.ingest.groups import Gap, GroupSum
 from hub.ingest.registry import Device, Registry
-from hub.ingest.service import IngestService
+from hub.ingest.service import CHECK_S, IngestService
 from hub.ingest.status import IngestSettings
-from hub.ingest.store import IngestStore
+from openmg import codec
 from openmg.clock import VirtualClock, slot_of
 from openmg.identity import DeviceKey
 from openmg.masking import Masker
@@ -25,7 +25,7 @@ from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
 from openmg.messages.learning import Evaluation
 from openmg.messages.telemetry import Ack, Birth, Health, Roster, SlotReport
 from openmg.mqtt import MqttAddress, MqttLink
-from openmg.signing import address_of
+from openmg.signing import address_of, domain_digest, sign_digest
 
 KEYS = tuple(DeviceKey(bytes([i]) * 32) for i in range(1, 8))
 NAMES = tuple(f"home-{i}" for i in range(1, 6))
@@ -61,13 +61,6 @@ class Heard(IngestEvents):
 
     def on_evaluation(self, device: Device, signed: base.Signed[Evaluation], raw: bytes) -> None:
         self.evaluations.append(raw)
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        await asyncio.sleep(0.01)
 
 
 class Meters:
@@ -114,16 +107,23 @@ def registry() -> Registry:
     return Registry([*homes, Device("feeder-1", FEEDER_KEY.address, 1, "feeder")])
 
 
-def service(broker: Broker, folder: Path, heard: Heard, speed: float = 1.0) -> IngestService:
+def service(hubs: Hubs, broker: Broker, folder: Path, heard: Heard, speed: float = 1.0) -> IngestService:
     settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY, first_slot=SLOT)
     clock = VirtualClock(T0, time.time(), speed)
-    return IngestService(settings, registry(), IngestStore(folder / "ingest.sqlite"), clock, heard)
+    return hubs.make(settings, registry(), folder / "ingest.sqlite", clock, heard)
 
 
 @pytest.fixture
-async def world(broker: Broker, tmp_path: Path) -> AsyncIterator[tuple[IngestService, Meters, Heard]]:
-    heard, meters = Heard(), Meters(broker)
-    hub = service(broker, tmp_path, heard)
+async def meters(broker: Broker) -> AsyncIterator[Meters]:
+    made = Meters(broker)
+    yield made
+    await made.link.stop()
+
+
+@pytest.fixture
+async def world(hubs: Hubs, meters: Meters, broker: Broker, tmp_path: Path) -> tuple[IngestService, Meters, Heard]:
+    heard = Heard()
+    hub = service(hubs, broker, tmp_path, heard)
     await hub.start()
     await meters.connect()
     await until(lambda: hub.connected)
@@ -131,10 +131,7 @@ async def world(broker: Broker, tmp_path: Path) -> AsyncIterator[tuple[IngestSer
     for index in range(5):
         meters.birth(index)
     await until(lambda: meters.rosters)
-    yield hub, meters, heard
-    await hub.stop()
-    await meters.link.stop()
-    hub.store.close()
+    return hub, meters, heard
 
 
 async def test_reports_are_stored_acknowledged_and_opened(world: tuple[IngestService, Meters, Heard]) -> None:
@@ -197,6 +194,55 @@ async def test_a_report_of_another_roster_is_stored_but_enters_no_sum(
     assert hub.stats().malformed == 1 and not heard.groups
 
 
+async def test_a_receiver_that_fails_costs_no_other_report(
+    world: tuple[IngestService, Meters, Heard], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _hub, meters, heard = world
+    monkeypatch.setattr(heard, "on_feeder", lambda *_: {}[0])
+    slot = FeederReport("feeder-1", 1, SLOT, 100, 0, Health(0, 0, 0, 1))
+    meters.say("feeder-1", FEEDER, base.sign(slot, CHAIN_ID, FEEDER_KEY.signing_key))
+    for index in range(5):
+        meters.report(index, seq=1, slot=SLOT, import_wh=1, export_wh=1)
+    await until(lambda: heard.groups)
+    assert "handing on report 1 of feeder-1 failed" in caplog.text
+
+
+async def test_numbers_no_database_holds_spoil_no_other_report(world: tuple[IngestService, Meters, Heard]) -> None:
+    hub, meters, heard = world
+    for seq, slot, waiting in ((2**63, SLOT, 1), (1, 2**63, 1), (1, SLOT, 2**80)):
+        health = {"uptime_s": 0, "polls": 0, "poll_errors": 0, "outbox_rows": waiting}
+        fields = {"device": "home-1", "seq": seq, "slot": slot, "roster_id": bytes(32), "masked": [1, 2], "health": health}
+        body = codec.encode(fields)
+        signature = sign_digest(KEYS[0].signing_key, domain_digest("slot", CHAIN_ID, body))
+        meters.say("home-1", topics.SLOT, codec.encode([body, signature]))
+    for index in range(5):
+        meters.report(index, seq=1, slot=SLOT, import_wh=1, export_wh=1)
+    await until(lambda: heard.groups)
+    assert (hub.stats().malformed, hub.stats().stored) == (3, 5)
+
+
+async def test_a_mask_key_that_would_spoil_the_roster_is_refused(world: tuple[IngestService, Meters, Heard]) -> None:
+    hub, meters, _heard = world
+    message = Birth("home-1", 1, "eastron_sdm630", bytes(32), bytes(20), 0, bytes(32))
+    meters.say("home-1", topics.BIRTH, base.sign(message, CHAIN_ID, KEYS[0].signing_key))
+    await until(lambda: hub.stats().malformed == 1)
+    await asyncio.sleep(2 * CHECK_S)
+    assert len(hub.rosters.known(1)) == 1
+
+
+async def test_births_that_change_all_the_time_make_one_roster_a_look(world: tuple[IngestService, Meters, Heard]) -> None:
+    hub, meters, _heard = world
+    await asyncio.sleep(2.0)  # the first roster is in force and told
+    before = len(meters.rosters)
+    began = time.monotonic()
+    for payment_key in range(1, 200):
+        message = Birth("home-1", 1, "eastron_sdm630", KEYS[0].mask_public, bytes(20), payment_key, bytes(32))
+        meters.say("home-1", topics.BIRTH, base.sign(message, CHAIN_ID, KEYS[0].signing_key))
+    await until(lambda: any(m.payment_key == 199 for m in hub.rosters.known(1)[-1].members))
+    looks = (time.monotonic() - began) / CHECK_S + 2
+    assert len(hub.rosters.known(1)) == 2 and len(meters.rosters) - before <= 2 * looks
+
+
 async def test_a_failed_receiver_is_asked_again(
     world: tuple[IngestService, Meters, Heard], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,9 +267,11 @@ async def test_feeders_and_evaluations_reach_the_hub(world: tuple[IngestService,
     await until(lambda: meters.acks.get("feeder-1") == 1)
 
 
-async def test_a_restart_keeps_rosters_and_hands_on_what_was_not_taken(broker: Broker, tmp_path: Path) -> None:
-    heard, meters = Heard(), Meters(broker)
-    hub = service(broker, tmp_path, heard)
+async def test_a_restart_keeps_rosters_and_hands_on_what_was_not_taken(
+    hubs: Hubs, meters: Meters, broker: Broker, tmp_path: Path
+) -> None:
+    heard = Heard()
+    hub = service(hubs, broker, tmp_path, heard)
     await hub.start()
     await meters.connect()
     await until(lambda: hub.connected)
@@ -241,7 +289,7 @@ async def test_a_restart_keeps_rosters_and_hands_on_what_was_not_taken(broker: B
     assert heard.groups == []
 
     again_heard = Heard()
-    again = service(broker, tmp_path, again_heard)
+    again = service(hubs, broker, tmp_path, again_heard)
     await again.start()
     await until(lambda: again_heard.groups and again.connected)
     await asyncio.sleep(0.1)
@@ -258,18 +306,15 @@ async def test_a_restart_keeps_rosters_and_hands_on_what_was_not_taken(broker: B
     again.store.close()
 
     third_heard = Heard()
-    third = service(broker, tmp_path, third_heard)
+    third = service(hubs, broker, tmp_path, third_heard)
     await third.start()
     await asyncio.sleep(0.3)
     assert third_heard.groups == []  # everything was taken
-    await third.stop()
-    third.store.close()
-    await meters.link.stop()
 
 
-async def test_gaps_are_told_with_the_names_of_the_missing(broker: Broker, tmp_path: Path) -> None:
-    heard, meters = Heard(), Meters(broker)
-    hub = service(broker, tmp_path, heard, speed=1800.0)  # a slot lasts half a second
+async def test_gaps_are_told_with_the_names_of_the_missing(hubs: Hubs, meters: Meters, broker: Broker, tmp_path: Path) -> None:
+    heard = Heard()
+    hub = service(hubs, broker, tmp_path, heard, speed=1800.0)  # a slot lasts half a second
     await hub.start()
     await meters.connect()
     await until(lambda: hub.connected)
@@ -282,6 +327,3 @@ async def test_gaps_are_told_with_the_names_of_the_missing(broker: Broker, tmp_p
     await until(lambda: any(gap.slot == SLOT for gap in heard.gaps))
     assert [gap.missing for gap in heard.gaps if gap.slot == SLOT] == [("home-5",)]
     assert heard.groups == []
-    await hub.stop()
-    await meters.link.stop()
-    hub.store.close()

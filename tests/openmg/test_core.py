@@ -1,6 +1,9 @@
 """Codec, hashes, signatures, key files and configuration: each rule with an accept and a reject."""
 
 import os
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +46,15 @@ def test_any_bytes_decode_canonically_or_are_refused(data):
 def test_other_encodings_are_refused(data):
     with pytest.raises(codec.DecodeError):
         codec.decode(data)
+
+
+@pytest.mark.parametrize("depth", [2, 40])
+def test_shared_references_are_refused_before_they_are_followed(depth):
+    """Lists that each hold the one before ten times: 10^depth items in ten bytes a level, from anybody, unsigned."""
+    first = b"\xd8\x1c\x8a" + b"\0" * 10
+    levels = [b"\xd8\x1c\x8a" + b"".join(b"\xd8\x1d" + cbor2.dumps(i - 1) for _ in range(10)) for i in range(1, depth)]
+    with pytest.raises(codec.DecodeError, match="a tag"):
+        codec.decode(b"\x98" + bytes([depth]) + first + b"".join(levels))
 
 
 def test_floats_and_oversize_are_refused():
@@ -97,6 +109,36 @@ def test_key_file_is_private_and_stable(tmp_path):
     assert key.hex() not in repr(DeviceKey(key))
 
 
+def test_a_key_file_that_could_not_be_written_is_not_there(tmp_path):
+    """A power cut or a full disk at the first start once left an empty key file, and no start ever succeeded again."""
+    path = tmp_path / "device.key"
+    program = (
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom openmg.identity import *\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        f"try: load_or_create_key(Path({str(path)!r}))\nexcept KeyFileError as error: sys.stdout.write(str(error))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    result = subprocess.run([sys.executable, "-B", "-c", program], capture_output=True, text=True, cwd=root, timeout=30)
+    assert "cannot be made: File too large; check folder and free space" in result.stdout, result.stderr
+    assert list(tmp_path.iterdir()) == [] and len(load_or_create_key(path)) == 32
+
+
+def test_two_processes_that_make_a_key_at_once_agree(tmp_path):
+    path, start = tmp_path / "device.key", threading.Barrier(8)
+
+    def make():
+        start.wait()
+        keys.append(load_or_create_key(path))
+
+    keys = []
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(keys) == 8 and len(set(keys)) == 1 and list(tmp_path.iterdir()) == [path]
+
+
 def test_clock_maps_both_ways():
     clock = VirtualClock(t0=slot_start(1_979_428), w0=1000.0, speed=225.0)
     assert clock.at(1004.0) == clock.t0 + 900 and clock.wall_at(clock.t0 + 900) == 1004.0
@@ -120,6 +162,8 @@ class Inner:
 class Outer:
     name: str
     meter: Inner = field(default_factory=Inner)
+    other: tuple[Inner, ...] = ()
+    speed: float = 1.0
 
 
 @pytest.mark.parametrize(
@@ -130,6 +174,10 @@ class Outer:
         ('name = "a"\n[meter]\nport = 70000\n', 3, "meter.port: port is 70000"),
         ("[meter]\nport = 1\n", 1, "name: is missing"),
         ('name = "a"\n[meter]\npeers = "x"\n', 3, "must be a list"),
+        ('name = "a"\n[[other]]\nport = 1\n[[other]]\nport = 2\n[[other]]\nport = 0\n', 7, "other.port: port is 0"),
+        ('name = "a"\n[[other]]\nport = 1\n[[other]]\nport = 2\nprot = 0\n[[other]]\n', 6, "other.prot: unknown key"),
+        ('name = "a"\n[meter\n', 2, "is not valid TOML"),
+        ('name = "a"\nspeed = nan\n', 2, "speed: is nan; it must be a number below"),
     ],
 )
 def test_config_errors_name_line_key_and_remedy(tmp_path, text, line, words):
