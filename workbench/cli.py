@@ -16,7 +16,12 @@ import typer
 from openmg import __version__
 from workbench.demo.options import DemoError, DemoOptions
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Enhanced Open MG: demo and tools.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Enhanced Open MG: demo and tools.",
+)
 zk_app = typer.Typer(no_args_is_help=True, help="Proofs: verify.")
 app.add_typer(zk_app, name="zk")
 
@@ -40,11 +45,11 @@ def demo(
     validators: Annotated[int, typer.Option(help="PPDL validators, each a hub.")] = 4,
     slots: Annotated[int, typer.Option(help="Market slots to run; 0 runs until Ctrl-C.")] = 8,
     slot_seconds: Annotated[float, typer.Option(help="Wall seconds of one 15-minute slot.")] = 4.0,
-    data: Annotated[Path | None, typer.Option(help="CSV of kWh: first column time, one column a home.")] = None,
-    headless: Annotated[bool, typer.Option("--headless", help="No console.")] = False,
+    data: Annotated[Path | None, typer.Option(help="CSV of kWh (also .gz): first column time, one column a home.")] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="Do not announce the console; it takes a free port.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write what was measured as JSON.")] = None,
     state: Annotated[Path | None, typer.Option(help="Folder for databases, keys and logs (default: a new one).")] = None,
-    port: Annotated[int, typer.Option(help="Port of the console.")] = 8600,
+    port: Annotated[int, typer.Option(help="Port of the console; 0 takes a free one.")] = 8600,
     seed: Annotated[int, typer.Option(help="Seed of the simulated homes.")] = 1,
     prover: Annotated[str, typer.Option(help="native or portable; auto takes native when it is built.")] = "auto",
     mqtt: Annotated[str | None, typer.Option(help="Use this broker, mqtt://host:port, instead of our own.")] = None,
@@ -53,12 +58,12 @@ def demo(
 
     Example: openmg demo --homes 12 --slots 8 --headless --report report.json
     """
-    from workbench.demo.run import run_demo
-
     try:
         options = DemoOptions(homes, validators, slots, slot_seconds, data, headless, report, state, port, seed, prover, mqtt)
     except DemoError as error:
         raise _failed(str(error), 2) from error
+    from workbench.demo.run import run_demo
+
     raise typer.Exit(run_demo(options))
 
 
@@ -69,16 +74,23 @@ def zk_verify(
 ) -> None:
     """Verify a proof with py_ecc, independently of our provers.
 
+    The answer names the key: a proof says no more than whoever made its key can be trusted with.
+
     Example: openmg zk verify proof.json
     """
-    from openmg.zk.verify_file import ProofFileError, verify_proof_file
+    from openmg.zk.verify_file import ProofFileError, check_proof_file
 
     try:
-        result = verify_proof_file(file)
+        report = check_proof_file(file)
     except ProofFileError as error:
         raise _failed(str(error), 2) from error
-    typer.echo(json.dumps({"valid": result}) if as_json else ("valid" if result else "not valid"))
-    raise typer.Exit(0 if result else 1)
+    key = "0x" + report.key_hash.hex()
+    if as_json:
+        typer.echo(json.dumps({"valid": report.valid, "key": key, "development": report.development}))
+    else:
+        origin = "the development key, which anybody can forge with" if report.development else "a key of the file's own"
+        typer.echo(f"{'valid' if report.valid else 'not valid'} under {origin} ({key})")
+    raise typer.Exit(0 if report.valid else 1)
 
 
 def _failed(sentence: str, code: int) -> typer.Exit:

@@ -1,12 +1,13 @@
 """The wallet's database of things to settle: slots and shieldings that are due, and the envelope under way.
 
-Rules: a row is written before its envelope leaves, so that after a crash the wallet knows which nonces may have been
-used and never buys or shields twice. Money is decided immediately, so every commit is synchronous; the file is 0600.
-Not here: notes (`edge_agent.wallet.note_store`), readings (`edge_agent.store`).
+Rules: an envelope's signed transactions are written before they leave, so that after a crash the same ones are sent
+again, which the chain takes once, instead of others. Money is decided immediately, so every commit is synchronous; the
+file is 0600. Not here: notes (`edge_agent.wallet.note_store`), readings (`edge_agent.store`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -24,8 +25,14 @@ CREATE TABLE IF NOT EXISTS due_slots (
 CREATE TABLE IF NOT EXISTS shieldings (
     number INTEGER PRIMARY KEY, amount_wei TEXT NOT NULL, sent INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE TABLE IF NOT EXISTS under_way (
-    only INTEGER PRIMARY KEY CHECK (only = 1), next_nonce INTEGER NOT NULL
+CREATE TABLE IF NOT EXISTS progress (
+    only INTEGER PRIMARY KEY CHECK (only = 1), last_slot INTEGER NOT NULL, slots INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS envelope (
+    only INTEGER PRIMARY KEY CHECK (only = 1), first_nonce INTEGER NOT NULL, valid_until INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS envelope_transactions (
+    place INTEGER PRIMARY KEY, raw BLOB NOT NULL
 ) STRICT;
 """
 
@@ -47,9 +54,21 @@ class DueShielding:
     amount_wei: int
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """Signed transactions with consecutive nonces that left in one envelope; no relay submits them after `valid_until`."""
+
+    first_nonce: int
+    valid_until: int
+    raw: tuple[bytes, ...]
+
+
 def open_private(path: Path) -> sqlite3.Connection:
     """A database file that only this user can read, with synchronous commits."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    # A file that exists is not opened here: closing it would drop the locks of every connection that this process has.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    os.chmod(path, 0o600)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -63,12 +82,34 @@ class Journal:
         self._db = open_private(path)
         self._db.executescript(_SCHEMA)
 
+    def begin(self, last_slot: int) -> None:
+        """At the wallet's first start: nobody looks in the meter's store for slots up to `last_slot`."""
+        self._db.execute("INSERT OR IGNORE INTO progress VALUES(1, ?, 0)", (last_slot,))
+
+    def last_slot(self) -> int:
+        """The newest slot that was taken over; what the meter's store holds beyond it was missed."""
+        row = self._db.execute("SELECT last_slot FROM progress").fetchone()
+        return -1 if row is None else int(row[0])
+
+    def slots_seen(self) -> int:
+        """How many slots were ever taken over."""
+        row = self._db.execute("SELECT slots FROM progress").fetchone()
+        return 0 if row is None else int(row[0])
+
     def add_slot(self, slot: int, import_wh: int, export_wh: int) -> None:
-        """A closed slot; one that is known already keeps its row."""
-        self._db.execute(
-            "INSERT OR IGNORE INTO due_slots(slot, import_wh, export_wh) VALUES(?,?,?)", (slot, import_wh, export_wh)
-        )
-        self._db.execute("DELETE FROM due_slots WHERE slot <= ?", (slot - MAX_DUE_SLOTS,))
+        """A closed slot, due when it has energy; the one that was taken over last changes nothing."""
+        if self.slots_seen() and slot == self.last_slot():
+            return
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "INSERT INTO progress VALUES(1, ?, 1) ON CONFLICT DO UPDATE SET last_slot=excluded.last_slot, slots=slots+1",
+                (slot,),
+            )
+            if import_wh or export_wh:
+                row = (slot, import_wh, export_wh)
+                self._db.execute("INSERT OR IGNORE INTO due_slots(slot, import_wh, export_wh) VALUES(?,?,?)", row)
+            self._db.execute("DELETE FROM due_slots WHERE slot <= ?", (slot - MAX_DUE_SLOTS,))
 
     def add_shielding(self, amount_wei: int) -> int:
         """An amount to shield with the next envelope; returns its number."""
@@ -89,18 +130,22 @@ class Journal:
         """How many shieldings were ever asked for."""
         return int(self._db.execute("SELECT COUNT(*) FROM shieldings").fetchone()[0])
 
-    def submit(self, slots: tuple[int, ...], shieldings: tuple[int, ...], next_nonce: int) -> None:
-        """These leave now in one envelope whose transactions end before `next_nonce`."""
+    def submit(self, slots: tuple[int, ...], shieldings: tuple[int, ...], envelope: UnderWay) -> None:
+        """These leave now in one envelope."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("UPDATE due_slots SET sent=1 WHERE slot=?", [(slot,) for slot in slots])
             self._db.executemany("UPDATE shieldings SET sent=1 WHERE number=?", [(item,) for item in shieldings])
-            self._db.execute("INSERT OR REPLACE INTO under_way VALUES(1, ?)", (next_nonce,))
+            self._db.execute("INSERT INTO envelope VALUES(1, ?, ?)", (envelope.first_nonce, envelope.valid_until))
+            self._db.executemany("INSERT INTO envelope_transactions VALUES(?,?)", enumerate(envelope.raw))
 
-    def under_way(self) -> int | None:
-        """Nonce that the account has once the envelope under way has executed; None when none is."""
-        row = self._db.execute("SELECT next_nonce FROM under_way").fetchone()
-        return None if row is None else int(row[0])
+    def under_way(self) -> UnderWay | None:
+        """The envelope that waits for the chain, if one does."""
+        row = self._db.execute("SELECT first_nonce, valid_until FROM envelope").fetchone()
+        if row is None:
+            return None
+        raw = self._db.execute("SELECT raw FROM envelope_transactions ORDER BY place")
+        return UnderWay(row[0], row[1], tuple(item[0] for item in raw))
 
     def finish(self) -> None:
         """The envelope under way has executed."""
@@ -108,7 +153,7 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM due_slots WHERE sent=1")
             self._db.execute("UPDATE shieldings SET done=1 WHERE sent=1")
-            self._db.execute("DELETE FROM under_way")
+            self._close_envelope()
 
     def give_up(self) -> None:
         """The envelope under way was lost: what it carried is due again."""
@@ -116,7 +161,11 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("UPDATE due_slots SET sent=0")
             self._db.execute("UPDATE shieldings SET sent=0 WHERE done=0")
-            self._db.execute("DELETE FROM under_way")
+            self._close_envelope()
+
+    def _close_envelope(self) -> None:
+        self._db.execute("DELETE FROM envelope")
+        self._db.execute("DELETE FROM envelope_transactions")
 
     def drop_slots(self, slots: tuple[int, ...]) -> None:
         """These slots need nothing on chain."""

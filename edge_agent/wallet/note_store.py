@@ -1,15 +1,18 @@
 """The wallet's notes on disk: every leaf of the public note tree, which of them are the owner's, and payments under way.
 
 Rules: a payment is written, and its inputs set aside, before its proof leaves the meter, so that a crash can lead to a
-payment that is not made, never to one made twice. Inputs are free again once the payment's `valid_until` has passed
-without its notes in the tree; should those be found there later after all, the inputs count as spent. The file is the
-journal's, mode 0600.
+payment that is not made, never to one made twice. It is done when its change is in the tree: nobody else knows the
+change's blinding, so nobody can make us believe it. Inputs are free again once the payment's `valid_until` has passed
+without its change in the tree. The meter may have been blind then, so a purpose is tried again only with the same
+inputs, whose nullifiers the chain takes once; should the first attempt be found in the tree after all, it counts.
+The file is the journal's, mode 0600.
 Not here: which notes to spend (`edge_agent.wallet.notes`).
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +30,10 @@ CREATE TABLE IF NOT EXISTS notes (
     spent INTEGER NOT NULL DEFAULT 0, payment INTEGER
 ) STRICT;
 CREATE TABLE IF NOT EXISTS payments (
-    number INTEGER PRIMARY KEY, purpose TEXT NOT NULL UNIQUE, commitment BLOB, valid_until INTEGER NOT NULL,
+    number INTEGER PRIMARY KEY, purpose TEXT NOT NULL, change BLOB NOT NULL, valid_until INTEGER NOT NULL,
     state TEXT NOT NULL, prove_ms INTEGER, backend TEXT
 ) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS one_payment_for_a_purpose ON payments(purpose) WHERE state != 'expired';
 CREATE TABLE IF NOT EXISTS payment_inputs (
     payment INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (payment, position)
 ) STRICT;
@@ -37,7 +41,7 @@ CREATE TABLE IF NOT EXISTS payment_inputs (
 
 
 class PaymentState(enum.StrEnum):
-    """A payment is under way until its notes are in the tree (done) or its time has passed (expired)."""
+    """A payment is under way until its change is in the tree (done) or its time has passed (expired)."""
 
     UNDER_WAY = "under way"
     DONE = "done"
@@ -46,7 +50,7 @@ class PaymentState(enum.StrEnum):
 
 @dataclass(frozen=True)
 class OwnNote:
-    """An unspent note of the owner and its place in the tree."""
+    """A note of the owner and its place in the tree."""
 
     position: int
     asset: int
@@ -54,8 +58,21 @@ class OwnNote:
     blinding: int
 
 
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf of the public tree, and the note when it is the owner's."""
+
+    position: int
+    commitment: int
+    own: OwnNote | None = None
+
+
 def _blob(value: int) -> bytes:
     return value.to_bytes(32, "big")
+
+
+def _own_note(row: tuple[int, bytes, bytes, bytes]) -> OwnNote:
+    return OwnNote(row[0], *(int.from_bytes(part, "big") for part in row[1:]))
 
 
 class NoteStore:
@@ -69,21 +86,36 @@ class NoteStore:
         """All commitments in order of position."""
         return [int.from_bytes(row[0], "big") for row in self._db.execute("SELECT commitment FROM leaves ORDER BY position")]
 
-    def add_leaf(self, position: int, commitment: int, own: OwnNote | None) -> None:
-        """The next leaf of the tree, and the note when it is the owner's; completes the payment that made it."""
+    def add_leaves(self, leaves: Iterable[Leaf]) -> None:
+        """The next leaves of the tree, all or none; completes the payments that made them."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("INSERT OR IGNORE INTO leaves VALUES(?,?)", (position, _blob(commitment)))
-            if own is not None:
-                self._db.execute(
-                    "INSERT OR IGNORE INTO notes(position, asset, amount, blinding) VALUES(?,?,?,?)",
-                    (position, _blob(own.asset), _blob(own.amount), _blob(own.blinding)),
-                )
-            row = self._db.execute("SELECT number FROM payments WHERE commitment=?", (_blob(commitment),)).fetchone()
-            if row is not None:
-                self._db.execute("UPDATE payments SET state=? WHERE number=?", (PaymentState.DONE, row[0]))
-                spent = "SELECT position FROM payment_inputs WHERE payment=?"
-                self._db.execute(f"UPDATE notes SET spent=1 WHERE position IN ({spent})", (row[0],))
+            for leaf in leaves:
+                self._add_leaf(leaf)
+
+    def _add_leaf(self, leaf: Leaf) -> None:
+        commitment, own = _blob(leaf.commitment), leaf.own
+        self._db.execute("INSERT OR IGNORE INTO leaves VALUES(?,?)", (leaf.position, commitment))
+        if own is not None:
+            self._db.execute(
+                "INSERT OR IGNORE INTO notes(position, asset, amount, blinding) VALUES(?,?,?,?)",
+                (own.position, _blob(own.asset), _blob(own.amount), _blob(own.blinding)),
+            )
+        for (number,) in self._db.execute("SELECT number FROM payments WHERE change=?", (commitment,)).fetchall():
+            self._complete(number)
+
+    def _complete(self, number: int) -> None:
+        """The payment's inputs are spent, so whatever else would spend them can no longer be made."""
+        inputs = "SELECT position FROM payment_inputs WHERE payment=?"
+        self._db.execute(f"UPDATE notes SET spent=1 WHERE position IN ({inputs})", (number,))
+        rivals = self._db.execute(
+            f"SELECT DISTINCT payment FROM payment_inputs JOIN payments ON payment=number"
+            f" WHERE position IN ({inputs}) AND payment!=? AND state=?",
+            (number, number, PaymentState.UNDER_WAY),
+        ).fetchall()
+        for (rival,) in rivals:
+            self._expire(rival)
+        self._db.execute("UPDATE payments SET state=? WHERE number=?", (PaymentState.DONE, number))
 
     def spendable(self, asset: int) -> list[OwnNote]:
         """Unspent notes of the asset that no payment has set aside, largest first."""
@@ -91,16 +123,28 @@ class NoteStore:
             "SELECT position, asset, amount, blinding FROM notes WHERE spent=0 AND payment IS NULL AND asset=?",
             (_blob(asset),),
         )
-        notes = [OwnNote(row[0], *(int.from_bytes(part, "big") for part in row[1:])) for row in rows]
-        return sorted(notes, key=lambda note: (-note.amount, note.position))
+        return sorted(map(_own_note, rows), key=lambda note: (-note.amount, note.position))
 
-    def begin_payment(self, purpose: str, inputs: tuple[OwnNote, ...], commitment: int, valid_until: int) -> int:
-        """Set the inputs aside for a payment whose first new note is `commitment`; returns its number."""
+    def tied_inputs(self, purpose: str) -> list[OwnNote]:
+        """The inputs of an expired attempt at this purpose that may yet turn out to have been made; empty if none may.
+
+        It may as long as none of its inputs was seen spent by another payment.
+        """
+        rows = self._db.execute(
+            "SELECT position, asset, amount, blinding FROM notes JOIN payment_inputs USING(position) WHERE"
+            " payment_inputs.payment=(SELECT MAX(number) FROM payments WHERE purpose=? AND state=? AND NOT EXISTS"
+            " (SELECT 1 FROM payment_inputs AS used JOIN notes USING(position) WHERE used.payment=number AND spent=1))",
+            (purpose, PaymentState.EXPIRED),
+        )
+        return [_own_note(row) for row in rows]
+
+    def begin_payment(self, purpose: str, inputs: tuple[OwnNote, ...], change: int, valid_until: int) -> int:
+        """Set the inputs aside for a payment whose change note is `change`; returns its number."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             cursor = self._db.execute(
-                "INSERT INTO payments(purpose, commitment, valid_until, state) VALUES(?,?,?,?)",
-                (purpose, _blob(commitment), valid_until, PaymentState.UNDER_WAY),
+                "INSERT INTO payments(purpose, change, valid_until, state) VALUES(?,?,?,?)",
+                (purpose, _blob(change), valid_until, PaymentState.UNDER_WAY),
             )
             number = cursor.lastrowid or 0
             pairs = [(number, note.position) for note in inputs]
@@ -121,11 +165,11 @@ class NoteStore:
                 (PaymentState.UNDER_WAY, now - EXPIRY_MARGIN_SECONDS),
             ).fetchall()
             for (number,) in late:
-                self._db.execute("UPDATE notes SET payment=NULL WHERE payment=? AND spent=0", (number,))
-                self._db.execute(
-                    "UPDATE payments SET state=?, purpose=purpose || ' #' || number WHERE number=?",
-                    (PaymentState.EXPIRED, number),
-                )
+                self._expire(number)
+
+    def _expire(self, number: int) -> None:
+        self._db.execute("UPDATE notes SET payment=NULL WHERE payment=? AND spent=0", (number,))
+        self._db.execute("UPDATE payments SET state=? WHERE number=?", (PaymentState.EXPIRED, number))
 
     def payment_under_way(self) -> bool:
         row = self._db.execute("SELECT 1 FROM payments WHERE state=? LIMIT 1", (PaymentState.UNDER_WAY,)).fetchone()
@@ -133,7 +177,8 @@ class NoteStore:
 
     def has_payment(self, purpose: str) -> bool:
         """Whether a payment for this purpose is under way or done."""
-        return self._db.execute("SELECT 1 FROM payments WHERE purpose=?", (purpose,)).fetchone() is not None
+        sql = "SELECT 1 FROM payments WHERE purpose=? AND state!=?"
+        return self._db.execute(sql, (purpose, PaymentState.EXPIRED)).fetchone() is not None
 
     def close(self) -> None:
         self._db.close()

@@ -3,7 +3,7 @@
 Theory of operation. The hub publishes every leaf of the tree in order. Each is kept, and tried against the owner's
 viewing key; what opens its commitment is a note of the owner. To pay, the largest free notes are set aside (at most two,
 as the circuit takes), outputs are made for receiver and change, and everything that the contract binds goes into `ext`.
-Only then is the proof made, by whoever calls. A payment is done when its first new note appears in the tree.
+Only then is the proof made, by whoever calls. A payment is done when its change, which may be 0, appears in the tree.
 Not here: the proof (`openmg.zk.prover`), the envelope (`edge_agent.wallet.service`), time (the caller's).
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from edge_agent.wallet.journal import DueShielding
 from edge_agent.wallet.keys import OwnerKeys
-from edge_agent.wallet.note_store import NoteStore, OwnNote
+from edge_agent.wallet.note_store import Leaf, NoteStore, OwnNote
 from edge_agent.wallet.orders import NOTE_GAS_LIMIT, Call
 from openmg.evm.abi import encode_call
 from openmg.hashing import keccak256, words
@@ -63,19 +63,28 @@ class NotePurse:
         self._tree = NoteTree(store.leaves())
 
     def learn(self, first_position: int, notes: Sequence[NoteEntry]) -> int:
-        """Leaves from `first_position` on; returns how many were new. A gap before them takes nothing."""
+        """Leaves from `first_position` on; returns how many were new. A gap before them takes nothing.
+
+        Raises ValueError, and takes nothing, for an impossible leaf or one that is not what was heard at its place before.
+        """
         known = len(self._tree)
-        if first_position > known:
+        if not 0 <= first_position <= known:
             return 0
-        fresh = notes[known - first_position :]
-        for offset, entry in enumerate(fresh):
-            position = known + offset
-            require_felt(entry.commitment, "note commitment")
-            note = self._scanner.open(entry.ciphertext, entry.commitment)
-            own = OwnNote(position, note.asset, note.amount, note.blinding) if note else None
-            self._store.add_leaf(position, entry.commitment, own)  # first on disk: the tree is made of it at start
-            self._tree.append(entry.commitment)
+        for position, entry in enumerate(notes[: known - first_position], first_position):
+            if self._tree.leaf(position) != entry.commitment:
+                raise ValueError(f"note {position} is not the one heard before: the chain or the hub is another")
+        fresh = [self._leaf(position, entry) for position, entry in enumerate(notes[known - first_position :], known)]
+        if known + len(fresh) > CAPACITY:
+            raise ValueError(f"the tree of {CAPACITY} notes is full; this wallet cannot use the next one yet")
+        if fresh:
+            self._store.add_leaves(fresh)  # first on disk: the tree is made of it at start
+            self._tree.extend(leaf.commitment for leaf in fresh)
         return len(fresh)
+
+    def _leaf(self, position: int, entry: NoteEntry) -> Leaf:
+        require_felt(entry.commitment, "note commitment")
+        note = self._scanner.open(entry.ciphertext, entry.commitment)
+        return Leaf(position, entry.commitment, OwnNote(position, note.asset, note.amount, note.blinding) if note else None)
 
     def balance_wei(self) -> int:
         """PETH in notes that can be spent now."""
@@ -92,7 +101,7 @@ class NotePurse:
 
     def begin_payment(self, purpose: str, receiver: ShieldedAddress, amount_wei: int, valid_until: int) -> Payment | None:
         """Set notes aside to pay `amount_wei`; None when the purpose is served already or the notes do not suffice."""
-        inputs = self._choose(amount_wei)
+        inputs = self._choose(purpose, amount_wei)
         if inputs is None or self._store.has_payment(purpose):
             return None
         key = self._keys.spending_key
@@ -116,7 +125,7 @@ class NotePurse:
             ext=ext_hash(self._chain_id, self._contract, valid_until, ciphertexts),
             dummy_blindings=[secrets.randbelow(R) for _ in range(INPUTS)],
         )
-        number = self._store.begin_payment(purpose, tuple(inputs), paid.commitment, valid_until)
+        number = self._store.begin_payment(purpose, tuple(inputs), kept.commitment, valid_until)
         return Payment(number, witness, valid_until, ciphertexts)
 
     def payment_call(self, payment: Payment, proof: ProofResult) -> Call:
@@ -127,9 +136,15 @@ class NotePurse:
         data = encode_call(_TRANSACT, list(proof.words), root, [nf1, nf2], [cm1, cm2], public_out, ext)
         return Call(self._contract, data)
 
-    def _choose(self, amount_wei: int) -> list[OwnNote] | None:
-        """The fewest notes (at most two) that suffice, largest first; None when two do not."""
-        free = self._store.spendable(PETH)
+    def _choose(self, purpose: str, amount_wei: int) -> list[OwnNote] | None:
+        """The fewest notes (at most two) that suffice, largest first; None when two do not.
+
+        After an attempt that expired, the same notes again or none: two attempts must never both be made.
+        """
+        free, tied = self._store.spendable(PETH), self._store.tied_inputs(purpose)
+        if tied:
+            suffice = sum(note.amount for note in tied) >= amount_wei and all(note in free for note in tied)
+            return tied if suffice else None
         for count in range(1, INPUTS + 1):
             if sum(note.amount for note in free[:count]) >= amount_wei and len(free) >= count:
                 return free[:count]

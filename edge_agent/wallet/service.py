@@ -1,9 +1,11 @@
 """The wallet as a service of the agent: hears what the hub says of the chain, and sends envelopes.
 
-Theory of operation. Notices feed the trader (account, pools, recorded slots) and the purse (notes). After each of them, and
-once a second, the wallet looks whether something is to be sent: the trader's transactions, or a payment whose time has
-come. A payment's proof is made in a child process while everything else goes on. Each envelope goes to a relay chosen at
-random; what comes of it is seen on chain, so a lost receipt harms nothing.
+Theory of operation. The first chain notice says where the contracts are; then trader and purse begin, and hear of account,
+pools, recorded slots and notes. After each message, and once a second, the wallet looks whether something is to be sent:
+the trader's transactions, or a payment whose time has come. A payment's proof is made in a child process while everything
+else goes on. Each envelope goes to a relay chosen at random; what comes of it is seen on chain, so a lost receipt harms
+nothing, and what is not seen there is sent again. Closed slots go to the journal at once; those that were closed while
+nobody listened are taken from the meter's store at start.
 Rules: notices are untrusted: rosters count only with the operator's signature, anything malformed is counted, logged once
 and dropped. Not here: what to trade (`trader`), which notes to spend (`notes`).
 """
@@ -19,10 +21,12 @@ from pathlib import Path
 
 from edge_agent.config import WalletSection
 from edge_agent.services import AgentContext
-from edge_agent.wallet.journal import Journal
+from edge_agent.slots import IMPORTED
+from edge_agent.store import StoreError
+from edge_agent.wallet.journal import MAX_DUE_SLOTS, Journal
 from edge_agent.wallet.keys import OwnerKeys
 from edge_agent.wallet.note_store import NoteStore
-from edge_agent.wallet.notes import NotePurse
+from edge_agent.wallet.notes import NotePurse, Payment
 from edge_agent.wallet.orders import Desk, Partner
 from edge_agent.wallet.trader import Trader
 from openmg.envelope import Action, Content, Receipt, seal
@@ -30,14 +34,17 @@ from openmg.messages import base, topics
 from openmg.messages.market import AccountNotice, ChainNotice, MarketNotice, NotesBatch
 from openmg.messages.telemetry import Roster, RosterMember
 from openmg.zk.notes import ShieldedAddress
-from openmg.zk.prover import ProverError, TransferRequest, prove_in_child
+from openmg.zk.prover import ProofResult, ProverError, TransferRequest, prove_in_child
 
 log = logging.getLogger(__name__)
 
 STEP_SECONDS = 1.0
 PAYMENT_SECONDS = 300
 """A payment is valid so long: proving may take half a minute on a small board, and relays may be busy."""
-ORDER_VALID_SECONDS = 60
+FIRST_PROOF_PAUSE_SECONDS = 2.0
+"""Before a proof that failed is tried again (the child may have been short of memory); doubled each time."""
+MAX_WARNINGS = 64
+"""Topics with a malformed message, and payments that cannot be made, that are told; whoever makes more up is not heard."""
 RESEND_SECONDS = 10.0
 """A payment whose notes are not in the tree after so long goes out again, to a relay chosen anew: gossip between hubs may
 lose an envelope, and nullifiers make a repetition harmless."""
@@ -58,27 +65,30 @@ class WalletService:
         self._trader: Trader | None = None
         self._purse: NotePurse | None = None
         self._members: dict[str, RosterMember] = {}
-        self._early: list[tuple[str, bytes]] = []
-        self._early_slots: list[tuple[int, int, int]] = []
-        self._slots_seen = 0
         self._ticker: asyncio.Task[None] | None = None
         self._paying: asyncio.Task[None] | None = None
+        self._pay_not_before = 0.0
         self._warned: set[str] = set()
         self.malformed = 0
 
     async def start(self, context: AgentContext) -> None:
         self._context = context
-        name = context.config.device.name
-        for topic in (
-            topics.CHAIN,
-            topics.account(name),
-            topics.receipt(name),
-            topics.ALL_NOTES,
-            topics.ALL_MARKETS,
-            topics.ALL_ROSTERS,
-        ):
+        self._journal.begin(context.clock.slot() - 1)
+        await self._catch_up(context)
+        for topic in (topics.CHAIN, topics.ALL_ROSTERS, topics.receipt(context.config.device.name)):
             context.subscribe(topic)
         self._ticker = asyncio.get_running_loop().create_task(self._tick())
+
+    async def _catch_up(self, context: AgentContext) -> None:
+        """Slots that the meter stored and this service was not told: the agent was killed between the two."""
+        first = max(self._journal.last_slot() + 1, context.clock.slot() - MAX_DUE_SLOTS)
+        try:
+            rows = await asyncio.to_thread(context.store.slots, first)
+        except StoreError:  # said by the store; slots that are closed from now on are heard
+            return
+        for row in rows:
+            if not row.flags & IMPORTED:
+                self._journal.add_slot(row.slot, row.import_wh, row.export_wh)
 
     async def stop(self) -> None:
         for task in (self._ticker, self._paying):
@@ -90,24 +100,22 @@ class WalletService:
         self._notes.close()
 
     async def on_slot(self, slot: int, import_wh: int, export_wh: int) -> None:
-        self._slots_seen += 1
-        if self._trader is None:
-            self._early_slots.append((slot, import_wh, export_wh))
-            del self._early_slots[:-96]
-            return
-        self._trader.on_slot(slot, import_wh, export_wh)
+        self._journal.add_slot(slot, import_wh, export_wh)
         self._step()
 
     async def on_message(self, topic: str, payload: bytes) -> None:
         try:
             self._hear(topic, payload)
-        except (base.InvalidMessage, ValueError) as error:
+        except ValueError as error:  # InvalidMessage is one
             self.malformed += 1
-            if topic not in self._warned:
-                self._warned.add(topic)
-                log.warning("a message on %s is ignored (more are only counted): %s", topic, error)
+            self._warn_once(topic, f"a message on {topic} is ignored (more are only counted): {error}")
             return
         self._step()
+
+    def _warn_once(self, about: str, sentence: str) -> None:
+        if about not in self._warned and len(self._warned) < MAX_WARNINGS:
+            self._warned.add(about)
+            log.warning("%s", sentence)
 
     def _hear(self, topic: str, payload: bytes) -> None:
         assert self._context is not None
@@ -119,10 +127,9 @@ class WalletService:
         elif topic == topics.receipt(name):
             receipt = base.decode(Receipt, payload)
             if receipt.error:
-                log.info("a relay could not submit an envelope: %s", receipt.error)
+                log.info("a relay could not submit an envelope: %.200r", receipt.error)
         elif self._trader is None or self._purse is None:
-            self._early.append((topic, payload))
-            del self._early[:-256]
+            return
         elif topic == topics.account(name):
             self._trader.on_account(base.decode(AccountNotice, payload))
         elif topics.is_market(topic):
@@ -163,12 +170,8 @@ class WalletService:
         )
         if self._section.shield_wei and not self._journal.shieldings():
             self._journal.add_shielding(self._section.shield_wei)
-        early, self._early = self._early, []
-        for topic, payload in early:
-            self._hear(topic, payload)
-        for slot in self._early_slots:
-            self._trader.on_slot(*slot)
-        self._early_slots.clear()
+        for topic in (topics.account(self._context.config.device.name), topics.ALL_NOTES, topics.ALL_MARKETS):
+            self._context.subscribe(topic)
 
     def _partner(self) -> Partner | None:
         section = self._section
@@ -192,9 +195,9 @@ class WalletService:
         if self._trader is None:
             return
         now = int(time.time())
-        raw = self._trader.next_transactions(now)
-        if raw:
-            self._send([Action(b"", item) for item in raw], now + ORDER_VALID_SECONDS)
+        envelope = self._trader.next_envelope(now)
+        if envelope is not None:
+            self._send([Action(b"", item) for item in envelope.raw], envelope.valid_until)
         if self._paying is None and self._payment_due():
             self._paying = asyncio.get_running_loop().create_task(self._pay())
             self._paying.add_done_callback(self._paid)
@@ -202,15 +205,15 @@ class WalletService:
     def _purpose(self) -> str:
         """Name of the payment that is due now: one after the first slots, then one every so many slots."""
         every = self._section.pay_every_slots
-        past = self._slots_seen - self._section.pay_after_slots
+        past = self._journal.slots_seen() - self._section.pay_after_slots
         return f"pay {past // every if every else 0}"
 
     def _payment_due(self) -> bool:
         section = self._section
         return (
-            bool(section.pay_to)
-            and section.pay_to in self._members
-            and self._slots_seen >= section.pay_after_slots
+            section.pay_to in self._members
+            and time.monotonic() >= self._pay_not_before
+            and self._journal.slots_seen() >= section.pay_after_slots
             and not self._notes.payment_under_way()
             and not self._notes.has_payment(self._purpose())
             and self._purse is not None
@@ -221,19 +224,35 @@ class WalletService:
         section, member = self._section, self._members[self._section.pay_to]
         assert self._purse is not None
         valid_until = int(time.time()) + PAYMENT_SECONDS
-        receiver = ShieldedAddress(member.payment_key, member.payment_box)
-        payment = self._purse.begin_payment(self._purpose(), receiver, section.pay_wei, valid_until)
+        try:
+            receiver = ShieldedAddress(member.payment_key, member.payment_box)
+            payment = self._purse.begin_payment(self._purpose(), receiver, section.pay_wei, valid_until)
+        except ValueError as error:  # a meter without a wallet announces a key that no note can be encrypted to
+            self._warn_once("pay", f"{section.pay_to} cannot be paid (told once): {error}")
+            return
         if payment is None:
             return
-        request = TransferRequest(payment.witness, section.prover, section.cache_dir)
-        try:
-            proof = await prove_in_child(request)
-        except ProverError as error:
-            log.warning("no proof was made, the payment is tried again later: %s", error)
+        proof = await self._prove(payment)
+        if proof is None:
             return
         log.info("proof made in %.2f s (%s)", proof.prove_seconds, proof.backend)
         call = self._purse.payment_call(payment, proof)
         await self._deliver(Action(call.to, call.data), payment.valid_until)
+
+    async def _prove(self, payment: Payment) -> ProofResult | None:
+        """The payment's proof, tried again while there is time; None when there was not enough."""
+        request = TransferRequest(payment.witness, self._section.prover, self._section.cache_dir)
+        pause = FIRST_PROOF_PAUSE_SECONDS
+        while True:
+            try:
+                return await prove_in_child(request, timeout_seconds=max(1.0, payment.valid_until - time.time()))
+            except ProverError as error:
+                if time.time() + pause >= payment.valid_until:
+                    log.warning("no proof was made in time, the payment begins anew later: %s", error)
+                    return None
+                log.warning("no proof was made, trying again in %.0f s: %s", pause, error)
+            await asyncio.sleep(pause)
+            pause *= 2
 
     async def _deliver(self, action: Action, valid_until: int) -> None:
         """Send a payment until its notes are in the tree or its time is over."""
@@ -245,6 +264,7 @@ class WalletService:
 
     def _paid(self, task: asyncio.Task[None]) -> None:
         self._paying = None
+        self._pay_not_before = time.monotonic() + RESEND_SECONDS
         if not task.cancelled() and task.exception() is not None:
             log.error("a payment failed", exc_info=task.exception())
 

@@ -1,10 +1,12 @@
 """The owner's trader: settles each recorded slot on chain with at most one envelope of transactions under way.
 
 A slot is due when its readings are closed, and can be settled once its group's sums are recorded on chain. Its orders
-(mint and sell, buy and burn) leave in one envelope with consecutive nonces. The envelope is done when the account's
-nonce on chain has passed its last one, whatever the receipt says; when it has not after ENVELOPE_SECONDS, the slots are
-due again. An order that the chain refused (the pool moved) is not repeated for its slot: unsold energy stays in the
-account and goes with the next offer, what was not bought stays on the utility's bill.
+(mint and sell, buy and burn) leave in one envelope with consecutive nonces; a shielding has an envelope of its own. An
+envelope is done when the account's nonce on chain has passed its last one, whatever the receipt says. Until then the
+very same transactions are sent again every RESEND_SECONDS: whichever copy arrives, the chain takes each nonce once. Only
+when no relay may submit them any more are they given up, and what they carried is due again. An order that the chain
+refused (the pool moved) is not repeated for its slot: unsold energy stays in the account and goes with the next offer,
+what was not bought stays on the utility's bill.
 
 No clock, socket or key file here: the caller passes wall time and carries the envelope.
 """
@@ -13,17 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from edge_agent.wallet.journal import DueShielding, DueSlot, Journal
+from edge_agent.wallet.journal import DueShielding, DueSlot, Journal, UnderWay
 from edge_agent.wallet.orders import Call, Desk, Partner
 from edge_agent.wallet.trading import Pool, Provide, Sell, Share, demand, offer, share
 from openmg.messages.market import AccountNotice, MarketNotice
 
-ENVELOPE_SECONDS = 30
-"""Blocks come every second and a relay submits at once; half a minute without effect means that it was lost."""
+RESEND_SECONDS = 10
+"""Blocks come every second and a relay submits at once: without effect after so long, an envelope goes out again."""
 ORDER_SECONDS = 60
 """An order that has not executed a minute after it was signed must not surprise its owner later."""
+GIVE_UP_SECONDS = 15
+"""So long after its last valid second an envelope counts as lost: a relay collects, then the chain mines."""
 MAX_SLOTS_PER_ENVELOPE = 1
-"""One slot with all of its calls (mint, approve, share, sell, redeem, buy, burn) fits the envelope's one size."""
+"""One slot with all of its calls (mint, approve, share, sell, redeem, buy, two burns) fits the envelope's one size."""
+MAX_AMOUNT, MAX_COUNT = 2**96, 2**62
+"""Bounds of amounts, and of blocks and nonces, in a notice: above all there is, and no order made of them outgrows its
+256 bits nor the journal's 64."""
 GIFT_SHARE = 4
 """A quarter of the surplus goes to the partner, if there is one."""
 
@@ -54,35 +61,79 @@ class Trader:
         self._sent_at: int | None = None
 
     def on_account(self, notice: AccountNotice) -> None:
-        """News of the account; older news than what is known is ignored."""
+        """News of the account; older news than what is known is ignored. ValueError for impossible numbers."""
+        _require_possible(MAX_COUNT, notice.block, notice.nonce)
+        _require_possible(MAX_AMOUNT, notice.balance_wei, notice.energy_wh, notice.delivery_wh)
         if self.account is None or notice.block >= self.account.block:
             self.account = notice
 
     def on_market(self, notice: MarketNotice) -> None:
-        """News of a pool: the home's own, or another microgrid's."""
+        """News of a pool: the home's own, or another microgrid's. ValueError for impossible numbers."""
+        _require_possible(MAX_COUNT, notice.block)
+        _require_possible(MAX_AMOUNT, notice.reserve_wei, notice.reserve_wh)
+        _require_possible(MAX_AMOUNT, notice.feed_in_wei_per_wh, notice.retail_wei_per_wh)
         if notice.microgrid != self.desk.market.microgrid:
             self.other_markets[notice.microgrid] = notice
         elif self.market is None or notice.block >= self.market.block:
             self.market = notice
 
-    def on_slot(self, slot: int, import_wh: int, export_wh: int) -> None:
-        """A slot was closed by the meter; slots without energy need no settlement."""
-        if import_wh or export_wh:
-            self.journal.add_slot(slot, import_wh, export_wh)
+    def next_envelope(self, now: int) -> UnderWay | None:
+        """What to send now: a new envelope, or what is left of the one under way; None when there is nothing to do."""
+        if self.account is None:
+            return None
+        waiting = self.journal.under_way()
+        if waiting is not None and not self._closed(waiting, now):
+            return self._again(waiting, now)
+        envelope = self._shielding(now) or self._settlement(now)
+        if envelope is not None:
+            self._sent_at = now
+        return envelope
 
-    def next_transactions(self, now: int) -> tuple[bytes, ...]:
-        """Raw transactions to send now; empty while an envelope is under way or nothing can be settled."""
-        if self.account is None or self._under_way(now):
-            return ()
-        slots, shieldings = self._recorded(), self.journal.due_shieldings()[:1]
-        calls = [self.shield_call(item) for item in shieldings] + (self._orders(slots, now) if slots else [])
+    def _closed(self, waiting: UnderWay, now: int) -> bool:
+        """Close an envelope that executed or was lost; False while it still waits for the chain."""
+        assert self.account is not None
+        if self.account.nonce >= waiting.first_nonce + len(waiting.raw):
+            self.journal.finish()
+        elif now >= waiting.valid_until + GIVE_UP_SECONDS:
+            self.journal.give_up()
+            self.approved = False  # the approval may have been lost along; a second one harms nothing
+        else:
+            return False
+        return True
+
+    def _again(self, waiting: UnderWay, now: int) -> UnderWay | None:
+        """The transactions under way that have not executed, when it is time to send them again."""
+        assert self.account is not None
+        recent = self._sent_at is not None and now - self._sent_at < RESEND_SECONDS
+        if recent or now > waiting.valid_until:
+            return None
+        self._sent_at = now
+        done = max(0, self.account.nonce - waiting.first_nonce)
+        return UnderWay(waiting.first_nonce + done, waiting.valid_until, waiting.raw[done:])
+
+    def _shielding(self, now: int) -> UnderWay | None:
+        """The next shielding that the account can pay."""
+        assert self.account is not None
+        balance_wei = self.account.balance_wei
+        due = next((item for item in self.journal.due_shieldings() if item.amount_wei <= balance_wei), None)
+        return None if due is None else self._submit([self.shield_call(due)], (), (due.number,), now)
+
+    def _settlement(self, now: int) -> UnderWay | None:
+        """The orders of the next recorded slot; slots that need none are dropped."""
+        slots = self._recorded()
+        calls = self._orders(slots, now) if slots else []
         numbers = tuple(item.slot for item in slots)
         if not calls:
             self.journal.drop_slots(numbers)
-            return ()
-        self.journal.submit(numbers, tuple(item.number for item in shieldings), self.account.nonce + len(calls))
-        self._sent_at = now
-        return self.desk.sign(calls, self.account.nonce)
+            return None
+        return self._submit(calls, numbers, (), now)
+
+    def _submit(self, calls: list[Call], slots: tuple[int, ...], shieldings: tuple[int, ...], now: int) -> UnderWay:
+        assert self.account is not None
+        nonce = self.account.nonce
+        envelope = UnderWay(nonce, now + ORDER_SECONDS, self.desk.sign(calls, nonce))
+        self.journal.submit(slots, shieldings, envelope)
+        return envelope
 
     def _recorded(self) -> list[DueSlot]:
         """The oldest due slots whose group's sums stand on chain."""
@@ -90,21 +141,6 @@ class Trader:
             return []
         recorded = set(self.market.recorded_slots)
         return [item for item in self.journal.due_slots() if item.slot in recorded][:MAX_SLOTS_PER_ENVELOPE]
-
-    def _under_way(self, now: int) -> bool:
-        """Whether an envelope still waits for the chain; closes one that executed, gives up one that was lost."""
-        assert self.account is not None
-        next_nonce = self.journal.under_way()
-        if next_nonce is None:
-            return False
-        if self.account.nonce >= next_nonce:
-            self.journal.finish()
-            return False
-        self._sent_at = now if self._sent_at is None else self._sent_at  # after a restart the wait begins anew
-        if now - self._sent_at < ENVELOPE_SECONDS:
-            return True
-        self.journal.give_up()
-        return False
 
     def _orders(self, slots: list[DueSlot], now: int) -> list[Call]:
         assert self.account is not None
@@ -116,12 +152,14 @@ class Trader:
         if gift is not None and self.partner is not None:
             energy_wh -= gift.energy_wh
             sales.append(self.desk.share(gift, self.partner, self.tokens[self.partner.microgrid], deadline))
-        orders = offer(energy_wh, pool, provides=self.provides_liquidity, balance_wei=self.account.balance_wei)
+        balance_wei = self.account.balance_wei
+        orders = offer(energy_wh, pool, provides=self.provides_liquidity, balance_wei=balance_wei)
         sales += [self.desk.order(order, deadline) for order in orders]
+        balance_wei -= sum(order.value_wei for order in orders if isinstance(order, Provide))
         if not self.approved and (gift or any(isinstance(order, Sell | Provide) for order in orders)):
             calls.append(self.desk.approve())
             self.approved = True
-        return calls + sales + self._purchases(slots, pool, deadline)
+        return calls + sales + self._purchases(slots, pool, deadline, balance_wei)
 
     def _gift(self, energy_wh: int, pool: Pool) -> Share | None:
         """A part of the surplus for the partner, when both pools can carry it."""
@@ -129,11 +167,11 @@ class Trader:
             return None
         return share(energy_wh // GIFT_SHARE, pool, _pool(self.other_markets.get(self.partner.microgrid)))
 
-    def _purchases(self, slots: list[DueSlot], pool: Pool, deadline: int) -> list[Call]:
+    def _purchases(self, slots: list[DueSlot], pool: Pool, deadline: int, balance_wei: int) -> list[Call]:
         """For each slot's import: burn what was delivered already, buy and burn what the pool sells of the rest."""
         assert self.account is not None
         calls: list[Call] = []
-        balance_wei, delivery_wh = self.account.balance_wei, self.account.delivery_wh
+        delivery_wh = self.account.delivery_wh
         for item in slots:
             burned_wh = min(delivery_wh, item.import_wh)
             delivery_wh -= burned_wh
@@ -146,6 +184,11 @@ class Trader:
             if burned_wh:
                 calls.append(self.desk.burn(item.slot, burned_wh, item.import_wh))
         return calls
+
+
+def _require_possible(limit: int, *values: int) -> None:
+    if not all(0 <= value <= limit for value in values):
+        raise ValueError("a number of the notice is negative or larger than any chain of ours says")
 
 
 def _pool(notice: MarketNotice | None) -> Pool:

@@ -63,19 +63,32 @@ def key_path(circuit: Circuit, cache_dir: Path) -> Path:
     return cache_dir / "zk" / f"{circuit.name}-{circuit.circuit_hash[:HASH_NAME_BYTES].hex()}.pk"
 
 
-def _sha256_of(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _is_cached(path: Path, sha256: bytes) -> bool:
+    """Whether the file is there with this digest; KeysError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            good = hashlib.file_digest(file, "sha256").digest() == sha256
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise KeysError(f"cached key {path} cannot be read ({error.strerror}); mend it or set OPENMG_CACHE") from error
+    if not good:
+        log.warning("cached key %s is damaged or of another version; it is made again", path)
+    return good
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, path)
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
     except OSError as error:
         raise KeysError(f"keys cannot be written to {path.parent} ({error.strerror}); set OPENMG_CACHE") from error
 
@@ -101,10 +114,7 @@ def ensure_keys(
     chosen = circuit_named(circuit)
     path = key_path(chosen, default_cache_dir() if cache_dir is None else cache_dir)
     seconds = 0.0
-    if path.exists() and _sha256_of(path) != chosen.development_key_sha256:
-        log.warning("cached key %s is damaged or of another version; it is made again", path)
-        path.unlink(missing_ok=True)
-    if not path.exists():
+    if not _is_cached(path, chosen.development_key_sha256):
         maker = get_backend("auto") if backend is None else backend
         if progress:
             progress(f"making development keys of the {circuit} circuit ({maker.name})")

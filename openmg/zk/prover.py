@@ -147,9 +147,12 @@ async def prove_in_child(
     """Prove in a child of this process; ProverError when it fails or takes too long. Cancelling ends the child."""
     chosen = request if backend is None else replace(request, backend=backend)
     pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "openmg.zk.prove", stdin=pipe, stdout=pipe, stderr=pipe, limit=MAX_ANSWER_BYTES
-    )
+    try:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "openmg.zk.prove", stdin=pipe, stdout=pipe, stderr=pipe, limit=MAX_ANSWER_BYTES
+        )
+    except OSError as error:
+        raise ProverError(f"the prover process cannot be started ({error.strerror}); free memory or processes") from error
     try:
         answer, complaint = await asyncio.wait_for(child.communicate(chosen.to_json().encode()), timeout_seconds)
     except TimeoutError as error:

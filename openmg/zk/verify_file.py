@@ -1,7 +1,8 @@
 """Check a proof kept in a JSON file: {circuit, proof, publics, vk?}, hex strings, publics in the circuit's order.
 
-Rules: without `vk` the development key of the circuit is used; the check itself is py_ecc's (`pyecc_verify`), so that
-it shares no arithmetic with the prover. Not here: printing (the command line does that).
+Rules: without `vk` the development key of the circuit is used. A key that comes in the file is the file's own claim:
+whoever made it may know its secrets, so the report names the key. The check itself is py_ecc's (`pyecc_verify`), so
+that it shares no arithmetic with the prover. Not here: printing (the command line does that).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from openmg.zk import pyecc_verify
 from openmg.zk.circuits.registry import circuit_named
-from openmg.zk.keys import ensure_keys
+from openmg.zk.keys import KeysError, ensure_keys
 from openmg.zk.proof import VerifyingKey
 
 MAX_FILE_BYTES = 256 * 1024
@@ -21,7 +22,7 @@ MAX_FILE_BYTES = 256 * 1024
 
 
 class ProofFileError(Exception):
-    """The file is no proof file; the text says why."""
+    """The file is no proof file, or cannot be checked here; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,10 @@ def check_proof_file(path: Path, cache_dir: Path | None = None) -> ProofReport:
         given = VerifyingKey.from_bytes(_bytes(document["vk"], "vk")) if document.get("vk") else None
     except (ValueError, TypeError, RecursionError) as error:
         raise ProofFileError(f"{path} is not a proof file: {error}") from error
-    development = ensure_keys(circuit.name, cache_dir).verifying_key
+    try:
+        development = ensure_keys(circuit.name, cache_dir).verifying_key
+    except KeysError as error:
+        raise ProofFileError(f"{path} cannot be checked: {error}") from error
     key = development if given is None else given
     valid = pyecc_verify.verify(key, publics, proof)
     return ProofReport(circuit.name, valid, key.digest(), key == development)
-
-
-def verify_proof_file(path: Path, cache_dir: Path | None = None) -> bool:
-    """Whether the proof in the file holds; ProofFileError as `check_proof_file`."""
-    return check_proof_file(path, cache_dir).valid

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edge_agent.wallet.journal import Journal
-from edge_agent.wallet.note_store import EXPIRY_MARGIN_SECONDS, NoteStore, OwnNote
+from edge_agent.wallet.note_store import EXPIRY_MARGIN_SECONDS, Leaf, NoteStore, OwnNote
 
 PETH, ENERGY = 0, 4
 VALID_UNTIL = 1_000
@@ -27,8 +29,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(path: Path):
     store = NoteStore(path)
-    for position, own in enumerate((note(0, 50), None, note(2, 70), note(3, 2**96 - 1, ENERGY))):
-        store.add_leaf(position, 100 + position, own)
+    owned = (note(0, 50), None, note(2, 70), note(3, 2**96 - 1, ENERGY))
+    store.add_leaves(Leaf(position, 100 + position, own) for position, own in enumerate(owned))
     yield store
     store.close()
 
@@ -45,7 +47,7 @@ def test_leaves_and_notes_in_order(store):
 
 def test_a_leaf_that_comes_again_changes_nothing(store):
     store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
-    store.add_leaf(2, 102, note(2, 70))
+    store.add_leaves([Leaf(2, 102, note(2, 70))])
     assert len(store.leaves()) == 4
     assert store.spendable(PETH) == [note(0, 50)]
 
@@ -66,9 +68,9 @@ def test_a_purpose_is_served_once(store):
 def test_a_payment_is_done_when_its_note_is_in_the_tree(store):
     number = store.begin_payment("rent", (note(2, 70), note(0, 50)), 500, VALID_UNTIL)
     store.record_proof(number, 1_500, "native")
-    store.add_leaf(4, 499, None)
+    store.add_leaves([Leaf(4, 499)])
     assert store.payment_under_way()
-    store.add_leaf(5, 500, None)
+    store.add_leaves([Leaf(5, 500)])
     assert not store.payment_under_way() and store.has_payment("rent")
     store.expire(10 * LATE)
     assert store.spendable(PETH) == []
@@ -106,7 +108,7 @@ def test_a_restart_keeps_everything(store, path):
         assert reopened.leaves() == [100, 101, 102, 103]
         assert reopened.spendable(PETH) == [note(0, 50)]
         assert reopened.payment_under_way() and reopened.has_payment("rent")
-        reopened.add_leaf(4, 500, None)
+        reopened.add_leaves([Leaf(4, 500)])
         assert not reopened.payment_under_way()
     finally:
         reopened.close()
@@ -117,5 +119,58 @@ def test_a_payment_seen_late_has_spent_its_inputs(store):
     """The meter was offline: the payment was mined in time, but the notes reach the meter after it gave the payment up."""
     store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
     store.expire(LATE)
-    store.add_leaf(4, 500, None)
+    store.add_leaves([Leaf(4, 500)])
     assert store.spendable(PETH) == [note(0, 50)]
+    assert not store.payment_under_way() and store.has_payment("rent"), "it was paid, late, and is not paid again"
+
+
+def test_an_attempt_is_repeated_only_with_the_same_notes(store):
+    """Two attempts at one purpose share their nullifiers, so the chain can take only one of them."""
+    assert store.tied_inputs("rent") == []
+    store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
+    assert store.tied_inputs("rent") == []
+    store.expire(LATE)
+    assert store.tied_inputs("rent") == [note(2, 70)] and store.tied_inputs("food") == []
+
+
+def test_an_attempt_whose_notes_another_payment_spent_was_never_made(store):
+    store.begin_payment("rent", (note(2, 70), note(0, 50)), 500, VALID_UNTIL)
+    store.expire(LATE)
+    store.begin_payment("food", (note(0, 50),), 501, 2 * LATE)
+    store.add_leaves([Leaf(4, 501)])
+    assert store.tied_inputs("rent") == [] and store.spendable(PETH) == [note(2, 70)]
+
+
+def test_the_attempt_that_was_made_after_all_ends_its_repetition(store):
+    store.begin_payment("rent", (note(2, 70),), 500, VALID_UNTIL)
+    store.expire(LATE)
+    store.begin_payment("rent", (note(2, 70), note(0, 50)), 501, 2 * LATE)
+    store.add_leaves([Leaf(4, 500)])
+    assert store.has_payment("rent") and not store.payment_under_way()
+    assert store.spendable(PETH) == [note(0, 50)]
+
+
+def test_leaves_are_taken_all_or_none(store):
+    def broken():
+        yield Leaf(4, 104, note(4, 9))
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        store.add_leaves(broken())
+    assert store.leaves() == [100, 101, 102, 103] and store.spendable(PETH) == [note(2, 70), note(0, 50)]
+
+
+def test_a_file_that_others_could_read_is_closed_to_them(path):
+    path.touch(mode=0o644)
+    NoteStore(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_opening_the_file_again_keeps_the_locks_of_this_process(store, path):
+    """SQLite's locks are the process's: closing any descriptor of the file would drop them, and another process
+    that opens the file for a moment (`sqlite3 wallet.sqlite`) would take the write-ahead log away under the wallet."""
+    second = NoteStore(path)
+    script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT COUNT(*) FROM leaves'); db.close()"
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    assert path.with_name(path.name + "-wal").exists()
+    second.close()

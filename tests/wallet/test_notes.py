@@ -23,6 +23,8 @@ from edge_agent.wallet.notes import PETH, NotePurse, ext_hash  # noqa: E402
 from hub.chain.anvil import AnvilError, AnvilOptions, anvil_binary, start_anvil  # noqa: E402
 from hub.chain.client import Contract  # noqa: E402
 from openmg.messages.market import NoteEntry  # noqa: E402
+from openmg.zk.circuits.transfer import publics_of  # noqa: E402
+from openmg.zk.field import R  # noqa: E402
 from openmg.zk.notes import Note, encrypt_note  # noqa: E402
 from openmg.zk.prover import ProofResult, TransferRequest, prove_in_child  # noqa: E402
 from openmg.zk.spend import SpendError  # noqa: E402
@@ -124,6 +126,42 @@ def test_an_impossible_leaf_is_refused_and_takes_nothing(alice, commitment):
     assert alice.store.leaves() == [good[0].commitment]
 
 
+def test_a_bad_leaf_takes_its_whole_batch_along(alice):
+    with pytest.raises(ValueError):
+        alice.purse.learn(0, [entry(alice.keys, 5), NoteEntry(R, b"")])
+    assert (alice.store.leaves(), alice.purse.balance_wei()) == ([], 0)
+
+
+def test_a_leaf_that_contradicts_an_earlier_one_is_said_and_takes_nothing(alice):
+    """Another chain under the same address, or a hub that lies: a wallet must not build on both."""
+    notes = [entry(alice.keys, 1), entry(alice.keys, 2)]
+    alice.purse.learn(0, notes)
+    with pytest.raises(ValueError, match="note 1 is not the one heard before"):
+        alice.purse.learn(0, [notes[0], entry(alice.keys, 2), entry(alice.keys, 4)])
+    assert alice.purse.balance_wei() == 3 and len(alice.store.leaves()) == 2
+
+
+@pytest.mark.parametrize("length", [0, 1, 113, 114, 115, 512])
+def test_hostile_ciphertexts_are_no_notes_and_hide_none(alice, length):
+    """Zeros and ones make X25519 points of small order; random bytes, lengths and cuts are no ciphertexts either."""
+    good = entry(alice.keys, 7)
+    contents = [bytes(length), b"\x01" + bytes(length), b"\xff" * length, secrets.token_bytes(length)]
+    contents += [good.ciphertext[:length], good.ciphertext[:length] + b"\0", good.ciphertext[:-1] + b"\0"]
+    bad = [NoteEntry(good.commitment, content) for content in contents if content != good.ciphertext]
+    assert alice.purse.learn(0, [*bad, good]) == len(bad) + 1
+    assert alice.purse.balance_wei() == 7
+
+
+def test_the_same_note_twice_in_the_tree_is_two_notes(alice, bob):
+    """Two leaves with one commitment have two nullifiers, so both can be spent, together too."""
+    twice = entry(alice.keys, 7)
+    alice.purse.learn(0, [twice, twice])
+    assert alice.purse.balance_wei() == 14
+    payment = alice.purse.begin_payment("both", bob.address, 14, SOON)
+    assert len({item.index for item in payment.witness.inputs}) == 2
+    assert len(set(publics_of(payment.witness).nullifiers)) == 2
+
+
 # ---- setting aside ----------------------------------------------------------------------------------------------
 
 
@@ -169,6 +207,31 @@ def test_inputs_stay_aside_over_a_restart_and_are_free_after_expiry(alice, bob):
     alice.store.expire(1_001 + EXPIRY_MARGIN_SECONDS)
     assert alice.purse.balance_wei() == 10
     assert alice.purse.begin_payment("rent", bob.address, 5, SOON) is not None
+
+
+def test_an_expired_payment_is_tried_again_with_the_same_notes_only(alice, bob):
+    """The first attempt may have been mined unseen: other notes would pay the receiver twice."""
+    alice.purse.learn(0, [entry(alice.keys, 10), entry(alice.keys, 8)])
+    first = alice.purse.begin_payment("rent", bob.address, 5, valid_until=1_000)
+    alice.store.expire(1_001 + EXPIRY_MARGIN_SECONDS)
+    alice.restart()
+    other = alice.purse.begin_payment("food", bob.address, 10, SOON)
+    assert alice.purse.begin_payment("rent", bob.address, 5, SOON) is None, "its note is set aside for the food"
+    alice.store.expire(SOON + EXPIRY_MARGIN_SECONDS + 1)
+    again = alice.purse.begin_payment("rent", bob.address, 5, SOON)
+    nullifiers = [publics_of(payment.witness).nullifiers[0] for payment in (first, other, again)]
+    assert len(set(nullifiers)) == 1
+
+
+def test_only_the_change_completes_a_payment(alice, bob):
+    """The receiver knows his own note's opening and could make it himself; the change's blinding nobody knows."""
+    alice.purse.learn(0, [entry(alice.keys, 10)])
+    payment = alice.purse.begin_payment("rent", bob.address, 4, SOON)
+    paid, change = publics_of(payment.witness).commitments
+    alice.purse.learn(1, [NoteEntry(paid, b"")])
+    assert alice.store.payment_under_way()
+    alice.purse.learn(2, [NoteEntry(paid, payment.ciphertexts[0]), NoteEntry(change, payment.ciphertexts[1])])
+    assert not alice.store.payment_under_way() and alice.purse.balance_wei() == 6
 
 
 def test_shielding_the_same_item_again_makes_the_same_note(alice):

@@ -14,9 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "zk"))
 
 from zk_cases import R_BLIND, S_BLIND, Cases, assignment  # noqa: E402
 
+from openmg.zk import curve  # noqa: E402
 from openmg.zk.backend import get_backend  # noqa: E402
 from openmg.zk.circuits import transfer  # noqa: E402
+from openmg.zk.field import R  # noqa: E402
 from openmg.zk.keys import ensure_keys  # noqa: E402
+from openmg.zk.proof import Proof, VerifyingKey  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +55,21 @@ def check(tmp_path: Path, cache: Path):
     return run
 
 
-def test_a_proof_that_holds(check, document):
+def test_a_proof_that_holds(check, document, cache):
     done = check(document)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "valid\n", "")
+    key = "0x" + ensure_keys(transfer.NAME, cache).verifying_key.digest().hex()
+    said = f"valid under the development key, which anybody can forge with ({key})\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
     as_json = check(document, "--json")
-    assert as_json.returncode == 0 and json.loads(as_json.stdout)["valid"] is True
+    assert as_json.returncode == 0
+    assert json.loads(as_json.stdout) == {"valid": True, "key": key, "development": True}
 
 
 def test_a_proof_of_something_else(check, document):
     publics = list(document["publics"])
     publics[-1] = hex(int(publics[-1], 16) ^ 1)
     done = check(document | {"publics": publics})
-    assert (done.returncode, done.stdout, done.stderr) == (1, "not valid\n", "")
+    assert (done.returncode, done.stderr) == (1, "") and done.stdout.startswith("not valid under the development key")
 
 
 def test_a_damaged_proof(check, document):
@@ -71,6 +77,26 @@ def test_a_damaged_proof(check, document):
     proof[-1] ^= 1
     done = check(document | {"proof": proof.hex()}, "--json")
     assert done.returncode == 1 and json.loads(done.stdout)["valid"] is False
+
+
+def test_a_forgery_under_a_key_of_the_files_own_is_not_passed_off_as_ours(check, document):
+    """Whoever makes a key can prove anything under it: the secrets of this one are in the test."""
+    alpha, beta, gamma, delta = 3, 5, 7, 11
+    publics = list(range(9))
+    g1, g2 = curve.G1, curve.G2
+    points = [curve.multiply_g1(g1, 13 + i) for i in range(10)]
+    key = VerifyingKey(
+        curve.multiply_g1(g1, alpha), *(curve.multiply_g2(g2, secret) for secret in (beta, gamma, delta)), tuple(points)
+    )
+    inputs = 13 + sum((14 + i) * value for i, value in enumerate(publics))
+    # a b = alpha beta + inputs gamma + c delta with a = 1, b = 1
+    c = (1 - alpha * beta - inputs * gamma) * pow(delta, -1, R) % R
+    proof = Proof(g1, g2, curve.multiply_g1(g1, c)).to_bytes()
+    forged = document | {"proof": proof.hex(), "publics": publics, "vk": key.to_bytes().hex()}
+    done = check(forged)
+    assert (done.returncode, done.stdout) == (0, f"valid under a key of the file's own (0x{key.digest().hex()})\n")
+    assert json.loads(check(forged, "--json").stdout)["development"] is False
+    assert check(forged | {"vk": None}).returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -99,3 +125,13 @@ def test_a_file_that_is_not_there(tmp_path, cache):
     done = verify(tmp_path / "none.json", cache)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (2, "") and "cannot be read" in line
+
+
+def test_no_place_for_keys_is_one_sentence(check, document, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the folder of keys should be")
+    path = tmp_path / "proof.json"
+    path.write_text(json.dumps(document))
+    done = verify(path, blocked)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "") and "set OPENMG_CACHE" in line

@@ -1,5 +1,6 @@
 """Development keys: the same bytes everywhere, cached safely, refused for value; key files that are damaged."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -149,3 +150,16 @@ def test_damaged_matrices_are_refused(transfer_key, tmp_path):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(KeyFileError, match="cannot be read"):
         ProvingKeyFile(tmp_path / "none.pk")
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, monkeypatch):
+    """A key has 18 MB: half of one, left at every attempt, would keep the disk full."""
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(keys, "make_development_key", lambda circuit, backend: b"half a key")
+    monkeypatch.setattr(keys.os, "fsync", full)
+    with pytest.raises(KeysError, match="No space left"):
+        ensure_keys(transfer.NAME, tmp_path)
+    assert os.listdir(key_path(CIRCUIT, tmp_path).parent) == []

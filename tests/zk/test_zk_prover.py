@@ -1,11 +1,13 @@
 """Proofs made in a child process, and proof files checked by py_ecc."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
 from dataclasses import replace
 
+import psutil
 import pytest
 from zk_cases import Cases, with_outputs
 
@@ -14,7 +16,7 @@ from openmg.zk.backend import BackendError, get_backend
 from openmg.zk.circuits.transfer import publics_of
 from openmg.zk.field import R
 from openmg.zk.prover import MAX_REQUEST_BYTES, ProofResult, ProverError, TransferRequest, prove_in_child
-from openmg.zk.verify_file import ProofFileError, check_proof_file, verify_proof_file
+from openmg.zk.verify_file import ProofFileError, check_proof_file
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ async def test_a_child_proves_what_verifies_here(transfer_key, request_of, faste
     assert list(result.publics) == publics_of(witness).as_list()
     assert groth16.verify(transfer_key.verifying_key, result.publics, result.proof)
     assert result.backend == fastest and result.threads >= 1 and result.rss_mb > 10
-    assert 0 < result.witness_seconds < result.prove_seconds
+    assert result.witness_seconds > 0 and result.prove_seconds > 0 and result.verify_seconds > 0
     assert b"".join(word.to_bytes(32, "big") for word in result.words) == result.proof
 
 
@@ -67,12 +69,44 @@ async def test_time_is_bounded(request_of):
         await prove_in_child(request_of(Cases().transfer()), timeout_seconds=0.05)
 
 
+def provers():
+    """The proving processes that this one started."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "openmg.zk.prove" in child.cmdline():
+                found.append(child)
+    return found
+
+
+async def proving(request):
+    """A proof under way, and the process that makes it."""
+    task = asyncio.create_task(prove_in_child(request, "portable"))
+    while not provers():
+        await asyncio.sleep(0.01)
+        assert not task.done()
+    return task, provers()[0]
+
+
 async def test_cancelling_ends_the_child(request_of):
-    task = asyncio.create_task(prove_in_child(request_of(Cases().transfer()), "portable"))
-    await asyncio.sleep(0.2)
+    task, child = await proving(request_of(Cases().transfer()))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert not child.is_running() and not provers()
+
+
+async def test_a_killed_child_is_an_error_like_any_other(request_of):
+    task, child = await proving(request_of(Cases().transfer()))
+    child.kill()
+    with pytest.raises(ProverError, match="ended with code -9: no message"):
+        await task
+
+
+async def test_a_child_that_cannot_be_started_is_said(request_of, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(ProverError, match="cannot be started"):
+        await prove_in_child(request_of(Cases().transfer()))
 
 
 def run_child(text):
@@ -142,13 +176,26 @@ def test_proof_files_are_checked_with_py_ecc(proof_file, proved, key_cache, tran
     assert report.valid and report.development and report.circuit == "transfer"
     assert report.key_hash == transfer_key.verifying_key.digest()
     decimal = [str(value) for value in proved.publics]
-    assert verify_proof_file(proof_file(publics=decimal, vk=transfer_key.verifying_key.to_bytes().hex()), key_cache)
+    assert check_proof_file(proof_file(publics=decimal, vk=transfer_key.verifying_key.to_bytes().hex()), key_cache).valid
 
 
 def test_a_wrong_proof_in_a_file_is_not_valid(proof_file, proved, key_cache):
-    assert not verify_proof_file(proof_file(publics=[1, *proved.publics[1:]]), key_cache)
-    assert not verify_proof_file(proof_file(publics=[]), key_cache)
-    assert not verify_proof_file(proof_file(proof="00" * 256), key_cache)
+    for changes in ({"publics": [1, *proved.publics[1:]]}, {"publics": []}, {"proof": "00" * 256}):
+        assert not check_proof_file(proof_file(**changes), key_cache).valid
+
+
+def test_a_key_that_comes_in_the_file_is_not_taken_for_ours(proof_file, key_cache, transfer_key):
+    ours = transfer_key.verifying_key
+    foreign = replace(ours, gamma2=ours.delta2, delta2=ours.gamma2)
+    report = check_proof_file(proof_file(vk=foreign.to_bytes().hex()), key_cache)
+    assert (report.valid, report.development, report.key_hash) == (False, False, foreign.digest())
+
+
+def test_a_file_is_not_checked_without_keys(proof_file, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the folder of keys should be")
+    with pytest.raises(ProofFileError, match="cannot be checked: .* set OPENMG_CACHE"):
+        check_proof_file(proof_file(), blocked)
 
 
 @pytest.mark.parametrize(

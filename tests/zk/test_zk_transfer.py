@@ -78,10 +78,11 @@ def test_amounts_end_at_96_bits(system):
     assert broken_rule(system, too_large) == "the amount of output 1 is below 2^96"
 
 
-def test_an_input_cannot_be_out_of_range(system):
-    cases = Cases(amounts=(LIMIT, 1))
+@pytest.mark.parametrize("place", [1, 2])
+def test_an_input_cannot_be_out_of_range(system, place):
+    cases = Cases(amounts=(LIMIT, 1) if place == 1 else (1, LIMIT))
     witness = with_outputs(cases.transfer(), cases.out(LIMIT - 1), cases.out(2))
-    assert broken_rule(system, witness) == "the amount of input 1 is below 2^96"
+    assert broken_rule(system, witness) == f"the amount of input {place} is below 2^96"
 
 
 @pytest.mark.parametrize(("name", "rule"), [("public_in", "public in"), ("public_out", "public out")])
@@ -138,6 +139,17 @@ def test_an_amount_does_not_open_another_note(system):
     assert broken_rule(system, witness) == "input 1 is in the tree under root'"
 
 
+@pytest.mark.parametrize("place", [1, 2])
+def test_nullifiers_and_commitments_are_not_of_choice(system, place):
+    """Another nullifier would spend a note again, another commitment would be a note of any amount."""
+    witness = Cases().transfer()
+    honest = publics_of(witness)
+    for name, rule in (("nullifiers", "the nullifier of input"), ("commitments", "the commitment of output")):
+        values = list(getattr(honest, name))
+        values[place - 1] += 1
+        assert broken_rule(system, witness, replace(honest, **{name: tuple(values)})) == f"{rule} {place} is right"
+
+
 @pytest.mark.parametrize("alias", ["index", "tree"])
 def test_a_position_has_no_alias(system, alias):
     """The place index + 2^20 of tree n - 1 has the number of index in tree n; neither may give a second nullifier."""
@@ -167,9 +179,17 @@ def test_a_tree_number_is_32_bits(system):
         ("an index bit of input 2 is a bit", DEPTH),
         ("the low bit of the asset's kind is a bit", 1),
         ("the high bit of the asset's kind is a bit", 1),
+        ("the asset's id is below 2^160 (bit)", 160),
+        ("the tree number is below 2^32 (bit)", 32),
+        ("public in is below 2^96 (bit)", 96),
+        ("public out is below 2^96 (bit)", 96),
+        ("the amount of input 1 is below 2^96 (bit)", 96),
+        ("the amount of input 2 is below 2^96 (bit)", 96),
+        ("the amount of output 1 is below 2^96 (bit)", 96),
+        ("the amount of output 2 is below 2^96 (bit)", 96),
     ],
 )
-def test_bits_of_place_and_kind_are_bits(system, rule, count):
+def test_what_must_be_a_bit_is_a_bit(system, rule, count):
     rows = [k for k, name in enumerate(system.rules) if name == rule]
     assert len(rows) == count
     wires = {system.a.columns[system.a.row_start[row]] for row in rows}
@@ -182,6 +202,12 @@ def test_bits_of_place_and_kind_are_bits(system, rule, count):
             right = sum(system.b.coefficients[k] * (value if system.b.columns[k] else 1) for k in range(start, end))
             assert (left * right % R == 0) == (value in (0, 1))
             assert system.c.row_start[row] == system.c.row_start[row + 1]
+    if rule.endswith(" (bit)"):
+        (row,) = [k for k, name in enumerate(system.rules) if name == rule.removesuffix(" (bit)")]
+        start, end = system.a.row_start[row : row + 2]
+        weights = dict(zip(system.a.columns[start:end], system.a.coefficients[start:end], strict=True))
+        assert sorted(weights[wire] for wire in wires) == [1 << i for i in range(count)]
+        assert [weight for wire, weight in weights.items() if wire not in wires] == [R - 1]
 
 
 def test_a_dummy_comes_first_only_with_value_in(system):
