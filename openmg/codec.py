@@ -13,6 +13,9 @@ import cbor2
 
 DEFAULT_MAX_BYTES = 1 << 20
 """1 MiB: ten times the largest message of the project (a model of 7,344 parameters in 32-bit integers)."""
+DEFAULT_MAX_ITEMS = 1 << 16
+"""Each byte can be an item of its own, and building a million of them takes seconds in the thread that reads messages; the
+largest roster, 256 members of six fields, has 3,500."""
 MAX_DEPTH = 16
 """No message nests deeper than four; sixteen leaves room and keeps recursion bounded."""
 _INT_LIMIT = 2**256
@@ -52,17 +55,20 @@ def encode(value: Any) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def _walk(data: bytes) -> None:
-    """Refuses what no `encode` writes before anything is built from it, in time linear in the bytes.
+def _walk(data: bytes, max_items: int) -> None:
+    """Refuses what no `encode` writes, and too many items, before anything is built; takes at most `max_items` steps.
 
     The library follows shared references (tags 28 and 29), with which 200 bytes describe more items than memory holds.
     """
-    position, to_come = 0, [1]  # items still to come, at each depth
+    position, items, to_come = 0, 0, [1]  # items still to come, at each depth
     while to_come:
         if to_come[-1] == 0:
             to_come.pop()
             continue
         to_come[-1] -= 1
+        items += 1
+        if items > max_items:
+            raise DecodeError(f"more than {max_items} items")
         if position >= len(data):
             raise DecodeError("not canonical CBOR: the bytes end inside a value")
         major, info = data[position] >> 5, data[position] & 31
@@ -90,11 +96,11 @@ def _walk(data: bytes) -> None:
         raise DecodeError("not canonical CBOR: the bytes end inside the value or go on after it")
 
 
-def decode(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Any:
-    """The value of canonical bytes; DecodeError for anything else."""
+def decode(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES, max_items: int = DEFAULT_MAX_ITEMS) -> Any:
+    """The value of canonical bytes within both bounds (nested items count too); DecodeError for anything else."""
     if len(data) > max_bytes:
         raise DecodeError(f"{len(data)} bytes exceed the limit of {max_bytes}")
-    _walk(data)
+    _walk(data, max_items)
     try:
         value = cbor2.loads(data)
         _check(value, 0)

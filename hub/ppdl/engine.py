@@ -21,7 +21,6 @@ from typing import TypeVar
 
 from hub.ppdl.application import Application, BlockResult, QueryResult
 from hub.ppdl.chain import Executed, recover
-from hub.ppdl.consensus import items
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.consensus.certs import Domain
 from hub.ppdl.consensus.effects import Complaint, Propose, Tick
@@ -316,7 +315,7 @@ class PbftEngine:
 
     def _hear(self, sender: bytes, payload: bytes) -> None:
         try:
-            kind, body = items.decode(payload, max_bytes=MAX_GOSSIP_BYTES + 2 * MAX_GOSSIP_KIND, max_items=3)
+            kind, body = codec.decode(payload, max_bytes=MAX_GOSSIP_BYTES + 2 * MAX_GOSSIP_KIND, max_items=3)
         except (codec.DecodeError, TypeError, ValueError):
             kind, body = None, None
         if not isinstance(kind, str) or not isinstance(body, bytes):

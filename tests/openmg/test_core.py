@@ -57,6 +57,16 @@ def test_shared_references_are_refused_before_they_are_followed(depth):
         codec.decode(b"\x98" + bytes([depth]) + first + b"".join(levels))
 
 
+def test_items_are_counted_before_they_are_built():
+    value = [[0] * 9, {"a": 1}]  # two containers and their list, nine numbers, a key and its value
+    data = codec.encode(value)
+    assert codec.decode(data, max_items=14) == value
+    with pytest.raises(codec.DecodeError, match="more than 13 items"):
+        codec.decode(data, max_items=13)
+    with pytest.raises(codec.DecodeError, match="items"):
+        codec.decode(codec.encode([0] * codec.DEFAULT_MAX_ITEMS))
+
+
 def test_floats_and_oversize_are_refused():
     with pytest.raises(TypeError):
         codec.encode({"price": 1.5})

@@ -100,7 +100,7 @@ class AppGenesis:
     def decode(cls, data: bytes) -> AppGenesis:
         """Inverse of `encode`. Raises AppStateError."""
         try:
-            value: Any = codec.decode(data, max_bytes=MAX_STATE_BYTES)
+            value: Any = codec.decode(data, max_bytes=MAX_STATE_BYTES, max_items=MAX_STATE_BYTES)
             if not isinstance(value, dict) or value.keys() != {"devices", "feeders", "plan"}:
                 raise AppStateError("app state: it must have exactly devices, feeders and plan")
             return cls(

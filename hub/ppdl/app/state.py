@@ -199,7 +199,7 @@ def encode_section(value: Any) -> bytes:
 
 def decode_section(name: str, data: bytes) -> Any:
     """A section from bytes that `encode_section` made; only for this replica's own database."""
-    return _typed(_HINTS[name], codec.decode(data, max_bytes=MAX_SECTION_BYTES))
+    return _typed(_HINTS[name], codec.decode(data, max_bytes=MAX_SECTION_BYTES, max_items=MAX_SECTION_BYTES))
 
 
 class SectionCache:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from hub.ppdl.consensus import items
 from hub.ppdl.consensus.header import Header, HeaderError
 from openmg import codec
 from openmg.hashing import merkle_root
@@ -63,7 +62,7 @@ class Block:
     def decode(cls, data: bytes) -> Block:
         """Exact inverse of `encoded`. Raises BlockError."""
         try:
-            fields = items.decode(data, max_bytes=MAX_BLOCK_BYTES, max_items=MAX_BLOCK_ITEMS)
+            fields = codec.decode(data, max_bytes=MAX_BLOCK_BYTES, max_items=MAX_BLOCK_ITEMS)
         except codec.DecodeError as error:
             raise BlockError(f"block is malformed: {error}") from error
         if not isinstance(fields, list) or len(fields) != 2:

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from hub.ppdl.consensus import items
 from hub.ppdl.consensus.block import Block, BlockError
 from hub.ppdl.consensus.header import Header, HeaderError
 from hub.ppdl.genesis import MAX_U64, MAX_VALIDATORS
@@ -249,7 +248,7 @@ def encode_message(message: Message) -> bytes:
 def decode_message(data: bytes) -> Message:
     """Parse canonical bytes. Raises MessageError for anything else."""
     try:
-        value = items.decode(data, max_bytes=MAX_MESSAGE_BYTES, max_items=MAX_MESSAGE_ITEMS)
+        value = codec.decode(data, max_bytes=MAX_MESSAGE_BYTES, max_items=MAX_MESSAGE_ITEMS)
         kind, *fields = _listed(value, 1, MAX_VALIDATORS)
         decoder = _DECODERS.get(_int(kind, 0, 255))
         if decoder is None:
