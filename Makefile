@@ -9,9 +9,10 @@ OPENMG := .venv/bin/openmg
 
 # Text is UTF-8 whatever the locale says; nothing on this machine is reached through a proxy.
 export PYTHONUTF8 := 1
+# "*" (no proxy for anything) means that only while it stands alone.
 comma := ,
-export NO_PROXY := $(if $(NO_PROXY),$(NO_PROXY)$(comma))127.0.0.1,localhost,::1
-export no_proxy := $(if $(no_proxy),$(no_proxy)$(comma))127.0.0.1,localhost,::1
+export NO_PROXY := $(if $(filter-out *,$(NO_PROXY)),$(NO_PROXY)$(comma))$(if $(filter *,$(NO_PROXY)),*,127.0.0.1,localhost,::1)
+export no_proxy := $(if $(filter-out *,$(no_proxy)),$(no_proxy)$(comma))$(if $(filter *,$(no_proxy)),*,127.0.0.1,localhost,::1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test test-slow test-setup bench clean

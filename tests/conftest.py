@@ -79,7 +79,7 @@ class SkipList:
             self.add(str(report.longrepr[2]).removeprefix("Skipped: "), report.nodeid)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if not self.by_reason:
+        if not self.by_reason or SKIP_REPORT_VARIABLE in os.environ:  # scripts/check.py tells them at its very end
             return
         terminalreporter.section("Skipped and why")
         for reason, tests in sorted(self.by_reason.items()):
@@ -97,4 +97,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SkipList(), "openmg-skip-list")
     for key in ("NO_PROXY", "no_proxy"):
         named = [host for host in os.environ.get(key, "").split(",") if host]
+        if named == ["*"]:  # no proxy for anything: means that only while it stands alone
+            continue
         os.environ[key] = ",".join(named + [host for host in LOOPBACK_HOSTS if host not in named])

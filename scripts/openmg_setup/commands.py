@@ -4,6 +4,9 @@ Rules: no shell; output goes to a log file and, line by line, to the progress; v
 or pip somewhere else are dropped; the index, proxy and certificate settings of the user are kept, because
 only the user knows how this machine reaches a registry; loopback is always exempt from proxies.
 
+A tool shares the set-up's lock (`keep_open`): when set-up is killed alone, the next one waits until the tool
+that it left behind has ended too, instead of working in the same folders.
+
 Not here: deciding whether a command is needed.
 """
 
@@ -56,6 +59,18 @@ SET_VARIABLES = {
     "NO_COLOR": "1",
 }
 
+_kept_open: set[int] = set()
+
+
+def keep_open(descriptor: int) -> None:
+    """Every tool that is run from now on inherits `descriptor`."""
+    _kept_open.add(descriptor)
+
+
+def drop(descriptor: int) -> None:
+    """Undo `keep_open`."""
+    _kept_open.discard(descriptor)
+
 
 class CommandFailed(Exception):
     """A command ended with an error. `tail` holds its last lines, `log` where all of them are."""
@@ -73,7 +88,8 @@ def clean_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     env.update(SET_VARIABLES)
     for key in ("NO_PROXY", "no_proxy"):
         named = [host for host in env.get(key, "").split(",") if host]
-        env[key] = ",".join(named + [host for host in LOOPBACK_HOSTS if host not in named])
+        if named != ["*"]:  # no proxy for anything: means that only while it stands alone
+            env[key] = ",".join(named + [host for host in LOOPBACK_HOSTS if host not in named])
     return env
 
 
@@ -109,6 +125,7 @@ def run_logged(
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
                 errors="replace",
+                pass_fds=tuple(_kept_open),
             ) as child,
         ):
             sink.write("$ " + " ".join(command) + "\n")

@@ -2,7 +2,8 @@
 
 Rules: a candidate counts only if it runs (a version manager's shim may not), is CPython >= 3.11 and can make
 an environment with pip in it (Debian leaves that to python3-venv). The Python that runs set-up comes first;
-then the older ones, because tflite-runtime, the lighter training engine, has wheels up to 3.11.
+then the older ones, because tflite-runtime, the lighter training engine, has wheels up to 3.11. One that is newer
+than all wheels of scripts/constraints.txt is taken only when there is no other, or when it is named.
 
 Not here: making the environment (environment.py).
 """
@@ -20,6 +21,7 @@ from .commands import ask, clean_environment
 from .model import SetupError
 
 MIN_VERSION = (3, 11)
+MAX_WITH_WHEELS = (3, 13)  # coincurve 21 has none for a newer one
 NAMES = ("python3.11", "python3.12", "python3.13", "python3.14", "python3")
 PROBE = """
 import importlib.util, json, platform, sys
@@ -44,6 +46,16 @@ class Interpreter:
     @property
     def version_text(self) -> str:
         return ".".join(map(str, self.version))
+
+    @property
+    def has_wheels(self) -> bool:
+        return has_wheels(self.version_text)
+
+
+def has_wheels(version: str) -> bool:
+    """Whether every package of the constraints has a wheel for this version of CPython."""
+    major, minor = version.split(".")[:2]
+    return (int(major), int(minor)) <= MAX_WITH_WHEELS
 
 
 def probe(command: str, env: Mapping[str, str]) -> Interpreter | None:
@@ -84,6 +96,7 @@ def find(asked_for: str | None) -> Interpreter:
     if asked_for is not None:
         return _find_named(asked_for, env)
     without_pip: list[Interpreter] = []
+    too_new: list[Interpreter] = []
     seen: set[str] = set()
     for command in candidates(env.get("PATH", os.defpath)):
         real = os.path.realpath(command)
@@ -91,12 +104,19 @@ def find(asked_for: str | None) -> Interpreter:
             continue
         seen.add(real)
         found = probe(command, env)
-        if found is not None and found.makes_pip:
-            return found
-        if found is not None:
+        if found is None:
+            continue
+        if not found.makes_pip:
             without_pip.append(found)
+        elif found.has_wheels:
+            return found
+        else:
+            too_new.append(found)
+    usable_with_venv = [python for python in without_pip if python.has_wheels]
+    if too_new and not usable_with_venv:
+        return too_new[0]
     if without_pip:
-        raise SetupError(_missing_venv(without_pip[0]))
+        raise SetupError(_missing_venv((usable_with_venv or without_pip)[0]))
     raise SetupError(
         "No Python 3.11 or newer was found on PATH: install one "
         "(Debian, Ubuntu, Raspberry Pi OS: sudo apt install python3 python3-venv), then run this again."

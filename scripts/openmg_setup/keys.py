@@ -21,9 +21,12 @@ MODULE = Path("openmg") / "zk" / "keys.py"
 
 
 def cache_folder() -> Path:
-    """Where openmg.zk.keys keeps its keys (the same rule as there)."""
+    """Where openmg.zk.keys keeps its keys (the same rule as there). Raises SetupError for a user without a home."""
     named = os.environ.get("OPENMG_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "openmg"
+    try:
+        return Path(named) if named else Path.home() / ".cache" / "openmg"
+    except RuntimeError as error:
+        raise SetupError("This user has no home folder for the development keys: set OPENMG_CACHE to a folder.") from error
 
 
 def key(checkout: Checkout) -> str:
@@ -45,7 +48,7 @@ def ensure(checkout: Checkout, step: Step) -> None:
     except CommandFailed as error:
         last = error.tail[-1] if error.tail else str(error)
         raise SetupError(
-            f"The development keys could not be made in {cache_folder()} ({last}): "
-            f"all that was said is in {log}; run this again with `make setup RETRY=1`."
+            f"The development keys could not be made in {cache_folder()} ({last}): make that folder writable "
+            f"or set OPENMG_CACHE to another, then run this again; all that was said is in {log}."
         ) from error
     step.outcome = f"in {cache_folder()}"

@@ -12,14 +12,16 @@ import argparse
 import fcntl
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
-from . import contracts, environment, keys, native, packages, state
+from . import commands, contracts, environment, keys, native, packages, state
 from .console import Console, Step
 from .model import Checkout, Options, SetupError, StepSkipped
 from .state import Record
@@ -42,7 +44,7 @@ class Task:
     title: str
     key: Callable[[Record], str]
     is_in_place: Callable[[], bool]
-    run: Callable[[Step], None]
+    run: Callable[[Record, Step], None]
     optional: bool
 
 
@@ -53,7 +55,7 @@ def tasks(checkout: Checkout, options: Options) -> tuple[Task, ...]:
             "Python packages",
             lambda record: packages.key(checkout, options, record),
             lambda: True,
-            lambda step: packages.install(checkout, options, step),
+            lambda record, step: packages.install(checkout, options, record, step),
             False,
         ),
         Task(
@@ -61,7 +63,7 @@ def tasks(checkout: Checkout, options: Options) -> tuple[Task, ...]:
             "Contract tools and EVM node",
             lambda record: contracts.key(checkout),
             lambda: contracts.is_in_place(checkout),
-            lambda step: contracts.install(checkout, step),
+            lambda _, step: contracts.install(checkout, step),
             False,
         ),
         Task(
@@ -69,7 +71,7 @@ def tasks(checkout: Checkout, options: Options) -> tuple[Task, ...]:
             "Native prover",
             lambda record: native.key(checkout, record),
             lambda: True,
-            lambda step: native.build(checkout, step),
+            lambda _, step: native.build(checkout, step),
             True,
         ),
         Task(
@@ -77,7 +79,7 @@ def tasks(checkout: Checkout, options: Options) -> tuple[Task, ...]:
             "Development keys",
             lambda record: keys.key(checkout),
             keys.is_in_place,
-            lambda step: keys.ensure(checkout, step),
+            lambda _, step: keys.ensure(checkout, step),
             False,
         ),
     )
@@ -90,7 +92,11 @@ def only_one(checkout: Checkout, console: Console) -> Iterator[None]:
     try:
         descriptor = os.open(checkout.root / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise SetupError(f"{checkout.root} cannot be written ({error.strerror}): check the rights.") from error
+        raise SetupError(
+            f"{checkout.root / LOCK_NAME} cannot be written ({error.strerror}): "
+            "give the checkout to the user who sets it up (sudo chown -R), then run this again."
+        ) from error
+    commands.keep_open(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,6 +105,7 @@ def only_one(checkout: Checkout, console: Console) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        commands.drop(descriptor)
         os.close(descriptor)
 
 
@@ -109,8 +116,7 @@ def set_up(checkout: Checkout, options: Options, console: Console) -> None:
     reason = environment.why_unusable(checkout, options)
     record = state.load(checkout.venv) if reason is None else None
     due = [task for task in selected if record is None or not _is_done(task, record, options)]
-    known_failures = record.failed if record is not None else {}
-    left_out = [_left_out(task) for task in selected if task not in due and task.name in known_failures]
+    left_out = [_left_out(task, record) for task in selected if record and task not in due and task.name in record.failed]
     if record is not None and not due:
         _tell_up_to_date(console, record, left_out, time.monotonic() - began)
         return
@@ -148,12 +154,12 @@ def _do(
     try:
         with console.step(number, total, task.title) as step:
             try:
-                task.run(step)
+                task.run(record, step)
                 record = record.with_done(task.name, key)
             except StepSkipped as skipped:
                 step.outcome = "left out"
                 left_out.append(str(skipped))
-                record = record.with_failed(task.name, key) if task.optional else record.without(task.name)
+                record = record.with_failed(task.name, key, str(skipped)) if task.optional else record.without(task.name)
     except SetupError:
         # Failed, not interrupted: pip and npm have tidied up, the environment can be used for the next try.
         state.save(checkout.venv, record.without(task.name))
@@ -162,8 +168,8 @@ def _do(
     return record, left_out
 
 
-def _left_out(task: Task) -> str:
-    return f"{task.title}: not there since an earlier set-up; `make setup RETRY=1` tries again."
+def _left_out(task: Task, record: Record) -> str:
+    return f"{record.reasons.get(task.name, task.title)} (`make setup RETRY=1` tries again)"
 
 
 def _check_space(checkout: Checkout) -> None:
@@ -208,9 +214,14 @@ def read_arguments(arguments: Sequence[str]) -> Options:
     return Options(steps, extras, given.python, given.retry)
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main(arguments: Sequence[str]) -> int:
     """Entry point. Returns the exit code."""
     options = read_arguments(arguments)
+    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C: the tool that runs is ended too
     checkout = Checkout(ROOT)
     console = Console()
     try:
@@ -219,6 +230,10 @@ def main(arguments: Sequence[str]) -> int:
     except SetupError as error:
         console.line()
         print(f"Set-up stopped. {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        console.line()
+        print(f"Set-up stopped. {error.filename or ROOT}: {error.strerror}; mend that, then run this again.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         console.line("Set-up was interrupted; run it again to finish it.")

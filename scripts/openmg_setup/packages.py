@@ -12,6 +12,7 @@ import platform
 import tomllib
 from typing import Any
 
+from . import interpreter
 from .commands import LOG_FOLDER, CommandFailed, clean_environment, proxy_in, run_logged
 from .console import Step
 from .model import Checkout, Options, SetupError
@@ -49,7 +50,7 @@ def key(checkout: Checkout, options: Options, record: Record) -> str:
     )
 
 
-def install(checkout: Checkout, options: Options, step: Step) -> None:
+def install(checkout: Checkout, options: Options, record: Record, step: Step) -> None:
     """Install backend, dependencies and project. Raises SetupError."""
     project = describe_project(checkout)
     backend = project["build-system"]["requires"]
@@ -71,7 +72,7 @@ def install(checkout: Checkout, options: Options, step: Step) -> None:
         run_logged(project_command, cwd=checkout.root, log=log, note=step.note, env=env)
     except CommandFailed as error:
         raise SetupError(
-            f"The Python packages could not be installed ({_cause(error)}): {_advice(error, env)}, "
+            f"The Python packages could not be installed ({_cause(error)}): {_advice(error, env, record)}, "
             f"then run this again; all that pip said is in {log}."
         ) from error
     step.outcome = f"installed openmg[{','.join(options.extras)}]" if options.extras else "installed openmg"
@@ -86,7 +87,10 @@ def _cause(error: CommandFailed) -> str:
     return str(error)
 
 
-def _advice(error: CommandFailed, env: dict[str, str]) -> str:
+def _advice(error: CommandFailed, env: dict[str, str], record: Record) -> str:
+    if not interpreter.has_wheels(record.version):
+        newest = ".".join(map(str, interpreter.MAX_WITH_WHEELS))
+        return f"some have no wheel for Python {record.version}, install Python {newest}"
     if any("metadata-generation-failed" in line or "Failed building" in line for line in error.tail):
         return "look into the log for what the project's own build refused"
     proxy = proxy_in(env)

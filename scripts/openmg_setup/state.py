@@ -24,7 +24,8 @@ SCHEMA = 1
 class Record:
     """The state of one environment: where and with what it was made, and the key of each step done in it.
 
-    `failed` maps an optional step to the key it last failed with: it is not tried again until that changes.
+    `failed` maps an optional step to the key it last failed with: it is not tried again until that changes;
+    `reasons` has the sentence that was told then.
     """
 
     root: str
@@ -33,14 +34,16 @@ class Record:
     busy: str | None = None
     done: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
     size_mb: int = 0
 
     def with_done(self, step: str, key: str) -> Record:
         failed = {name: value for name, value in self.failed.items() if name != step}
         return replace(self, busy=None, done={**self.done, step: key}, failed=failed)
 
-    def with_failed(self, step: str, key: str) -> Record:
-        return replace(self.without(step), failed={**self.failed, step: key})
+    def with_failed(self, step: str, key: str, reason: str) -> Record:
+        failed, reasons = {**self.failed, step: key}, {**self.reasons, step: reason}
+        return replace(self.without(step), failed=failed, reasons=reasons)
 
     def without(self, step: str) -> Record:
         """`step` is due again, and nothing is busy."""

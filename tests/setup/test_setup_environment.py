@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
-from openmg_setup import environment
+from openmg_setup import environment, interpreter
 from openmg_setup.model import Checkout, Options
-from setup_support import Copy
+from setup_support import Copy, write_tool
 
 OPTIONS = Options(("environment",))
 
@@ -153,6 +153,52 @@ def test_ctrl_c_ends_with_one_line_and_is_seen_by_the_next_run(bare: Copy) -> No
     assert code == 130
     assert output.splitlines()[-1] == "Set-up was interrupted; run it again to finish it."
     assert why(bare) is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_set_up_that_is_ended_alone_leaves_no_tool_at_work(made: Copy, tmp_path: Path, number: signal.Signals) -> None:
+    """Asked to end, it ends its npm; killed, the next one waits until that npm has ended by itself."""
+    write_tool(tmp_path, "node", "v20.0.0")
+    began, go = tmp_path / "began", tmp_path / "go"
+    (tmp_path / "npm").write_text(
+        f"#!/bin/sh\necho $$ > '{began}.new' && mv '{began}.new' '{began}'\nuntil [ -e '{go}' ]; do sleep 0.05; done\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "npm").chmod(0o755)
+    env = {**made.env, "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    with subprocess.Popen(made.command("--only", "environment,contracts"), env=env, stdout=subprocess.DEVNULL) as first:
+        try:
+            deadline = time.monotonic() + 30
+            while not began.exists():
+                assert time.monotonic() < deadline and first.poll() is None
+                time.sleep(0.01)
+            first.send_signal(number)
+            assert first.wait(timeout=30) == (130 if number == signal.SIGTERM else -number)
+            if number == signal.SIGTERM:
+                assert not Path(f"/proc/{began.read_text().strip()}").exists()
+                assert "up to date" in made.bootstrap("--only", "environment").out
+                return
+            with subprocess.Popen(
+                made.command("--only", "environment"), env=env, stdout=subprocess.PIPE, encoding="utf-8"
+            ) as second:
+                assert second.stdout is not None
+                assert second.stdout.readline() == "Another set-up runs in this checkout; waiting for it.\n"
+                go.touch()
+                assert "up to date" in second.stdout.read()
+        finally:
+            go.touch()
+
+
+def test_a_python_newer_than_the_wheels_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"version": [3, 14, 0], "base": "/opt/python3.14", "implementation": "CPython", "makes_pip": True}
+    newest = Path(write_tool(tmp_path / "new", "python3.14", json.dumps(facts))) / "python3.14"
+    usable = sys._base_executable  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "executable", str(newest))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'new'}:{Path(usable).parent}")
+    assert interpreter.find(None).has_wheels
+    monkeypatch.setenv("PATH", str(tmp_path / "new"))
+    assert interpreter.find(None).executable == "/opt/python3.14"
+    assert interpreter.find(str(newest)).executable == "/opt/python3.14"
 
 
 def test_python3_venv_missing_is_one_sentence(bare: Copy, tmp_path: Path) -> None:

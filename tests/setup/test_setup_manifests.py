@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from openmg_setup import contracts
 from packaging.requirements import Requirement
 from setup_support import ROOT, write_tool
 
@@ -127,6 +128,15 @@ def test_package_lock_holds_no_download_address() -> None:
         package.pop("funding", None)
         assert "resolved" not in package
         assert "://" not in json.dumps(package)
+
+
+def test_package_lock_has_an_anvil_for_each_machine_that_asks_for_no_node() -> None:
+    """npm leaves out an optional package that asks for a newer Node.js than Debian's; `npm install` writes `engines` again."""
+    packages = json.loads((ROOT / "contracts" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    anvils = [package for name, package in packages.items() if name.startswith(contracts.ANVIL_PREFIX)]
+    assert sorted(cpu for package in anvils for cpu in package["cpu"]) == ["arm64", "x64"]
+    assert {package["version"] for package in anvils} == {"1.7.1"}
+    assert not [package for package in anvils if "engines" in package], "remove `engines` from the anvil packages in the lock"
 
 
 def test_package_lock_names_exact_contents() -> None:

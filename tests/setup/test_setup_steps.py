@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
-from openmg_setup import contracts, main, native, packages, state
-from openmg_setup.commands import clean_environment, proxy_in
+from openmg_setup import contracts, keys, main, native, packages, state
+from openmg_setup.commands import CommandFailed, clean_environment, proxy_in
 from openmg_setup.console import Console
 from openmg_setup.model import Checkout, Options, SetupError
 from setup_support import ROOT, Copy, write_tool
@@ -18,13 +22,13 @@ def test_cargo_too_old_means_portable_in_one_line(made: Copy, tmp_path: Path) ->
     debian = write_tool(tmp_path / "bin", "cargo", "cargo 0.66.0")
     result = made.bootstrap("--only", "environment,native", path=debian)
     assert (result.code, result.err) == (0, "")
-    needed = native.version_of((ROOT / "native" / "Cargo.toml").read_text().split("rust-version")[1])
+    needed = tomllib.loads((ROOT / "native" / "Cargo.toml").read_text(encoding="utf-8"))["package"]["rust-version"]
     assert (
         "Left out: The native prover was not built: cargo 0.66.0 is too old "
-        f"(Rust {'.'.join(map(str, needed))} or newer is needed); the portable prover is used." in result.out
+        f"(Rust {needed} or newer is needed); the portable prover is used." in result.out
     )
     again = made.bootstrap("--only", "environment,native", path=debian)
-    assert "up to date" in again.out and "RETRY=1" in again.out
+    assert "up to date" in again.out and "cargo 0.66.0 is too old" in again.out and "RETRY=1" in again.out
     retried = made.bootstrap("--only", "environment,native", "--retry", path=debian)
     assert "cargo 0.66.0 is too old" in retried.out
 
@@ -61,6 +65,42 @@ def test_an_old_node_is_one_line(made: Copy, tmp_path: Path) -> None:
     result = made.bootstrap("--only", "environment,contracts", path=path)
     assert result.code == 0
     assert "Node.js v12.22.9 is too old" in result.out and f"{contracts.MIN_NODE_MAJOR} or newer" in result.out
+
+
+@pytest.fixture
+def npm_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """A checkout as npm left it: our lock, a Node.js for arm64, no anvil on PATH. The anvil package is the test's to make."""
+    monkeypatch.delenv("OPENMG_ANVIL", raising=False)
+    monkeypatch.setenv("PATH", write_tool(tmp_path / "bin", "node", "arm64") + ":/usr/bin:/bin")
+    (tmp_path / "contracts").mkdir()
+    shutil.copy2(ROOT / "contracts" / "package-lock.json", tmp_path / "contracts")
+    return Checkout(tmp_path)
+
+
+def test_an_anvil_that_npm_passed_over_is_a_failure(npm_done: Checkout, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"npm left out @foundry-rs/anvil-linux-arm64\): check the network"):
+        contracts._anvil_in_words(npm_done, clean_environment(), tmp_path / "log")
+
+
+def test_an_anvil_of_this_machine_is_found_and_made_executable(npm_done: Checkout, tmp_path: Path) -> None:
+    folder = npm_done.contracts / "node_modules/@foundry-rs/anvil-linux-arm64/bin"
+    write_tool(folder, "anvil", "anvil Version: 1.7.1")
+    (folder / "anvil").chmod(0o644)
+    assert contracts._anvil_in_words(npm_done, clean_environment(), tmp_path / "log") == "anvil 1.7.1"
+
+
+def test_an_anvil_that_does_not_run_is_told(npm_done: Checkout, tmp_path: Path) -> None:
+    folder = npm_done.contracts / "node_modules/@foundry-rs/anvil-linux-arm64/bin"
+    write_tool(folder, "anvil", "")
+    (folder / "anvil").write_text("#!/no/such/loader\n", encoding="utf-8")
+    said = contracts._anvil_in_words(npm_done, clean_environment(), tmp_path / "log")
+    assert said == "but anvil does not run on this system: set OPENMG_ANVIL to one of your own"
+
+
+def test_a_machine_without_an_anvil_package_is_told(npm_done: Checkout, tmp_path: Path) -> None:
+    write_tool(tmp_path / "bin", "node", "riscv64")
+    said = contracts._anvil_in_words(npm_done, clean_environment(), tmp_path / "log")
+    assert said.startswith("but anvil has no npm package for ")
 
 
 def test_an_unknown_extra_is_one_sentence(made: Copy) -> None:
@@ -118,6 +158,21 @@ def test_tools_see_neither_redirections_nor_proxied_loopback() -> None:
     assert env["no_proxy"] == "127.0.0.1,localhost,::1"
 
 
+def test_no_proxy_for_anything_stays_so() -> None:
+    env = clean_environment({"NO_PROXY": "*", "no_proxy": ""})
+    assert (env["NO_PROXY"], env["no_proxy"]) == ("*", "127.0.0.1,localhost,::1")
+
+
+@pytest.mark.parametrize("given", ["", "*", "intra.example"])
+def test_make_exempts_loopback_and_keeps_what_was_named(given: str, tmp_path: Path) -> None:
+    shutil.copy2(ROOT / "Makefile", tmp_path)
+    (tmp_path / "more.mk").write_text("include Makefile\nshow:\n\t@echo \"[$$NO_PROXY]\"\n", encoding="utf-8")
+    env = {"PATH": os.environ["PATH"], "NO_PROXY": given}
+    said = subprocess.check_output(["make", "-s", "-f", "more.mk", "show"], cwd=tmp_path, env=env, encoding="utf-8")
+    loopback = "127.0.0.1,localhost,::1"
+    assert said.strip() == {"": f"[{loopback}]", "*": "[*]"}.get(given, f"[{given},{loopback}]")
+
+
 def test_the_proxy_named_in_advice_is_the_one_downloads_use() -> None:
     assert proxy_in({"http_proxy": "http://p:1", "HTTPS_PROXY": "http://q:1"}) == "HTTPS_PROXY"
     assert proxy_in({"HTTPS_PROXY": ""}) is None
@@ -138,8 +193,28 @@ def test_this_checkout_is_up_to_date_and_says_so(capsys: pytest.CaptureFixture[s
     assert "nothing was contacted" in capsys.readouterr().out or due
 
 
+def test_a_user_without_a_home_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that is started with a number for its user."""
+
+    def no_entry(number: int) -> None:
+        raise KeyError(number)
+
+    for name in ("HOME", "OPENMG_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    with pytest.raises(SetupError, match="set OPENMG_CACHE to a folder"):
+        keys.cache_folder()
+
+
+@pytest.mark.parametrize(("version", "advice"), [("3.13.9", "check the network"), ("3.14.0", "install Python 3.13")])
+def test_packages_without_wheels_are_not_blamed_on_the_network(version: str, advice: str) -> None:
+    error = CommandFailed(["pip"], 1, ["ERROR: No matching distribution found for coincurve"], None)
+    assert advice in packages._advice(error, {}, state.Record("/r", "/usr/bin/python3", version))
+
+
 def test_record_survives_a_round_trip(tmp_path: Path) -> None:
-    record = state.Record("/여기", "/usr/bin/python3", "3.11.2").with_done("packages", "k").with_failed("native", "f")
+    fresh = state.Record("/여기", "/usr/bin/python3", "3.11.2")
+    record = fresh.with_done("packages", "k").with_failed("native", "f", "No cargo.")
     state.save(tmp_path, record)
     assert state.load(tmp_path) == record
     assert record.with_done("native", "n").failed == {}
