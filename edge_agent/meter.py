@@ -128,6 +128,8 @@ class MeterPoller:
         )
 
     async def _close_slot(self, raw: RawReading) -> None:
+        if raw.sim_time < self._clock.t0:
+            return  # the virtual clock has not begun; this is no clock that was set back
         before = self._baseline
         baseline, closed = observe(before, raw.sim_time, raw.import_total_wh, raw.export_total_wh, self._max_power_w)
         if baseline == before:

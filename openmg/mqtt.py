@@ -213,6 +213,8 @@ class MqttLink:
             topic = message.topic
         except UnicodeDecodeError:  # must not end paho's thread
             topic = ""
+        if topic and not self._wanted(topic):
+            return  # amqtt greets a client with what others subscribed to
         if topic and len(message.payload) <= MAX_MESSAGE_BYTES:
             with self._lock:
                 fits = self._waiting < MAX_INCOMING
@@ -221,6 +223,11 @@ class MqttLink:
                 self._in_loop(self._deliver, topic, bytes(message.payload))
                 return
         self._dropped_in += 1
+
+    def _wanted(self, topic: str) -> bool:
+        from paho.mqtt.client import topic_matches_sub
+
+        return any(topic_matches_sub(topic_filter, topic) for topic_filter in tuple(self._filters))
 
     # And this in the loop.
 

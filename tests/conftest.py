@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+from workbench.ports import PortReservation
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA_VARIABLE = "OPENMG_SHARED_DATA"
@@ -41,20 +42,20 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    """A function that gives a TCP port of 127.0.0.1 that was free a moment ago, each time another one."""
-    given: set[int] = set()
+def free_port() -> Iterator[Callable[[], int]]:
+    """A function that gives a TCP port of 127.0.0.1 on which nobody listens, each time another one.
+
+    Ports stay reserved until the end of the run: no client is given one as its own while its server is down.
+    """
+    reserved: list[PortReservation] = []
 
     def find() -> int:
-        while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = int(probe.getsockname()[1])
-            if port not in given:
-                given.add(port)
-                return port
+        reserved.append(PortReservation(1))
+        return reserved[-1].ports[0]
 
-    return find
+    yield find
+    for item in reserved:
+        item.close()
 
 
 class SkipList:

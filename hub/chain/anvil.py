@@ -66,8 +66,8 @@ def anvil_binary() -> Path:
     found = shutil.which("anvil")
     if found is None:
         raise AnvilError(
-            "anvil was not found; run `npm ci --ignore-scripts` in contracts/ (linux x86-64, arm64), on another machine "
-            f"install the @foundry-rs/anvil package of its platform, or set {ANVIL_VARIABLE}"
+            "anvil was not found; install nodejs (18 or newer) and npm and run `make setup`, or set "
+            f"{ANVIL_VARIABLE} to an anvil of your own"
         )
     return Path(found)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 MAX_CONNECTIONS = 2000
+SHUTDOWN_SECONDS = 3.0
+"""amqtt's orderly end may wait for ever for clients that are busy; they reconnect elsewhere or later anyway."""
 
 
 class _Subscriptions(dict[str, list[Any]]):
@@ -61,7 +64,9 @@ async def serve_broker(host: str, port: int, stop: asyncio.Event) -> None:
     try:
         await stop.wait()
     finally:
-        await broker.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_SECONDS):
+                await broker.shutdown()
 
 
 def run_embedded_broker(host: str, port: int) -> int:

@@ -375,6 +375,33 @@ async def test_a_full_disk_stops_neither_metering_nor_energy(
     store.close()
 
 
+async def test_nothing_is_metered_before_the_clock_begins(make_meter: Callable[..., MeterServer], tmp_path: Path) -> None:
+    """An agent that is up before its virtual clock's first slot must not take that for a clock that was set back."""
+    clock = VirtualClock(T0, time.time() + 1.0, 900 / 0.4)  # begins in a second; a slot lasts 0.4 s
+    server = make_meter(clock=clock)
+    await server.start()
+    store = Store(tmp_path / "store.sqlite", first_seq=1)
+    past = [ClosedSlot(SLOT - 2, 7, 0, 0), ClosedSlot(SLOT - 1, 8, 0, 0)]
+    store.import_slots(past, Baseline(SLOT, 15, 0))
+    closed: list[ClosedSlot] = []
+
+    async def on_slot(slot: ClosedSlot) -> None:
+        closed.append(slot)
+
+    reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", server.port, 1)), load_profile("eastron_sdm630"))
+    reader.link.open()
+    poller = MeterPoller(reader, store, clock, 0.05, on_slot, lambda _reading: None)
+    polling = asyncio.create_task(poller.run())
+    await until(lambda: len(closed) >= 2)
+    polling.cancel()
+    await asyncio.wait([polling])
+    await reader.link.close()
+    await server.stop()
+    assert [item.slot for item in closed[:2]] == [SLOT, SLOT + 1] and not any(item.flags for item in closed[:2])
+    assert [(row.slot, row.import_wh) for row in store.slots(last=SLOT - 1)] == [(SLOT - 2, 7), (SLOT - 1, 8)]
+    store.close()
+
+
 def test_readings_that_the_disk_refused_are_kept_and_counted(tmp_path: Path, make_meter: Callable[..., MeterServer]) -> None:
     store = Store(tmp_path / "store.sqlite", first_seq=1)
     reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", 9, 1)), load_profile("eastron_sdm630"))

@@ -151,9 +151,7 @@ def test_mbpoll_reads_the_same_voltage(simulator: tuple[Path, dict[str, int]]) -
 
 def test_a_port_in_use_is_one_sentence(sim_file: Write, repo_root: Path) -> None:
     path, ports = sim_file(3)
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", ports["home-2"]))
-        holder.listen()
+    with socket.create_server(("127.0.0.1", ports["home-2"])):
         result = subprocess.run(
             [sys.executable, "-m", "firmware_sim.cli", "--config", str(path)],
             capture_output=True, text=True, cwd=repo_root, timeout=30,

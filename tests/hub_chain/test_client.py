@@ -166,9 +166,7 @@ def test_silence_names_the_url(free_port):
 
 
 def test_an_answer_that_is_not_json_rpc_is_silence_too(free_port):
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", free_port()))
-        server.listen()
+    with socket.create_server(("127.0.0.1", free_port())) as server:
         server.settimeout(5)
         client = EvmClient(f"http://127.0.0.1:{server.getsockname()[1]}", timeout_seconds=0.5)
         with pytest.raises(ChainUnreachable):

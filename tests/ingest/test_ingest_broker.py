@@ -48,9 +48,7 @@ async def test_clients_that_connect_together_are_all_served(
 
 def test_a_port_in_use_is_one_sentence(free_port: Callable[[], int], repo_root: Path) -> None:
     port = free_port()
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", port))
-        holder.listen()
+    with socket.create_server(("127.0.0.1", port)):
         result = subprocess.run(
             [sys.executable, "-m", "hub.ingest.broker", "--port", str(port)],
             capture_output=True, text=True, cwd=repo_root, timeout=30,

@@ -40,3 +40,28 @@ async def test_a_filter_added_while_connecting_is_subscribed(free_port):
     await sender.stop()
     stop.set()
     await broker
+
+
+async def test_only_what_was_subscribed_is_heard(free_port):
+    """The embedded broker greets a client with retained messages of everybody's filters; who hears them must not take
+    them for malformed ones."""
+    address, stop = MqttAddress("127.0.0.1", free_port()), asyncio.Event()
+    broker = asyncio.create_task(serve_broker(address.host, address.port, stop))
+    await asyncio.sleep(0.3)
+    all_heard, heard = [], []
+    first = MqttLink(address, "first", lambda topic, payload: all_heard.append(topic), lambda: None)
+    first.subscribe("#")
+    first.start()
+    await until(lambda: first.connected)
+    assert first.publish("hub/news", b"1", retain=True) and first.publish("grid/news", b"2", retain=True)
+    await until(lambda: len(all_heard) == 2)
+    second = MqttLink(address, "second", lambda topic, payload: heard.append(topic), lambda: None)
+    second.subscribe("grid/+")
+    second.start()
+    await until(lambda: heard)
+    await asyncio.sleep(0.3)
+    assert set(heard) == {"grid/news"}
+    await first.stop()
+    await second.stop()
+    stop.set()
+    await broker
