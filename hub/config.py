@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from hub.ingest.registry import FEEDER, HOME
 from hub.ppdl.net.transport import PeerAddress
+from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt import MqttAddress
+
+MAX_PORT = 65_535
 
 ROLES = ("ingest", "plasma", "market", "inference", "console", "relayer", "envelope-relay")
 """ingest: masked telemetry over MQTT; plasma: deposits and checkpoints; market: what meters are told of the chain and
 the recording of slots; inference: answers on chain; console: the operator's page; relayer: PPDL headers to the plasma
 chain; envelope-relay: opens and submits what homes sealed to this hub."""
+
+WITH_INGEST = ("market", "inference", "console")
+"""Roles that work on what the ingest role hears of meters."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,13 @@ class HubSection:
         unknown = [role for role in self.roles if role not in ROLES]
         if unknown:
             raise ValueError(f"roles has {unknown[0]!r}; roles are {', '.join(ROLES)}")
+        if len(set(self.roles)) != len(self.roles):
+            raise ValueError("roles names one twice; name each once")
+        lonely = [role for role in WITH_INGEST if role in self.roles and "ingest" not in self.roles]
+        if lonely:
+            raise ValueError(f"roles has {lonely[0]!r} without 'ingest', whose meters it serves; add 'ingest'")
+        if not self.name:
+            raise ValueError("name is empty; give the hub a name")
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,10 @@ class ClockSection:
     t0: int = 0
     w0: float = 0.0
     speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.speed <= 0:
+            raise ValueError(f"speed is {self.speed:g}; it must be above 0 (1: real time)")
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,9 @@ class PpdlSection:
     view_timeout_s: float = 4.0
 
     def __post_init__(self) -> None:
+        for name in ("block_interval_s", "heartbeat_s", "view_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name):g}; it must be above 0")
         try:
             split_address(self.listen)
         except ValueError as error:
@@ -82,6 +104,16 @@ class ChainsSection:
     root_url: str
     plasma_url: str
     deployment_file: Path
+    root_confirmations: int = 0
+    """Root blocks over a deposit before it becomes PETH: 0 only where the root chain takes no block back."""
+
+    def __post_init__(self) -> None:
+        for name in ("root_url", "plasma_url"):
+            parts = urlsplit(getattr(self, name))
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; write http://host:port")
+        if self.root_confirmations < 0:
+            raise ValueError(f"root_confirmations is {self.root_confirmations}; it must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -103,6 +135,10 @@ class ConsoleSection:
     host: str = "127.0.0.1"
     port: int = 8600
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= MAX_PORT:
+            raise ValueError(f"port is {self.port}; it must be 1 to {MAX_PORT}, or 0 for any free one")
+
 
 @dataclass(frozen=True)
 class DeviceSection:
@@ -111,9 +147,15 @@ class DeviceSection:
     name: str
     address: str
     microgrid: int
-    role: str = "home"
+    role: str = HOME
 
     def __post_init__(self) -> None:
+        if not DEVICE_NAME.fullmatch(self.name):
+            raise ValueError(f"name is {self.name!r}; use up to 32 lower-case letters, digits and dashes")
+        if self.microgrid < 1:
+            raise ValueError(f"microgrid is {self.microgrid}; microgrids count from 1")
+        if self.role not in (HOME, FEEDER):
+            raise ValueError(f"role is {self.role!r}; it is {HOME} or {FEEDER}")
         if not re.fullmatch(r"0x[0-9a-fA-F]{40}", self.address):
             raise ValueError(f"address is {self.address!r}; write 0x and 40 hex digits")
 
@@ -123,6 +165,10 @@ class MarketSection:
     """What the utility's retail tariff is, in wei per Wh; the feed-in tariff stands on chain."""
 
     retail_wei_per_wh: int = 40_000_000_000
+
+    def __post_init__(self) -> None:
+        if self.retail_wei_per_wh < 0:
+            raise ValueError(f"retail_wei_per_wh is {self.retail_wei_per_wh}; a tariff is not below 0")
 
 
 @dataclass(frozen=True)
@@ -142,6 +188,13 @@ class HubConfig:
     def __post_init__(self) -> None:
         if "ingest" in self.hub.roles and self.mqtt is None:
             raise ValueError("mqtt is missing; a hub with the role ingest needs [mqtt] url")
+        for what in ("name", "address"):
+            seen: set[str] = set()
+            for item in self.device:
+                value = str(getattr(item, what)).lower()
+                if value in seen:
+                    raise ValueError(f"device has the {what} {value} twice; each meter needs its own")
+                seen.add(value)
 
     @property
     def ppdl_store(self) -> Path:
@@ -152,8 +205,8 @@ class HubConfig:
 def split_address(text: str) -> tuple[str, int]:
     """`host:port` as its parts; ValueError when it is not one."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"{text!r} is not host:port")
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= MAX_PORT:
+        raise ValueError(f"{text!r} is not host:port with a port from 1 to {MAX_PORT}")
     return host, int(port)
 
 

@@ -18,6 +18,7 @@ from hub.chain.deployment import load_deployment
 from hub.chain.errors import ChainError
 from hub.config import HubConfig, parse_peer, split_address
 from hub.console.server import ConsoleError
+from hub.ingest.store import IngestStoreError
 from hub.keys import HubKeys
 from hub.operator_roles import OperatorRoles
 from hub.peers import PeerBook
@@ -49,12 +50,15 @@ class HubNode:
     def __init__(self, config: HubConfig) -> None:
         self.config = config
         self.keys = HubKeys.load(config.hub.key_file)
-        config.hub.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
+            config.hub.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.genesis = load_genesis(config.ppdl.genesis_file)
             self.deployment = load_deployment(config.chains.deployment_file)
             self.app = PpdlApplication(config.hub.state_dir / "application.sqlite")
             self.engine = self._make_engine()
+            self._check_peers()
+        except OSError as error:
+            raise StartError(f"{config.hub.name}: {config.hub.state_dir} cannot be used: {error.strerror}") from error
         except (GenesisError, ChainError, StorageError, StoreError, AppStateError, ValueError) as error:
             raise StartError(f"{config.hub.name}: {error}") from error
         self.peers = PeerBook(config.hub.name, self.keys.validator, self.engine)
@@ -62,12 +66,21 @@ class HubNode:
         self._operator: OperatorRoles | None = None
         self.relayer: Relayer | None = None
 
+    def _check_peers(self) -> None:
+        """StartError for a peer that is no validator; a validator that is no peer is only said, since a quorum may do."""
+        named = {parse_peer(text).address for text in self.config.ppdl.peers} | {self.keys.validator}
+        for address in sorted(named - set(self.genesis.validators)):
+            where = f"{self.config.hub.name}: 0x{address.hex()} is not a validator of {self.config.ppdl.genesis_file}"
+            raise StartError(f"{where}; correct ppdl.peers or hub.key_file")
+        for address in sorted(set(self.genesis.validators) - named):
+            log.warning("validator 0x%s is not among ppdl.peers; it will not be heard", address.hex())
+
     def _make_engine(self) -> PbftEngine:
         ppdl, store = self.config.ppdl, self.config.ppdl_store
         if not store.exists():
             raise StartError(
-                f"{self.config.hub.name}: {store} is missing; run openmg-hub init for a new hub, or restore it: a validator"
-                " without its vote log must not vote"
+                f"{self.config.hub.name}: {store} is missing; run openmg-hub init if this validator has never voted; if it"
+                " has, give it a new key, because a validator without its vote log must not vote"
             )
         return PbftEngine(
             self.genesis,
@@ -138,10 +151,10 @@ class HubNode:
         self._tasks.append(asyncio.get_running_loop().create_task(call, name=getattr(call, "__qualname__", "role")))
 
     async def _start_operator_roles(self, operator: PlasmaOperator | None, stop: asyncio.Event) -> None:
-        self._operator = OperatorRoles(self, operator)
         try:
+            self._operator = OperatorRoles(self, operator)
             await self._operator.start(stop, self._spawn)
-        except ConsoleError as error:
+        except (ConsoleError, IngestStoreError) as error:
             raise StartError(f"{self.config.hub.name}: {error}") from error
 
     # Roles of every hub
@@ -157,7 +170,8 @@ class HubNode:
         return PlasmaView(root, EvmClient(self.config.chains.plasma_url, key), links)
 
     def _plasma_operator(self) -> PlasmaOperator:
-        operator = PlasmaOperator(self._view(self.keys.account_key))
+        confirmations = self.config.chains.root_confirmations
+        operator = PlasmaOperator(self._view(self.keys.account_key), confirmations=confirmations)
         self.engine.on_gossip(_in_thread(operator.on_gossip))
         return operator
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.chain.client import EvmClient
 from hub.chain.errors import ChainError
+from hub.console.values import MAX_SAFE_INTEGER
 from hub.ingest.groups import Gap, GroupSum
 from hub.ingest.registry import FEEDER, HOME, Device
 from hub.peers import SeenPeer
@@ -56,7 +57,7 @@ class Overview:
         self._checkpoints: deque[dict[str, Any]] = deque(maxlen=CHECKPOINTS_SHOWN)
         self._checkpoints_read, self._root_scanned = 0, -1
         self._block_times: deque[tuple[int, int]] = deque(maxlen=BLOCK_TIMES_KEPT)
-        self._transactions = 0
+        self._transactions = self._transfers = 0
         self._counted_to = -1
         self._report: dict[str, Any] = {}
         self._complained = ""
@@ -223,11 +224,12 @@ class Overview:
         if market is None:
             return
         retail, block_times = self._roles.node.config.market.retail_wei_per_wh, dict(self._block_times)
-        now, pools = int(self._roles.clock.now()), market.pools
+        # One point a slot, which goes on with the price: a day at any speed of the clock fits the series.
+        slot_began, pools = slot_start(self._roles.clock.slot()), market.pools
         for pool in pools:
-            if pool.reserve_wh:
-                price = spot_price(pool.reserve_wei, pool.reserve_wh)
-                self._board.append(f"market.mg{pool.microgrid}.price", now, price)
+            price = spot_price(pool.reserve_wei, pool.reserve_wh)
+            if pool.reserve_wh and price <= MAX_SAFE_INTEGER:
+                self._board.append(f"market.mg{pool.microgrid}.price", slot_began, price)
         self._board.put(
             "market",
             {
@@ -279,7 +281,7 @@ class Overview:
         status = self._operator.status() if self._operator else None
         self._read_checkpoints(status.checkpoints if status else 0)
         notes = int(client.call(contracts.confidential, "noteCount"))
-        transfers = int(client.call(contracts.confidential, "transactCount"))
+        transfers = self._transfers = int(client.call(contracts.confidential, "transactCount"))
         self._board.put(
             "plasma",
             {
@@ -374,6 +376,9 @@ class Overview:
                 "participants": learning["last_participants"] if learning else 0,
                 "peer_heights": {peer.status.name: peer.status.height for peer in peers},
             },
+            "online": sum(device.online for device in roles.ingest.devices()),
+            "transfers": self._transfers,
+            "swaps": roles.market.swap_count if roles.market else 0,
             "waiting_events": roles.market.courier.waiting if roles.market else 0,
         }
 

@@ -26,7 +26,9 @@ def learning_section(query: Query) -> dict[str, Any] | None:
         return None
     now = base.decode(RoundAnswer, result.value)
     model = base.decode(ModelAnswer, query("model").value)
-    losses = base.decode(EvaluationsAnswer, query("evaluations").value).rounds
+    evaluated = base.decode(EvaluationsAnswer, query("evaluations").value).rounds
+    # The open round counts once all homes have evaluated it: the mean of the first few would jump about.
+    losses = [item for item in evaluated if item.round < now.round or item.homes >= now.registered]
     closed = [item for item in base.decode(RoundsAnswer, query("rounds").value).rounds if item.closed_height]
     rejections = base.decode(RejectionsAnswer, query("rejections").value)
     return {

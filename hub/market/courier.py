@@ -10,7 +10,6 @@ delivered twice. Bound: MAX_WAITING events. Not here: relaying headers (`hub.rel
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -58,7 +57,8 @@ class EventCourier:
         self._client = client
         self._contracts = contracts
         self._query = query
-        self._waiting: deque[WaitingEvent] = deque(maxlen=MAX_WAITING)
+        self._waiting: dict[WaitingEvent, None] = {}
+        """In the order of arrival. The hub's loop adds while a step in its thread removes, so each change is one operation."""
         self._refusals: dict[WaitingEvent, int] = {}
         self.delivered = 0
 
@@ -66,7 +66,10 @@ class EventCourier:
         """The events of a decided block, in order."""
         for event in events:
             if event[:_WORD] in (SLOT_EVENT_TAG, INFERENCE_EVENT_TAG):
-                self._waiting.append(WaitingEvent(height, event))
+                self._waiting[WaitingEvent(height, event)] = None
+        for item in list(self._waiting)[:-MAX_WAITING]:
+            log.error("event of PPDL block %d is given up: more than %d are waiting", item.height, MAX_WAITING)
+            self._drop(item)
 
     def replay(self, last_height: int) -> None:
         """Look through the latest committed blocks again, after a restart."""
@@ -89,9 +92,12 @@ class EventCourier:
                     sent.append((item, None))
         for item, tx_hash in sent:
             if tx_hash is None or self._client.wait_mined(tx_hash).succeeded:
-                self._waiting.remove(item)
-                self._refusals.pop(item, None)
+                self._drop(item)
                 self.delivered += tx_hash is not None
+
+    def _drop(self, item: WaitingEvent) -> None:
+        self._waiting.pop(item, None)
+        self._refusals.pop(item, None)
 
     @property
     def waiting(self) -> int:

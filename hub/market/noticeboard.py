@@ -27,6 +27,7 @@ class Noticeboard:
         self.recorded: dict[int, list[int]] = {}
         self.notes: list[NoteEntry] = []
         self._sent: dict[str, tuple[object, bytes]] = {}
+        self._turn = 0
 
     def add_recorded(self, slots: Iterable[tuple[int, int]]) -> None:
         """(microgrid, slot) pairs that the chain recorded."""
@@ -71,6 +72,19 @@ class Noticeboard:
             return []
         self._sent[topic] = (content, payload)
         return [(topic, payload)]
+
+    def next_again(self) -> list[Outgoing]:
+        """One current notice or batch, each in its turn; empty before there is any."""
+        topics_sent = list(self._sent)
+        count = len(topics_sent) + -(-len(self.notes) // NOTES_PER_BATCH)
+        if not count:
+            return []
+        turn = self._turn % count
+        self._turn = turn + 1
+        if turn < len(topics_sent):
+            topic = topics_sent[turn]
+            return [(topic, self._sent[topic][1])]
+        return [self._batch(turn - len(topics_sent))]
 
     def again(self) -> list[Outgoing]:
         """Everything that is current, for a broker that may have lost it."""

@@ -3,7 +3,8 @@
 Theory of operation. Once per STEP_SECONDS, in a worker thread: look at the blocks since the last step, collect new notes,
 recorded slots and trades, read pools, and accounts when something happened, and hand changed notices to MQTT (retained, so
 that a meter that comes back has them at once). Then deliver proven events. A chain that does not answer is said once and
-tried again; nothing is skipped, because the next step starts where the last good one ended.
+tried again; nothing is skipped, because the next step starts where the last good one ended. A broker may lose a notice, and
+a wallet that never hears of its account would wait for ever: so now and then one current notice is told again, in turn.
 Not here: decisions of owners (`edge_agent.wallet`), what the operator sees (`hub.status`).
 """
 
@@ -24,6 +25,8 @@ from openmg.messages.market import ChainNotice, NoteEntry
 log = logging.getLogger(__name__)
 
 STEP_SECONDS = 0.5
+REFRESH_STEPS = 2
+"""One notice is told again every so many steps: all of a demo's within half a minute, a wallet's patience."""
 MAX_SWAPS_KEPT = 200
 MAX_BLOCKS_PER_STEP = 500
 
@@ -82,7 +85,11 @@ class MarketService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """One step after the other; returns when `stop` is set."""
+        steps = 0
         while not stop.is_set():
+            steps += 1
+            if steps % REFRESH_STEPS == 0:
+                self.refresh()
             for part in (self.step, self.courier.step):
                 try:
                     await asyncio.to_thread(part)
@@ -125,6 +132,11 @@ class MarketService:
 
     def _queue(self, outgoing: list[Outgoing]) -> None:
         self._unsent.update(outgoing)
+
+    def refresh(self) -> None:
+        """Queue the notice whose turn it is once more."""
+        for topic, payload in self._board.next_again():
+            self._unsent.setdefault(topic, payload)
 
     def forget(self) -> None:
         """The broker may have lost retained notices: the next step sends all of them again."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
+import threading
 
 import app_world
 import pytest
@@ -16,7 +18,7 @@ from plasma_world import FIRST_SLOT
 from hub.chain.artifacts import load_artifact
 from hub.chain.client import Contract, EvmClient
 from hub.chain.errors import ChainError
-from hub.market.courier import EventCourier
+from hub.market.courier import MAX_WAITING, EventCourier, WaitingEvent
 from hub.ppdl.app.answers import InferenceAnswer
 from hub.ppdl.app.transactions import InferenceRequest, inference_tx
 from hub.ppdl.application import QueryResult
@@ -178,6 +180,47 @@ def test_two_contracts_may_use_the_same_number(world):
     world.relay()
     courier.step()
     assert len(answered(world)) == 1
+
+
+def test_blocks_come_while_a_step_delivers(world):
+    """The hub's loop adds events while the step's thread takes some out, with refused ones ahead of them."""
+    courier, heights = world.courier(), itertools.count(100)
+    event = world.decide(app_world.slot_tx(FIRST_SLOT))[1].events[0]
+    ahead = [WaitingEvent(next(heights), event) for _ in range(400)]
+    courier.on_block(ahead[0].height, (event,))
+    for item in ahead[1:]:
+        courier.on_block(item.height, (event,))
+    stop, failures = threading.Event(), []
+
+    def add() -> None:
+        while not stop.is_set():
+            courier.on_block(next(heights), (event,))
+
+    loop = threading.Thread(target=add)
+    loop.start()
+    try:
+        for item in reversed(ahead):
+            courier._drop(item)
+    except (IndexError, RuntimeError) as error:
+        failures.append(error)
+    finally:
+        stop.set()
+        loop.join()
+    assert failures == []
+    assert courier.waiting <= MAX_WAITING
+
+
+def test_the_oldest_waiting_event_gives_way_and_that_is_said(world, monkeypatch, caplog):
+    monkeypatch.setattr("hub.market.courier.MAX_WAITING", 2)
+    courier = world.courier()
+    with caplog.at_level(logging.ERROR):
+        for i in range(3):
+            world.decide_slot(courier, FIRST_SLOT + i)
+    assert courier.waiting == 2 and "more than 2 are waiting" in caplog.text
+    world.decide()
+    world.relay()
+    courier.step()
+    assert [item[1] for item in world.recorded()] == [FIRST_SLOT + 1, FIRST_SLOT + 2]
 
 
 def test_events_outlast_a_chain_that_stops_answering(world):

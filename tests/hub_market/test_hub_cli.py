@@ -38,6 +38,11 @@ deployment_file = "deployment.json"
 """
 
 
+def device(name: str, address: int, microgrid: int, role: str = "home") -> str:
+    """A `[[device]]` table."""
+    return f'[[device]]\nname = "{name}"\naddress = "0x{address:040x}"\nmicrogrid = {microgrid}\nrole = "{role}"\n'
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     save_genesis(tmp_path / "genesis.cbor", app_world.genesis())
@@ -71,6 +76,20 @@ def test_an_unknown_key_is_named_with_file_and_line(config, capsys, command):
         ('name = "hub-1"\n', "", "1: hub.name", "is missing"),
         ("peers = []", "peers = [", "", ""),
         ("[chains]", '[mqtt]\nurl = "http://x"\n[chains]', "13: mqtt.url", "mqtt://host:port"),
+        ("roles = []", 'roles = ["relayer", "relayer"]', "5: hub.roles", "names one twice"),
+        ("roles = []", 'roles = ["market"]', "5: hub.roles", "without 'ingest'"),
+        ('name = "hub-1"', 'name = ""', "2: hub.name", "is empty"),
+        ('listen = "127.0.0.1:1"', 'listen = "127.0.0.1:99999"', "9: ppdl.listen", "port from 1 to 65535"),
+        ("peers = []", "peers = []\nblock_interval_s = 0", "11: ppdl.block_interval_s", "above 0"),
+        ('root_url = "http://127.0.0.1:1"', 'root_url = "127.0.0.1:1"', "13: chains.root_url", "write http://host:port"),
+        ("[chains]", "[clock]\nspeed = 0\n[chains]", "13: clock.speed", "above 0"),
+        ("[chains]", "[console]\nport = 99999\n[chains]", "13: console.port", "1 to 65535"),
+        ("[chains]", "[market]\nretail_wei_per_wh = -1\n[chains]", "13: market.retail_wei_per_wh", "not below 0"),
+        ("[chains]", device("Home 1", 1, 1) + "[chains]", "13: device.name", "lower-case"),
+        ("[chains]", device("a", 1, 0) + "[chains]", "15: device.microgrid", "from 1"),
+        ("[chains]", device("a", 1, 1, "feder") + "[chains]", "16: device.role", "home or feeder"),
+        ("[chains]", device("a", 1, 1) + device("a", 2, 1) + "[chains]", "", "the name a twice"),
+        ("[chains]", device("a", 1, 1) + device("b", 1, 1) + "[chains]", "", "the address 0x"),
         ("[chains]", '[[device]]\nname = "a"\naddress = "0x1"\nmicrogrid = 1\n[chains]', "", "40 hex digits"),
     ],
 )
@@ -126,6 +145,23 @@ def test_running_a_hub_that_was_not_initialised_names_the_command(config, world,
     line = sentence(capsys.readouterr().err)
     assert "openmg-hub init" in line and "ppdl.sqlite is missing" in line and line.startswith("hub-1: ")
     assert not (config.parent / "state" / "ppdl.sqlite").exists()
+
+
+def test_running_as_a_stranger_to_the_genesis_names_the_address(config, world, capsys):
+    write_deployment(config, world)
+    assert main(["init", "--config", str(config)]) == 0
+    capsys.readouterr()
+    assert main(["run", "--config", str(config)]) == 1
+    line = sentence(capsys.readouterr().err)
+    assert "0x" + HubKeys.load(config.parent / "hub.key").validator.hex() in line and "is not a validator" in line
+
+
+def test_a_state_folder_that_is_a_file_is_one_sentence(config, world, capsys):
+    write_deployment(config, world)
+    (config.parent / "state").write_text("")
+    assert main(["run", "--config", str(config)]) == 1
+    line = sentence(capsys.readouterr().err)
+    assert line.startswith("hub-1: ") and "state cannot be used" in line
 
 
 def test_running_without_a_deployment_says_so(config, capsys):

@@ -93,6 +93,20 @@ def test_known_leaves_are_skipped_and_a_gap_takes_nothing():
     assert [note.commitment for note in batch(payload).notes] == [1_000 + i for i in range(7)]
 
 
+def test_notices_are_told_again_in_turn():
+    board = Noticeboard(40)
+    assert board.next_again() == []
+    board.chain(CHAIN)
+    board.market(1, POOL)
+    board.account(2, "home-1", STATE)
+    board.add_notes(leaves(0, NOTES_PER_BATCH + 1))
+    everything = board.again()
+    told = [item for _ in range(2 * len(everything)) for item in board.next_again()]
+    assert told == everything * 2
+    board.add_notes(leaves(NOTES_PER_BATCH + 1, NOTES_PER_BATCH))  # the turn goes on with what came meanwhile
+    assert dict(item for _ in range(len(everything) + 1) for item in board.next_again()) == dict(board.again())
+
+
 def test_a_broker_that_lost_everything_gets_the_current_state():
     board = Noticeboard(40)
     assert board.again() == []

@@ -11,7 +11,7 @@ from pbft_support import Cluster
 
 from hub.learning import ModelPublisher
 from hub.peers import STATUS_GOSSIP, PeerBook, PeerStatus
-from hub.ppdl.app.answers import ModelAnswer
+from hub.ppdl.app.answers import ModelAnswer, RoundAnswer
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.application import QueryResult
 from openmg.messages import base, topics
@@ -52,11 +52,37 @@ def close_round(app: PpdlApplication) -> None:
         block(app)
 
 
-def test_each_round_is_published_once(meters):
+def now(app: PpdlApplication) -> RoundAnswer:
+    return base.decode(RoundAnswer, app.query("round", b"").value)
+
+
+def test_a_round_is_published_again_while_meters_are_missing(meters):
+    """A broker may lose a notice that it took, and a round without its meters is void in the end."""
+    meters.publisher.step()
+    opened, pause = now(meters.app).height, (now(meters.app).closes_height - now(meters.app).opened_height) // 2
+    while now(meters.app).height < opened + pause - 1:
+        block(meters.app)
+        meters.publisher.step()
+    assert meters.rounds() == [0]
+    block(meters.app)
     for _ in range(3):
         meters.publisher.step()
-    block(meters.app)
-    meters.publisher.step()  # a block that does not close the round
+    assert meters.rounds() == [0, 0] and meters.notices[0].model_hash == meters.notices[1].model_hash
+
+
+def test_a_round_with_all_its_meters_is_not_published_again(meters):
+    meters.publisher.step()
+    name = base.decode(ModelAnswer, meters.app.query("model", b"").value)
+    block(meters.app, [model_update(meter, name.model_hash, name.round) for meter in METERS])
+    while now(meters.app).round == 0:
+        meters.publisher.step()
+        block(meters.app)
+    assert meters.rounds() == [0]
+
+
+def test_each_round_is_published_as_it_opens(meters):
+    for _ in range(3):
+        meters.publisher.step()
     assert meters.rounds() == [0]
     close_round(meters.app)
     for _ in range(2):
