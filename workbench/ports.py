@@ -1,4 +1,9 @@
-"""Free TCP ports for the processes of a run."""
+"""Free TCP ports for the processes of a run.
+
+Rules: a port that was chosen stays bound here, never listening, until the reservation is closed: the system then gives it
+to nobody else, while a server that sets SO_REUSEADDR (all of ours do) can listen on it. So two runs on one machine, each
+with dozens of ports and seconds between choosing and using them, do not take each other's.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +12,22 @@ import socket
 HOST = "127.0.0.1"
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different ports that nobody listens on now; all are held until the last is found."""
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
-    try:
-        for item in sockets:
-            item.bind((HOST, 0))
-        return [int(item.getsockname()[1]) for item in sockets]
-    finally:
-        for item in sockets:
+class PortReservation:
+    """Different ports that nobody listens on now; `close` lets go of them."""
+
+    def __init__(self, count: int) -> None:
+        self._sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+        try:
+            for item in self._sockets:
+                item.bind((HOST, 0))
+                item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        except OSError:
+            self.close()
+            raise
+        self.ports = [int(item.getsockname()[1]) for item in self._sockets]
+
+    def close(self) -> None:
+        for item in self._sockets:
             item.close()
 
 

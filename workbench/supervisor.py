@@ -1,12 +1,14 @@
 """Child processes of the demo: started with a log each, watched, measured, and always stopped.
 
 Rules: a child dies with its parent even when the parent is killed (PR_SET_PDEATHSIG on Linux); stopping sends SIGTERM
-to all, waits, then SIGKILL. Nothing is looked up or ended by name: only processes started here are touched.
+to all, waits, then SIGKILL to a child and to what it started itself. Nothing is looked up or ended by name: only processes
+started here are touched.
 Not here: what the processes are for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -25,18 +27,23 @@ STOP_SECONDS = 10.0
 MAX_SAMPLES = 4096
 """Resource samples kept for a process: over an hour at one a second."""
 LOG_TAIL_LINES = 12
+MAX_LAST_WORDS = 300
+"""Characters of a log's last line in an error message."""
+LOG_TAIL_BYTES = 16_384
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class ProcessFailed(Exception):
-    """A child ended that should not have; the text names it and quotes the end of its log."""
+    """A child ended that should not have; one sentence names it, its log and the log's last line."""
 
 
-def _die_with_parent() -> None:
-    """Runs in the child before exec: end it when the parent's thread ends."""
+def _die_with_parent(parent: int, orphaned: signal.Signals) -> None:
+    """Runs in the child before exec: end it when the parent's thread ends, or when the parent has gone already."""
     if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, orphaned)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    short_lived: bool = False
     started: float = field(default_factory=time.monotonic)
     rss_bytes: deque[int] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
     cpu_seconds: float = 0.0
@@ -77,12 +85,26 @@ class Child:
         return Usage(round(statistics.median(self.rss_bytes) / 2**20, 1), round(100 * self.cpu_seconds / elapsed, 1))
 
     def tail(self) -> str:
-        """The last lines of the log, for an error message."""
+        """The last lines of the log."""
         try:
-            lines = self.log.read_text(errors="replace").splitlines()
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
+                lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
         return "\n".join(lines[-LOG_TAIL_LINES:])
+
+    def last_words(self) -> str:
+        """The last line of the log that is not empty: our programs end with one sentence."""
+        lines = [line.strip() for line in self.tail().splitlines() if line.strip()]
+        return lines[-1][:MAX_LAST_WORDS] if lines else ""
+
+    def end(self) -> str:
+        """How the process ended and where to read more, as one sentence."""
+        code = self.process.poll()
+        how = f"with code {code}" if code is None or code >= 0 else f"by signal {-code} ({signal.strsignal(-code)})"
+        words = self.last_words()
+        return f"{self.name} ended {how}; see {self.log}" + (f", which ends: {words}" if words else "")
 
 
 class Supervisor:
@@ -93,9 +115,21 @@ class Supervisor:
         self.children: dict[str, Child] = {}
         log_dir.mkdir(parents=True, exist_ok=True)
 
-    def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Child:
-        """Start a process whose output goes to `<name>.log`; ProcessFailed when its binary is missing."""
-        log = self.log_dir / f"{name}.log"
+    def start(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        env: Mapping[str, str] | None = None,
+        *,
+        short_lived: bool = False,
+        orphaned: signal.Signals = signal.SIGTERM,
+    ) -> Child:
+        """Start a process whose output goes to `<name>.log`; ProcessFailed when its binary is missing.
+
+        One that is `short_lived` ends by itself, and its starter looks at its exit code. `orphaned` is sent to it when this
+        process is killed; nobody is left then to see whether it ends.
+        """
+        log, parent = self.log_dir / f"{name}.log", os.getpid()
         with log.open("ab") as output:
             try:
                 process = subprocess.Popen(
@@ -105,19 +139,18 @@ class Supervisor:
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **(env or {})},
                     start_new_session=True,  # a terminal's Ctrl-C is for the parent, which stops them in order
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=lambda: _die_with_parent(parent, orphaned),
                 )
             except OSError as error:
                 raise ProcessFailed(f"{name}: cannot start {command[0]} ({error.strerror}); run make setup") from error
-        self.children[name] = Child(name, process, log)
+        self.children[name] = Child(name, process, log, short_lived)
         return self.children[name]
 
     def check(self) -> None:
         """ProcessFailed when a child has ended by itself."""
         for child in self.children.values():
-            code = child.process.poll()
-            if code is not None:
-                raise ProcessFailed(f"{child.name} ended with code {code}; its log {child.log} ends:\n{child.tail()}")
+            if not child.short_lived and child.process.poll() is not None:
+                raise ProcessFailed(child.end())
 
     def sample(self) -> None:
         for child in self.children.values():
@@ -134,6 +167,7 @@ class Supervisor:
             try:
                 child.process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                child.process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.process.pid, signal.SIGKILL)  # a session of its own: also what it started
                 child.process.wait()
             del self.children[child.name]

@@ -1,17 +1,23 @@
 """What a user may ask of the demo, the homes it plans, and what its report is held against."""
 
 import copy
+import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from openmg.clock import slot_of
 from workbench.demo.checks import shortfalls
 from workbench.demo.homes import plan_homes
-from workbench.demo.options import DemoError, DemoOptions
+from workbench.demo.options import DEFAULT_START, DemoError, DemoOptions
 from workbench.demo.site import make_site
-from workbench.ports import free_ports, is_free
+from workbench.demo.story import ending, status_line
+from workbench.ports import HOST, PortReservation, is_free
 
+FIRST = slot_of(DEFAULT_START)
 GOOD = {
     "homes": 12,
     "slots": 8,
@@ -24,8 +30,8 @@ GOOD = {
     "ppdl": {"height": 40, "rounds": 3, "loss_first": 0.8, "loss_last": 0.3, "participants": 12},
     "relay": {"height": 40},
     "plasma": {"deposits": 14, "checkpoints": 2},
-    "zk": {"transfers": 12},
-    "market": {"swaps": 5, "token_to_token": 1},
+    "zk": {"backend": "native", "transfers": 12, "paying_homes": 12, "prove_seconds_median": 0.7},
+    "market": {"swaps": 5, "token_to_token": 1, "price_wei_per_wh": 30_000_000_000},
     "inference": {"requests": 2, "answered": 2},
 }  # fmt: skip
 
@@ -53,6 +59,11 @@ def test_a_good_report_has_no_shortfall():
         ("market.token_to_token", 0, "from one microgrid to another"),
         ("inference.answered", 1, "1 of 2 inference requests"),
         ("zk.transfers", 11, "11 private transfers"),
+        ("zk.paying_homes", 11, "only by 11 of 12 homes"),
+        ("ppdl.participants", 0, "0 of 12 homes took part"),
+        ("energy_wh.minted", 0, "no energy was minted"),
+        ("energy_wh.imported", 149, "150 Wh were burned but only 149 Wh imported"),
+        ("inference.requests", 0, "2 of 0 inference requests"),
     ],
 )
 def test_each_expectation_is_told_when_it_is_not_met(path, value, words):
@@ -60,6 +71,35 @@ def test_each_expectation_is_told_when_it_is_not_met(path, value, words):
     section, name = path.split(".")
     report[section][name] = value
     assert any(words in sentence for sentence in shortfalls(report, 12, 2))
+
+
+def test_a_run_of_one_slot_need_not_trade_but_must_mint():
+    report = copy.deepcopy(GOOD) | {"slots": 1}
+    report["market"] |= {"swaps": 0, "token_to_token": 0}
+    report["energy_wh"] |= {"sold": 0, "bought": 0, "burned": 0, "outstanding": 450}
+    assert shortfalls(report, 12, 2) == []
+    report["energy_wh"] |= {"minted": 0, "redeemed": 0, "expired": 0, "outstanding": 0}
+    assert shortfalls(report, 12, 2) == ["no energy was minted"]
+
+
+def test_a_newcomer_is_told_why_the_first_slot_has_no_reports():
+    hub = {"readings": {"stored": 2, "groups_opened": 0}, "ppdl": {}, "transfers": 0, "swaps": 0}
+    assert status_line(FIRST, 0, 8, hub) == "slot 1/8 (10:00): meters are read; their first reports come when the slot ends"
+    hub["readings"] = {"stored": 14, "groups_opened": 2}
+    hub["ppdl"] = {"rounds": 1, "loss_first": 0.8, "loss_last": None, "height": 9}
+    assert status_line(FIRST, 1, 0, hub).startswith("slot 2 (10:15): 14 slot reports, 1 learning rounds, 0 private transfers")
+    hub["ppdl"]["loss_last"] = 0.25
+    assert "loss 0.800 -> 0.250" in status_line(FIRST, 8, 8, hub) and status_line(FIRST, 8, 8, hub).startswith(
+        "slot 8/8 (11:45)"
+    )
+    assert status_line(FIRST, 3, 8, {}) == "slot 4/8 (10:45): the first hub does not answer now"
+
+
+def test_the_ending_is_made_of_the_report():
+    text = "\n".join(ending(GOOD))
+    for words in ("96 acknowledged, 0 lost", "900 minted", "loss 0.8 -> 0.3", "12 private transfers, 0.7 s", "5 swaps, 1 to"):
+        assert words in text
+    assert "relayed 40; 14 deposits, 2 checkpoints; 2 of 2 forecasts" in text
 
 
 def test_the_default_is_nine_prosumers_a_producer_and_two_consumers_in_two_microgrids():
@@ -79,34 +119,94 @@ def test_any_number_of_homes_has_a_provider_in_each_microgrid(homes):
     assert {item.microgrid for item in planned if item.provides_liquidity} == set(range(1, options.microgrids + 1))
 
 
+def demo(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "workbench.cli", "demo", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """The only line that was said, progress aside."""
+    lines = [line for line in done.stderr.splitlines() if "prover; state in" not in line and "waiting for" not in line]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--homes", "4"], "--homes is 4; it must be from 5 to"),
         (["--slot-seconds", "0.5"], "--slot-seconds is 0.5"),
+        (["--slot-seconds", "nan"], "--slot-seconds is nan"),
         (["--prover", "quick"], "choose native or portable"),
         (["--data", "nowhere.csv"], "--data nowhere.csv is not a file"),
+        (["--report", "nowhere/report.json"], "--report nowhere/report.json cannot be written"),
+        (["--report", "/"], "--report / cannot be written"),
+        (["--state", __file__], "is not a folder"),
+        (["--mqtt", "localhost"], "write mqtt://host:port"),
     ],
 )
 def test_a_wrong_option_is_one_sentence_and_exit_code_2(arguments, words):
-    done = subprocess.run([sys.executable, "-m", "workbench.cli", "demo", *arguments], capture_output=True, text=True)
-    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+    done = demo(*arguments)
+    assert done.returncode == 2 and words in sentence(done)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", ":1: has 0 columns"),
+        ("time\n2026-01-01T00:00\n", ":1: has 1 columns"),
+        ("time,a\n", "has no rows"),
+        ("time,a\n2026-01-01T00:00,x\n2026-01-01T00:30,1\n", ":2: "),
+        ("time,a\n2026-01-01T00:00,1\n2026-01-01T00:30,1\n2026-01-01T01:30,1\n", ":4: is 3600 s after"),
+        ("time,a\n2026-01-01T00:00,1\n2026-01-01T00:30,1\n", "shorter than a week"),
+    ],
+)
+def test_unusable_data_is_one_sentence_and_exit_code_2_before_anything_starts(tmp_path, content, words):
+    file = tmp_path / "homes.csv"
+    file.write_text(content)
+    done = demo("--headless", "--data", file, "--state", tmp_path / "state")
+    line = sentence(done)
+    assert done.returncode == 2 and words in line and "homes.csv" in line
+    assert list((tmp_path / "state" / "logs").iterdir()) == []
+
+
+def test_a_broker_that_does_not_answer_is_told(tmp_path):
+    reservation = PortReservation(1)
+    done = demo("--headless", "--mqtt", f"mqtt://{HOST}:{reservation.ports[0]}", "--state", tmp_path / "state")
+    reservation.close()
+    assert done.returncode == 1 and "no broker answers at mqtt://" in sentence(done)
+
+
+def test_a_missing_chain_program_is_told(tmp_path):
+    done = demo("--headless", "--state", tmp_path / "state", OPENMG_ANVIL=str(tmp_path / "anvil"))
+    assert done.returncode == 1 and "anvil, which is not a program" in sentence(done)
+
+
+def test_a_folder_that_cannot_be_used_is_told():
+    done = demo("--headless", "--state", "/proc/openmg")
+    assert done.returncode == 1 and "give a --state folder" in sentence(done)
 
 
 def test_a_port_in_use_and_a_used_folder_are_told(tmp_path):
-    import socket
-
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind((HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
         assert not is_free(port)
         with pytest.raises(DemoError, match=f"port {port} .* is in use"):
             make_site(DemoOptions(port=port), tmp_path)
-    (tmp_path / "endpoints.json").write_text("{}")
-    with pytest.raises(DemoError, match="holds an earlier run"):
+    make_site(DemoOptions(headless=True), tmp_path).reservation.close()
+    with pytest.raises(DemoError, match="holds an earlier run"):  # however far it came
         make_site(DemoOptions(headless=True), tmp_path)
 
 
-def test_free_ports_differ():
-    assert len(set(free_ports(40))) == 40
+def test_reserved_ports_are_given_to_nobody_else_and_can_be_listened_on():
+    first, second = PortReservation(200), PortReservation(200)
+    try:
+        assert len({*first.ports, *second.ports}) == 400
+        server = socket.create_server((HOST, first.ports[0]))  # sets SO_REUSEADDR, as asyncio's servers do
+        with server, socket.create_connection(server.getsockname(), 5):
+            assert not is_free(first.ports[0])
+    finally:
+        first.close()
+        second.close()

@@ -36,8 +36,40 @@ def test_a_child_that_ends_by_itself_is_named_with_its_last_words(tmp_path):
     supervisor = Supervisor(tmp_path)
     child = supervisor.start("broken", [sys.executable, "-c", "raise SystemExit('no such meter')"])
     child.process.wait()
-    with pytest.raises(ProcessFailed, match="(?s)broken ended with code 1.*no such meter"):
+    with pytest.raises(ProcessFailed) as failed:
         supervisor.check()
+    assert str(failed.value) == f"broken ended with code 1; see {tmp_path / 'broken.log'}, which ends: no such meter"
+
+
+def test_a_child_that_was_killed_is_named_with_the_signal(tmp_path):
+    supervisor = Supervisor(tmp_path)
+    child = supervisor.start("victim", SLEEP)
+    child.process.kill()
+    child.process.wait()
+    with pytest.raises(ProcessFailed, match=r"victim ended by signal 9 \(Killed\); see "):
+        supervisor.check()
+
+
+def test_a_tool_that_ends_by_itself_is_no_failure(tmp_path):
+    supervisor = Supervisor(tmp_path)
+    tool = supervisor.start("tool", [sys.executable, "-c", "raise SystemExit('no such file')"], short_lived=True)
+    tool.process.wait()
+    supervisor.check()
+    assert tool.end().endswith("which ends: no such file")
+
+
+def test_what_a_killed_child_started_goes_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.supervisor.STOP_SECONDS", 0.5)
+    supervisor = Supervisor(tmp_path)
+    nest = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True); time.sleep(60)"
+    )
+    child = supervisor.start("nest", [sys.executable, "-c", nest])
+    wait_until(lambda: child.tail().strip().isdigit())
+    grandchild = int(child.tail())
+    supervisor.stop()
+    wait_until(lambda: not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_a_missing_program_is_one_sentence(tmp_path):
@@ -56,10 +88,15 @@ def test_one_that_ignores_the_signal_is_killed(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_children_die_when_the_parent_is_killed(tmp_path):
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_children_die_when_the_parent_is_killed(tmp_path, stubborn):
+    sleep, orphaned = SLEEP, "SIGTERM"
+    if stubborn:
+        ignoring = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+        sleep, orphaned = [sys.executable, "-c", ignoring], "SIGKILL"
     script = (
-        "import sys, time; from pathlib import Path; from workbench.supervisor import Supervisor\n"
-        f"child = Supervisor(Path({str(tmp_path)!r})).start('sleeper', {SLEEP!r})\n"
+        "import signal, sys, time; from pathlib import Path; from workbench.supervisor import Supervisor\n"
+        f"child = Supervisor(Path({str(tmp_path)!r})).start('sleeper', {sleep!r}, orphaned=signal.{orphaned})\n"
         "print(child.process.pid, flush=True); time.sleep(60)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

@@ -11,15 +11,20 @@ from typing import Any
 
 MIN_LEARNING_ROUNDS = 3
 MIN_CHECKPOINTS = 2
+TRADING_SLOTS = 2
+"""Energy of a microgrid's first slot opens its pool; from the second on there is somebody to trade with."""
+CROSSING_SLOTS = 4
+"""Both pools must be open and deep enough before energy goes from one microgrid to the other."""
 
 
 def shortfalls(report: dict[str, Any], homes: int, microgrids: int) -> list[str]:
     """One sentence for each expectation that the report does not meet; empty when all are met."""
     return [
         *_readings(report["readings"], homes, report["slots"]),
-        *_energy(report["energy_wh"]),
+        *_energy(report["energy_wh"], report["slots"]),
         *_learning(report["ppdl"], homes),
-        *_chains(report, microgrids),
+        *_chains(report),
+        *_trades(report, microgrids),
         *_transfers(report["zk"], homes),
     ]
 
@@ -33,11 +38,11 @@ def _readings(readings: dict[str, int], homes: int, slots: int) -> Iterator[str]
         yield f"{readings['stored']} readings were stored; {homes} homes over {slots} slots have {homes * slots}"
 
 
-def _energy(energy: dict[str, int]) -> Iterator[str]:
+def _energy(energy: dict[str, int], slots: int) -> Iterator[str]:
     left = energy["minted"] - energy["burned"] - energy["expired"] - energy["redeemed"]
     if left != energy["outstanding"]:
         yield f"minted less burned, expired and redeemed is {left} Wh but {energy['outstanding']} Wh are outstanding"
-    for name in ("minted", "sold", "bought", "burned"):
+    for name in ("minted", "sold", "bought", "burned") if slots >= TRADING_SLOTS else ("minted",):
         if not energy[name]:
             yield f"no energy was {name}"
     if energy["minted"] > energy["exported"]:
@@ -55,22 +60,28 @@ def _learning(ppdl: dict[str, Any], homes: int) -> Iterator[str]:
         yield f"{ppdl['participants']} of {homes} homes took part in learning"
 
 
-def _chains(report: dict[str, Any], microgrids: int) -> Iterator[str]:
+def _chains(report: dict[str, Any]) -> Iterator[str]:
     if report["relay"]["height"] != report["ppdl"]["height"]:
         yield f"the relay stands at height {report['relay']['height']}, the PPDL chain at {report['ppdl']['height']}"
     if report["plasma"]["checkpoints"] < MIN_CHECKPOINTS:
         yield f"{report['plasma']['checkpoints']} checkpoints were committed; {MIN_CHECKPOINTS} were expected"
     if not report["plasma"]["deposits"]:
         yield "no deposit of the root chain became PETH"
-    if not report["market"]["swaps"]:
-        yield "no swap was made"
-    if microgrids > 1 and not report["market"]["token_to_token"]:
-        yield "no energy was swapped from one microgrid to another"
     inference = report["inference"]
     if not inference["requests"] or inference["answered"] != inference["requests"]:
         yield f"{inference['answered']} of {inference['requests']} inference requests were answered"
 
 
+def _trades(report: dict[str, Any], microgrids: int) -> Iterator[str]:
+    slots, market = report["slots"], report["market"]
+    if slots >= TRADING_SLOTS and not market["swaps"]:
+        yield "no swap was made"
+    if slots >= CROSSING_SLOTS and microgrids > 1 and not market["token_to_token"]:
+        yield "no energy was swapped from one microgrid to another"
+
+
 def _transfers(zk: dict[str, Any], homes: int) -> Iterator[str]:
     if zk["transfers"] < homes:
         yield f"{zk['transfers']} private transfers were made; {homes} homes should make one each"
+    elif zk["paying_homes"] < homes:
+        yield f"{zk['transfers']} private transfers were made, but only by {zk['paying_homes']} of {homes} homes"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from openmg.mqtt import MqttAddress
 
 DEFAULT_START = 1_781_485_200
 """2026-06-15 10:00 in Seoul, a Monday: the virtual clock's default start."""
@@ -44,6 +47,15 @@ class DemoOptions:
             raise DemoError(f"--prover is {self.prover!r}; choose native or portable")
         if self.data is not None and not self.data.is_file():
             raise DemoError(f"--data {self.data} is not a file; give a CSV whose first column is time")
+        if self.report is not None and (self.report.is_dir() or not os.access(self.report.absolute().parent, os.W_OK)):
+            raise DemoError(f"--report {self.report} cannot be written; give a file in a folder that exists")
+        if self.state is not None and self.state.exists() and not self.state.is_dir():
+            raise DemoError(f"--state {self.state} is not a folder; give one that is empty or does not exist yet")
+        if self.mqtt is not None:
+            try:
+                MqttAddress.parse(self.mqtt)
+            except ValueError as error:
+                raise DemoError(f"--mqtt: {error}") from error
 
     @staticmethod
     def _between(option: str, value: float, low: float, high: float) -> None:

@@ -10,9 +10,11 @@ import json
 import sqlite3
 import statistics
 import urllib.request
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from edge_agent.wallet.note_store import PaymentState
 from hub.chain.client import EvmClient
 from hub.chain.deployment import Deployment
 from openmg.clock import slot_of
@@ -37,6 +39,12 @@ class AgentCounts:
     export_wh: int
     proof_ms: tuple[int, ...]
     backends: tuple[str, ...]
+    paid: int
+    """Private payments whose notes the wallet has seen in the tree."""
+    last_slot: int
+    """The newest slot that was put into the outbox; 0 before the first."""
+    unsettled: int
+    """Metered slots and envelopes that the wallet has still to bring to the chain."""
 
 
 def hub_json(site: Site, path: str) -> dict[str, Any]:
@@ -49,16 +57,20 @@ def hub_json(site: Site, path: str) -> dict[str, Any]:
 def agent_counts(site: Site, name: str) -> AgentCounts:
     """Counters and live energy of one agent, read from its store and wallet."""
     state = site.agent_folder(name) / "state"
-    with _reading(state / "store.sqlite") as db:
+    with closing(_reading(state / "store.sqlite")) as db:
         counters = dict(db.execute("SELECT name, value FROM counters").fetchall())
         import_wh, export_wh = db.execute(
             "SELECT COALESCE(SUM(import_wh), 0), COALESCE(SUM(export_wh), 0) FROM slots WHERE slot >= ?",
             (slot_of(DEFAULT_START),),
         ).fetchone()
+        (last_slot,) = db.execute("SELECT COALESCE(MAX(slot), 0) FROM slots WHERE seq IS NOT NULL").fetchone()
     proofs: list[tuple[int, str]] = []
+    paid = unsettled = 0
     if (state / "wallet.sqlite").exists():
-        with _reading(state / "wallet.sqlite") as db:
+        with closing(_reading(state / "wallet.sqlite")) as db:
             proofs = db.execute("SELECT prove_ms, backend FROM payments WHERE prove_ms IS NOT NULL").fetchall()
+            (paid,) = db.execute("SELECT COUNT(*) FROM payments WHERE state = ?", (PaymentState.DONE,)).fetchone()
+            (unsettled,) = db.execute("SELECT (SELECT COUNT(*) FROM due_slots) + (SELECT COUNT(*) FROM envelope)").fetchone()
     return AgentCounts(
         counters["polled"],
         counters["stored"],
@@ -68,6 +80,9 @@ def agent_counts(site: Site, name: str) -> AgentCounts:
         export_wh,
         tuple(row[0] for row in proofs),
         tuple(row[1] for row in proofs),
+        paid,
+        last_slot,
+        unsettled,
     )
 
 
@@ -118,6 +133,7 @@ def build_report(
         "zk": {
             "backend": ", ".join(backends),
             "transfers": chain.transfers(),
+            "paying_homes": sum(item.paid > 0 for item in counts.values()),
             "prove_seconds_median": round(statistics.median(proof_ms) / 1000, 3) if proof_ms else None,
             "verify_gas": chain.verify_gas(),
         },

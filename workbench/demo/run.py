@@ -13,21 +13,26 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from firmware_sim.config import SimConfig
+from firmware_sim.dataset import DatasetError
+from firmware_sim.neighbourhood import Neighbourhood
 from hub.chain.anvil import AnvilOptions, answers, anvil_command
 from hub.chain.client import EvmClient
 from hub.chain.deployment import Deployment
 from hub.chain.errors import ChainError
 from hub.ppdl.store import initialise_store
-from openmg.clock import VirtualClock, slot_of
+from openmg.clock import VirtualClock, slot_of, slot_start
+from openmg.config import CONFIG_EXIT_CODE, load_toml
+from openmg.mqtt import MqttAddress
 from openmg.signing import address_of
 from openmg.zk.backend import BackendError, get_backend
 from openmg.zk.keys import KeysError, ensure_keys
@@ -36,14 +41,18 @@ from workbench.demo.checks import MIN_CHECKPOINTS, MIN_LEARNING_ROUNDS, shortfal
 from workbench.demo.genesis import make_demo_genesis
 from workbench.demo.options import DEFAULT_START, DemoError, DemoOptions
 from workbench.demo.report import ChainFigures, agent_counts, build_report, hub_json
+from workbench.demo.signals import Interrupted, Signals
 from workbench.demo.site import (
     PLASMA_CHAIN_ID,
     ROOT_CHAIN_ID,
+    Site,
     make_site,
     write_agent_configs,
     write_hub_configs,
     write_sim_config,
 )
+from workbench.demo.story import ending, status_line, time_of_day
+from workbench.demo.waiting import TICK_SECONDS, Waiting, in_background
 from workbench.ports import HOST
 from workbench.progress import Progress
 from workbench.supervisor import ProcessFailed, Supervisor
@@ -56,65 +65,62 @@ INFERENCE_AFTER_SLOTS = 3
 DRAIN_SECONDS = {"native": 120.0, "portable": 300.0}
 INTERRUPTED_SECONDS = 15.0
 RELAY_SECONDS = 60.0
+WALLETS_SECONDS = 20.0
+"""The last slot is minted when its sum was agreed and relayed; what cannot be settled by then stays due."""
 LAST_READINGS_SECONDS = 10.0
 """A meter is polled several times a slot, so its last slot closes within a second or two of the boundary."""
-TICK_SECONDS = 0.5
+CONNECT_SECONDS = 3.0
+REPLY_ERRORS = (OSError, HTTPException, ValueError)
+"""What asking a hub may raise while it starts or stops: no connection, half an answer, no JSON."""
 AT_END_SECONDS = 3.0
 """Hubs tell their heights once a second: so long must relay and hubs agree before the chain is taken to be at rest."""
 
 
-class Interrupted(Exception):
-    """The user asked to stop."""
+class WrongData(DemoError):
+    """The file of --data cannot be used."""
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Run the demo; the exit code: 0 when it showed everything, 1 when not or on an error, 130 when interrupted early."""
-    progress = Progress()
-    try:
-        with _interruptible():
-            return Demo(options, progress).run()
-    except (DemoError, ProcessFailed, ChainError, KeysError, BackendError) as error:
-        progress.step(f"stopped: {error}")
-        return 1
-    except Interrupted:
-        progress.step("interrupted")
-        return 130
+    """Run the demo; the exit code.
 
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGINT raise Interrupted in the main thread, once; a second one does not disturb the clean-up."""
-
-    def interrupt(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Interrupted
-
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    0 when it showed everything, 1 when not or on an error, 2 for unusable data, 130 when interrupted early.
+    """
+    progress, signals = Progress(), Signals()
+    with signals.handled():
+        try:
+            return Demo(options, progress, signals).run()
+        except (DemoError, ProcessFailed, ChainError, KeysError, BackendError) as error:
+            progress.step(f"stopped: {error}")
+            return CONFIG_EXIT_CODE if isinstance(error, WrongData) else 1
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            progress.step(f"stopped: {where}{error.strerror or error}; see whether the disk is full or may not be written to")
+            return 1
+        except Interrupted:
+            progress.step("interrupted")
+            return 130
 
 
 class Demo:
     """One run."""
 
-    def __init__(self, options: DemoOptions, progress: Progress) -> None:
+    def __init__(self, options: DemoOptions, progress: Progress, signals: Signals) -> None:
         self.options = options
         self.progress = progress
+        self.signals = signals
         try:
             self.backend = get_backend(options.prover).name
         except BackendError as error:
             raise DemoError(f"--prover {options.prover}: {error}") from error
+        if options.mqtt is not None:
+            _require_broker(options.mqtt)
         folder = options.state or Path(tempfile.mkdtemp(prefix="openmg-demo-"))
-        folder.mkdir(parents=True, exist_ok=True)
-        self.site = make_site(options, folder.resolve())
+        self.site = make_site(options, folder.absolute())
         self.supervisor = Supervisor(self.site.folder / "logs")
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix="demo")
+        self.waiting = Waiting(self.supervisor, progress)
         self.deployment: Deployment | None = None
         self.clock = VirtualClock.real()
+        self.first_slot = slot_of(DEFAULT_START)
         self._sampling = threading.Event()
         self._at_end = 0
 
@@ -127,10 +133,20 @@ class Demo:
             self._drain(interrupted)
             report = self._report()
             return self._finish(report, interrupted)
+        except (ChainError, OSError):
+            self._name_the_dead()
+            raise
         finally:
+            self.signals.ignore()
             self._sampling.set()
             self._stop_all()
-            self._workers.shutdown(wait=False, cancel_futures=True)
+            self.site.reservation.close()
+
+    def _name_the_dead(self) -> None:
+        """ProcessFailed when a child has ended: it is the reason why something did not answer, and says more."""
+        for _ in range(10):
+            self.supervisor.check()
+            time.sleep(0.1)  # a connection ends before its process has
 
     def _stop_all(self) -> None:
         """Agents first, then hubs, then what they stand on, so that nobody misses anybody."""
@@ -146,25 +162,27 @@ class Demo:
         w0 = time.time() + LEAD_SECONDS + LEAD_SECONDS_PER_HOME * len(site.homes)
         self.clock = VirtualClock(DEFAULT_START, w0, self.options.speed)
         write_sim_config(site, w0)
+        if self.options.data is not None:
+            _require_data(site)
         sim = self.supervisor.start(
             "sim",
             self._tool("firmware_sim", "--config", site.sim_config, "--history", site.folder / "history", "--serve"),
         )
         self._start_chains()
-        keys = self._workers.submit(ensure_keys, "transfer", None, get_backend(self.backend), None)
-        self._wait_for("the homes' past", lambda: "serving " in sim.tail())
+        keys = in_background(ensure_keys, "transfer", None, get_backend(self.backend), None)
+        self.waiting.until("the homes' past", lambda: "serving " in sim.tail(), START_SECONDS)
         genesis = make_demo_genesis(site)
         say("35 days of past and the PPDL genesis are made")
-        self._result(keys, "proving keys")
+        self.waiting.result("proving keys", keys)
         write_agent_configs(site, w0)
         write_hub_configs(site, w0)
         for name in site.hub_names:
             state = site.hub_folder(name) / "state"
             state.mkdir(mode=0o700)
             initialise_store(state / "ppdl.sqlite", genesis)
-        deployed = self._workers.submit(chains.deploy, site, genesis, w0)
+        deployed = in_background(chains.deploy, site, genesis, w0)
         self._import_past()
-        self.deployment = self._result(deployed, "contracts")
+        self.deployment = self.waiting.result("contracts", deployed)
         self._write_endpoints()
         say("contracts are deployed, meters registered, stores filled")
 
@@ -175,25 +193,25 @@ class Demo:
         ):
             self.supervisor.start(name, anvil_command(AnvilOptions(chain_id, port, free_gas=free)))
             url = f"http://{HOST}:{port}"
-            self._wait_for(name, lambda url=url, chain_id=chain_id: answers(url, chain_id))  # type: ignore[misc]
+            self.waiting.until(name, lambda url=url, chain_id=chain_id: answers(url, chain_id), START_SECONDS)  # type: ignore[misc]
 
     def _import_past(self) -> None:
         """`openmg-agent import` for every meter, two at a time."""
         waiting = [*(home.name for home in self.site.homes), *self.site.feeders]
         running: list[str] = []
         while waiting or running:
+            self.supervisor.check()
             while waiting and len(running) < 2:
                 name = waiting.pop(0)
                 file = self.site.folder / "history" / f"{name}.csv"
-                self.supervisor.start(
-                    f"import-{name}", self._tool("edge_agent", "import", file, "--config", self.site.agent_config(name))
-                )
+                command = self._tool("edge_agent", "import", file, "--config", self.site.agent_config(name))
+                self.supervisor.start(f"import-{name}", command, short_lived=True)
                 running.append(name)
             for name in list(running):
                 child = self.supervisor.children[f"import-{name}"]
                 if child.process.poll() is not None:
                     if child.process.returncode != 0:
-                        raise DemoError(f"the past of {name} was not imported: {child.tail()}")
+                        raise DemoError(f"the past of {name.removeprefix('import-')} was not imported: {child.end()}")
                     self.supervisor.stop([child.name])
                     running.remove(name)
             time.sleep(0.02)
@@ -222,26 +240,33 @@ class Demo:
     def _start_programs(self) -> None:
         assert self.deployment is not None
         site, start = self.site, self.supervisor.start
-        deposits = self._workers.submit(chains.deposit_all, site, self.deployment.root)
+        deposits = in_background(chains.deposit_all, site, self.deployment.root)
         if self.options.mqtt is None:
-            start("broker", self._tool("hub", "broker", "--port", str(site.ports.mqtt)))
+            # It keeps nothing, and amqtt's orderly end may wait for clients that have gone.
+            start("broker", self._tool("hub", "broker", "--port", str(site.ports.mqtt)), orphaned=signal.SIGKILL)
+            self.waiting.until("the broker", lambda: _listens(HOST, site.ports.mqtt), START_SECONDS)
         for name in site.hub_names:
             start(name, self._tool("hub", "run", "--config", site.hub_config(name)))
-        self._wait_for("the hubs", self._hub_answers)
-        self._result(deposits, "deposits")
+        self.waiting.until("the hubs", self._hub_answers, START_SECONDS)
+        self.waiting.result("deposits", deposits)
         environment = {"OPENBLAS_NUM_THREADS": "1"}
         for name in [*(home.name for home in site.homes), *site.feeders]:
             start(name, self._tool("edge_agent", "run", "--config", site.agent_config(name)), environment)
         threading.Thread(target=self._sample, name="sampling", daemon=True).start()
-        self._wait_for("PETH on the plasma chain", self._peth_arrived)
-        self._result(self._workers.submit(chains.fund_contracts, site, self.deployment.plasma), "escrow")
+        self.waiting.until("PETH on the plasma chain", self._peth_arrived, START_SECONDS)
+        self.waiting.result("the escrow", in_background(chains.fund_contracts, site, self.deployment.plasma))
         self.progress.step(f"{len(self.supervisor.children)} processes run; deposits became PETH")
         if not self.options.headless:
             self.progress.step(f"console: {site.console_url}")
+        patience = START_SECONDS + LEAD_SECONDS_PER_HOME * len(site.homes)
+        self.waiting.until("every meter and hub", self._all_present, patience)
         late = time.time() - self.clock.w0
-        if late > 0:
-            self.progress.step(f"the machine is slow: the clock began {late:.0f} s before everything was up")
-        self._wait_for("the first slot", lambda: self.clock.now() >= DEFAULT_START, START_SECONDS + abs(late))
+        if late > 0:  # some meter may have missed a slot: count whole ones only
+            self.first_slot = self.clock.slot() + 1
+            when = time_of_day(self.first_slot)
+            self.progress.step(f"the machine is slow: the clock began {late:.0f} s ago; slots are counted from {when}")
+        until_first = self.clock.wall_until(slot_start(self.first_slot))
+        self.waiting.until("the first slot", lambda: self.clock.slot() >= self.first_slot, START_SECONDS + until_first)
 
     def _sample(self) -> None:
         """Memory and CPU of every child, once a second, until the end."""
@@ -252,8 +277,13 @@ class Demo:
     def _hub_answers(self) -> bool:
         try:
             return bool(hub_json(self.site, "/healthz")["status"] == "ok")
-        except OSError:
+        except REPLY_ERRORS:
             return False
+
+    def _all_present(self) -> bool:
+        """Whether the first hub has heard of every meter and hub: before that they would not understand a signal to drain."""
+        hub, meters = self._hub_report(), len(self.site.homes) + len(self.site.feeders)
+        return bool(hub) and hub["online"] == meters and len(hub["ppdl"]["peer_heights"]) == self.options.validators
 
     def _peth_arrived(self) -> bool:
         client = EvmClient(self.site.plasma_url)
@@ -265,7 +295,7 @@ class Demo:
     def _slots(self) -> bool:
         """Let the slots pass; returns whether the user ended an endless run."""
         assert self.deployment is not None
-        first, asked = slot_of(DEFAULT_START), False
+        first, asked = self.first_slot, False
         try:
             while self.options.endless or self.clock.slot() < first + self.options.slots:
                 self.supervisor.check()
@@ -273,13 +303,15 @@ class Demo:
                 if not asked and passed >= min(INFERENCE_AFTER_SLOTS, max(0, self.options.slots - 1)):
                     self._ask_inference()
                     asked = True
-                self.progress.live(self._status_line(passed))
+                goal = 0 if self.options.endless else self.options.slots
+                self.progress.live(status_line(first, passed, goal, self._hub_report()), once=f"slot {passed}")
                 time.sleep(TICK_SECONDS)
             if not asked:
                 self._ask_inference()
-        except Interrupted:
-            if not self.options.endless:
+        except Interrupted as interruption:
+            if not self.options.endless or interruption.hung_up:
                 raise
+            self.progress.step("ending: what is under way is finished; Ctrl-C again stops at once")
             return True
         return False
 
@@ -288,22 +320,10 @@ class Demo:
         for microgrid in range(1, self.options.microgrids + 1):
             chains.request_inference(self.site, self.deployment.plasma, microgrid)
 
-    def _status_line(self, slots: int) -> str:
-        goal = "" if self.options.endless else f"/{self.options.slots}"
-        hub = self._hub_report()
-        if not hub:
-            return f"slot {slots}{goal}"
-        ppdl, readings = hub["ppdl"], hub["readings"]
-        loss = "" if ppdl["loss_last"] is None else f", loss {ppdl['loss_first']:.4f} -> {ppdl['loss_last']:.4f}"
-        return (
-            f"slot {slots}{goal}: {readings['stored']} readings, {readings['groups_opened']} sums agreed, "
-            f"PPDL height {ppdl['height']}, {ppdl['rounds']} learning rounds{loss}"
-        )
-
     def _hub_report(self) -> dict[str, Any]:
         try:
             return hub_json(self.site, "/api/report")
-        except OSError:
+        except REPLY_ERRORS:
             return {}
 
     # The end
@@ -315,19 +335,24 @@ class Demo:
         """
         assert self.deployment is not None
         if not self.options.endless:
-            self._wait_quietly("the last readings", self._all_slots_stored, LAST_READINGS_SECONDS)
+            self.waiting.at_most(LAST_READINGS_SECONDS, "the last readings", self._all_slots_stored)
         self._signal("agent-", "feeder-")
         figures = ChainFigures(self.site, self.deployment)
         if interrupted:
-            self._wait_quietly("readings and events", self._delivered, INTERRUPTED_SECONDS)
+            self.waiting.at_most(INTERRUPTED_SECONDS, "readings and events", self._delivered)
         else:
             done = DRAIN_SECONDS[self.backend]
-            self._wait_quietly("readings, transfers and answers", lambda: self._settled(figures), done)
+            self.waiting.at_most(done, "readings, transfers and answers", lambda: self._settled(figures))
+            self.waiting.at_most(WALLETS_SECONDS, "the wallets", self._wallets_idle)
         self._signal("hub-")
-        self._wait_quietly("the relay", lambda: self._relayed(figures), RELAY_SECONDS)
+        self.waiting.at_most(RELAY_SECONDS, "the relay", lambda: self._relayed(figures))
 
     def _all_slots_stored(self) -> bool:
-        return all(agent_counts(self.site, home.name).stored >= self.options.slots for home in self.site.homes)
+        last = self.first_slot + self.options.slots - 1
+        return all(agent_counts(self.site, home.name).last_slot >= last for home in self.site.homes)
+
+    def _wallets_idle(self) -> bool:
+        return not any(agent_counts(self.site, home.name).unsettled for home in self.site.homes)
 
     def _delivered(self) -> bool:
         """Every reading is acknowledged and every agreed event stands on the plasma chain."""
@@ -341,11 +366,12 @@ class Demo:
         if not hub or not self._delivered():
             return False
         inference, ppdl = figures.inference(), hub["ppdl"]
+        paid = (agent_counts(self.site, home.name).paid for home in self.site.homes)
         return (
             ppdl["rounds"] >= MIN_LEARNING_ROUNDS
             and ppdl["loss_first"] is not None
             and ppdl["loss_last"] is not None
-            and figures.transfers() >= len(self.site.homes)
+            and all(paid)
             and inference["answered"] == inference["requests"] > 0
             and figures.checkpoints() >= MIN_CHECKPOINTS
         )
@@ -365,61 +391,48 @@ class Demo:
     def _report(self) -> dict[str, Any]:
         assert self.deployment is not None
         self.supervisor.sample()
-        hub = hub_json(self.site, "/api/report")
-        slots = max(0, self.clock.slot() - slot_of(DEFAULT_START)) if self.options.endless else self.options.slots
+        hub = self._hub_report()
+        if not hub:
+            raise DemoError(f"{self.site.hub_names[0]} does not answer any more; see {self.supervisor.log_dir}")
+        slots = max(0, self.clock.slot() - self.first_slot) if self.options.endless else self.options.slots
         return build_report(self.site, self.deployment, hub, self.supervisor, slots, self.progress.seconds)
 
     def _finish(self, report: dict[str, Any], interrupted: bool) -> int:
         if self.options.report is not None:
             self.options.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        missing = shortfalls(report, len(self.site.homes), self.options.microgrids)
-        energy, ppdl, zk = report["energy_wh"], report["ppdl"], report["zk"]
-        self.progress.step(
-            f"{report['readings']['acked']} readings acknowledged, {report['readings']['lost']} lost; "
-            f"{energy['minted']} Wh minted, {energy['sold']} sold, {energy['bought']} bought, {energy['burned']} burned"
-        )
-        self.progress.step(
-            f"{ppdl['rounds']} learning rounds, loss {ppdl['loss_first']} -> {ppdl['loss_last']}; {zk['transfers']} private "
-            f"transfers ({zk['prove_seconds_median']} s each, {zk['backend']}); {report['market']['swaps']} swaps; relay "
-            f"height {report['relay']['height']}; {report['plasma']['checkpoints']} checkpoints"
-        )
+        for sentence in ending(report):
+            self.progress.step(sentence)
+        where = f"logs in {self.supervisor.log_dir}" + (f", report in {self.options.report}" if self.options.report else "")
         if interrupted:
-            self.progress.step("ended by the user")
+            self.progress.step(f"ended by the user; {where}")
             return 0
+        missing = shortfalls(report, len(self.site.homes), self.options.microgrids)
         for sentence in missing:
             self.progress.step(f"not shown: {sentence}")
-        self.progress.step("everything was shown" if not missing else f"{len(missing)} expectations were not met")
+        verdict = f"{len(missing)} expectations were not met" if missing else "everything was shown"
+        self.progress.step(f"{verdict}; {where}")
         return 1 if missing else 0
 
-    # Waiting
 
-    def _wait_for(self, what: str, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-        """Wait until `ready`; DemoError after `seconds`, ProcessFailed when a child dies meanwhile."""
-        deadline = time.monotonic() + seconds
-        while not ready():
-            if time.monotonic() > deadline:
-                raise DemoError(f"{what} did not come within {seconds:.0f} s; see the logs in {self.supervisor.log_dir}")
-            self._check_children()
-            self.progress.live(f"waiting for {what}")
-            time.sleep(0.1)
+def _listens(host: str, port: int) -> bool:
+    """Whether a server takes connections there."""
+    try:
+        with socket.create_connection((host, port), CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
 
-    def _wait_quietly(self, what: str, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until `ready` or the time is over; what is missing then shows in the report."""
-        deadline = time.monotonic() + seconds
-        while not ready() and time.monotonic() < deadline:
-            self.supervisor.check()
-            self.progress.live(f"finishing: {what}")
-            time.sleep(TICK_SECONDS)
 
-    def _check_children(self) -> None:
-        """Only long-lived children must be running; the tools of the set-up end by themselves."""
-        for child in self.supervisor.children.values():
-            if not child.name.startswith("import-") and child.process.poll() is not None:
-                self.supervisor.check()
+def _require_broker(url: str) -> None:
+    """DemoError when nothing listens at the URL of --mqtt: agents and hubs would wait for it, the demo would show nothing."""
+    address = MqttAddress.parse(url)
+    if not _listens(address.host, address.port):
+        raise DemoError(f"no broker answers at {url}; start it, correct --mqtt, or leave it out to use our own")
 
-    def _result(self, future: Future[Any], what: str) -> Any:
-        """The result of a worker, with progress while it takes long."""
-        while not future.done():
-            self.progress.live(f"waiting for {what}")
-            time.sleep(0.05)
-        return future.result()
+
+def _require_data(site: Site) -> None:
+    """WrongData when the simulator could not use the file of --data for the homes of the site."""
+    try:
+        Neighbourhood(load_toml(site.sim_config, SimConfig))
+    except DatasetError as error:
+        raise WrongData(f"--data: {error}") from error

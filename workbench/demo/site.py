@@ -25,7 +25,7 @@ from hub.keys import HubKeys
 from openmg.identity import DeviceKey, load_or_create_key
 from workbench.demo.homes import DemoHome, plan_homes
 from workbench.demo.options import DEFAULT_START, DemoError, DemoOptions
-from workbench.ports import HOST, free_ports, is_free
+from workbench.ports import HOST, PortReservation, is_free
 
 PPDL_CHAIN_ID = 8_600_001
 ROOT_CHAIN_ID = 8_600_002
@@ -40,7 +40,8 @@ TRANSFER_WEI = WEI // 100
 POLLS_PER_SLOT = 8
 MIN_POLL_SECONDS = 0.25
 PAYMENT_SLOTS = 5
-"""Private payments are spread over so many slots: on one machine all meters share its cores."""
+"""Private payments are spread over at most so many slots: on one machine all meters share its cores."""
+FOLDERS = ("agents", "hubs", "sim", "chain", "history", "logs")
 ENVELOPE_RELAYS = (2, 3)
 """Numbers of the hubs that open envelopes and compete as relayers."""
 
@@ -65,6 +66,7 @@ class Site:
     folder: Path
     homes: tuple[DemoHome, ...]
     ports: Ports
+    reservation: PortReservation
 
     @property
     def feeders(self) -> tuple[str, ...]:
@@ -145,25 +147,31 @@ class Site:
 
 
 def make_site(options: DemoOptions, folder: Path) -> Site:
-    """Folders and ports for the run. Raises DemoError when the folder holds an earlier run or the port is taken."""
-    if (folder / "endpoints.json").exists():
+    """Folders and ports for the run. Raises DemoError when the folder cannot be used or the port is taken."""
+    if any((folder / name).exists() for name in FOLDERS):
         raise DemoError(f"{folder} holds an earlier run; give another --state folder or remove it")
+    if not options.headless and options.port and not is_free(options.port):
+        raise DemoError(f"port {options.port} of {HOST} is in use; free it or give another --port (0: any)")
     homes = plan_homes(options)
     names = [*(home.name for home in homes), *(f"feeder-{i}" for i in range(1, options.microgrids + 1))]
-    free = iter(free_ports(4 + options.validators + len(names)))
+    reservation = PortReservation(4 + options.validators + len(names))
+    free = iter(reservation.ports)
     mqtt, root, plasma, console = (next(free) for _ in range(4))
     if not options.headless and options.port:
-        if not is_free(options.port):
-            raise DemoError(f"port {options.port} of {HOST} is in use; free it or give another --port (0: any)")
         console = options.port
     hubs = tuple(next(free) for _ in range(options.validators))
-    site = Site(options, folder, homes, Ports(mqtt, root, plasma, console, hubs, {name: next(free) for name in names}))
-    for name in names:
-        site.agent_folder(name).mkdir(parents=True, mode=0o700)
-    for name in site.hub_names:
-        site.hub_folder(name).mkdir(parents=True, mode=0o700)
-    for name in ("sim", "chain", "history"):
-        (folder / name).mkdir(mode=0o700)
+    ports = Ports(mqtt, root, plasma, console, hubs, {name: next(free) for name in names})
+    site = Site(options, folder, homes, ports, reservation)
+    try:
+        for made in (
+            *(folder / name for name in FOLDERS),
+            *(site.agent_folder(name) for name in names),
+            *(site.hub_folder(name) for name in site.hub_names),
+        ):
+            made.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        reservation.close()
+        raise DemoError(f"{folder} cannot be used ({error.strerror}); give a --state folder that you may write to") from error
     return site
 
 
@@ -215,13 +223,14 @@ def _agent_table(site: Site, name: str, microgrid: int, w0: float) -> dict[str, 
 
 def _wallet_table(site: Site, item: DemoHome) -> dict[str, Any]:
     following = site.homes[item.number % len(site.homes)]
+    payment_slots = PAYMENT_SLOTS if site.options.endless else min(PAYMENT_SLOTS, site.options.slots)
     table: dict[str, Any] = {
         "seed_file": "owner.seed",
         "provides_liquidity": item.provides_liquidity,
         "shield_wei": SHIELD_WEI,
         "pay_to": following.name,
         "pay_wei": TRANSFER_WEI,
-        "pay_after_slots": 1 + item.number % PAYMENT_SLOTS,
+        "pay_after_slots": 1 + item.number % payment_slots,
         "prover": site.options.prover,
     }
     if item.shares_with:
