@@ -37,7 +37,7 @@ TABLE = (
     ),
     PrivacyRow(
         "A home's import and export of a slot, as telemetry",
-        "한 구간의 수전·송전 전력량(원격 계측)",
+        "한 구간의 수전·역송 전력량(원격 계측)",
         PRIVATE,
         "the home; the hub sees the sum of its group",
         "가정. 허브는 그룹 합계만 봅니다",
@@ -51,7 +51,7 @@ TABLE = (
         "everybody who reads the plasma chain, under the account of the home",
         "플라스마 체인을 읽는 누구나(가정의 계정으로)",
         "A meter's signed export, and its import when it buys, stand on chain until mint and purchase proofs replace them.",
-        "발행·구매 증명이 도입되기 전까지 서명된 송전량과 구매 시 수전량이 체인에 공개됩니다.",
+        "발행·구매 증명이 도입되기 전까지 서명된 역송량과 구매 시 수전량이 체인에 공개됩니다.",
     ),
     PrivacyRow(
         "Who pays whom, and how much, in a private transfer",
