@@ -45,9 +45,8 @@ def test_a_binary_that_fails_is_reported_with_its_code(monkeypatch, tmp_path, fr
 
 def test_a_port_in_use_is_named(free_port):
     port = free_port()
-    with socket.create_server(("127.0.0.1", port)):
-        with pytest.raises(AnvilError, match=f"port {port} of 127.0.0.1 is in use"):
-            start_anvil(AnvilOptions(1, port))
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(AnvilError, match=f"port {port} of 127.0.0.1 is in use"):
+        start_anvil(AnvilOptions(1, port))
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"[]", b'"x"', b'{"result": null}', b'{"result": "0x1b5c"}', b'{"error": {}}'])
