@@ -3,7 +3,8 @@
 Rules: anybody can make these keys and therefore forge with them; programs refuse them outside demo mode
 (`require_not_development`). A cached file is trusted only when its SHA-256 is the one written down with its circuit; it
 is written beside its place and moved there, so a reader never sees half a file. `python -m openmg.zk.keys` makes them.
-Not here: keys of a ceremony.
+Keys of a ceremony are only opened here, by the SHA-256 that their owner wrote down. Not here: how they are made
+(`ceremony`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from openmg.zk import groth16
 from openmg.zk.backend import BACKEND_NAMES, Backend, BackendError, get_backend
-from openmg.zk.circuits.registry import CIRCUITS, Circuit, circuit_named
+from openmg.zk.circuits.registry import CIRCUITS, DEMO_CIRCUITS, Circuit, circuit_named
 from openmg.zk.proof import VerifyingKey
 from openmg.zk.proving_key import ProvingKeyFile
 from openmg.zk.r1cs import circuit_hash
@@ -133,6 +134,36 @@ def ensure_keys(
     )
 
 
+def open_ceremony_key(circuit: str, path: Path, sha256: bytes) -> ProvingKeyInfo:
+    """A ceremony's proving key with the SHA-256 that its owner wrote down.
+
+    KeysError when the file is another, belongs to another circuit or is the development key; ValueError for an unknown
+    circuit, KeyFileError and UnsafeKeyError for a file that is no key.
+    """
+    chosen = circuit_named(circuit)
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise KeysError(f"proving key {path} cannot be read ({error.strerror}); fetch it from the ceremony") from error
+    if found != sha256:
+        raise KeysError(f"proving key {path} has the SHA-256 {found.hex()}, not the written-down one; fetch it again")
+    if found == chosen.development_key_sha256:
+        raise KeysError(f"{path} is the development key of {circuit}, with which anybody can forge; run a ceremony")
+    key = ProvingKeyFile(path)
+    if key.header.circuit_hash != chosen.circuit_hash:
+        raise KeysError(f"{path} is a key of another circuit than {circuit}; take the file of this circuit")
+    return ProvingKeyInfo(
+        circuit=circuit,
+        path=path,
+        circuit_hash=chosen.circuit_hash,
+        sha256=found,
+        verifying_key=key.verifying_key,
+        development=False,
+        setup_seconds=0.0,
+    )
+
+
 def require_not_development(key: ProvingKeyInfo, demo_mode: bool) -> None:
     """KeysError when a development key is about to be used for value."""
     if key.development and not demo_mode:
@@ -141,14 +172,17 @@ def require_not_development(key: ProvingKeyInfo, demo_mode: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """`ensure`: make whatever keys are missing and print one line for each circuit."""
-    parser = argparse.ArgumentParser(prog="openmg.zk.keys", description="Make the development keys of all circuits.")
+    parser = argparse.ArgumentParser(prog="openmg.zk.keys", description="Make the development keys of circuits.")
     parser.add_argument("action", choices=["ensure"])
+    parser.add_argument(
+        "--circuit", action="append", choices=sorted(CIRCUITS), help="may be repeated; default: what the demo needs"
+    )
     parser.add_argument("--backend", choices=BACKEND_NAMES, default="auto")
     parser.add_argument("--cache-dir", type=Path)
     options = parser.parse_args(arguments)
     try:
         backend = get_backend(options.backend)
-        for name in sorted(CIRCUITS):
+        for name in options.circuit or DEMO_CIRCUITS:
             info = ensure_keys(name, options.cache_dir, backend, print)
             origin = f"made in {info.setup_seconds:.1f} s" if info.setup_seconds else "cached"
             print(f"{name}: {info.path} ({info.path.stat().st_size >> 20} MiB, {origin})")

@@ -1,4 +1,4 @@
-"""Poseidon over the BN254 circuit field (Grassi et al., USENIX Security 2021), x^5, 8 full rounds, widths 2 to 6.
+"""Poseidon over the BN254 circuit field (Grassi et al., USENIX Security 2021), x^5, 8 full rounds, widths 2 to 8.
 
 Rules: constants and matrix come from the paper's Grain LFSR (appendix F) and from nothing else; the partial rounds
 are evaluated in a cheaper equal form (`fast_form`), which `permute_plain`, the definition, checks in tests. Lane 0 is
@@ -19,7 +19,7 @@ Vector = list[int]
 Matrix = list[list[int]]
 
 FULL_ROUNDS = 8
-PARTIAL_ROUNDS = {2: 56, 3: 57, 4: 56, 5: 60, 6: 60}
+PARTIAL_ROUNDS = {2: 56, 3: 57, 4: 56, 5: 60, 6: 60, 7: 63, 8: 64}
 """By width t = inputs + 1, for x^5 at 128 bits of security over a 254-bit field (paper, table 7)."""
 
 FIELD_BITS = R.bit_length()
@@ -96,7 +96,7 @@ def _grain_integers(width: int) -> Iterator[int]:
 
 @lru_cache(maxsize=len(PARTIAL_ROUNDS))
 def constants(width: int) -> Constants:
-    """Round constants and Cauchy matrix of the given width (2 to 6)."""
+    """Round constants and Cauchy matrix of the given width (2 to 8)."""
     if width not in PARTIAL_ROUNDS:
         raise ValueError(f"Poseidon takes 1 to {max(PARTIAL_ROUNDS) - 1} inputs, not {width - 1}")
     stream = _grain_integers(width)
@@ -188,7 +188,7 @@ def _beside_one(matrix: Matrix) -> Matrix:
 
 @lru_cache(maxsize=len(PARTIAL_ROUNDS))
 def fast_form(width: int) -> FastForm:
-    """The tables of `permute` for the given width (2 to 6)."""
+    """The tables of `permute` for the given width (2 to 8)."""
     plain = constants(width)
     half = FULL_ROUNDS // 2
     mds: Matrix = [list(row) for row in plain.mds]
@@ -232,7 +232,7 @@ def _full_round(lanes: list[int], added: Sequence[int], matrix: Sequence[Sequenc
 
 
 def permute(state: Sequence[int]) -> list[int]:
-    """The permutation of 2 to 6 lanes, each an integer modulo r."""
+    """The permutation of 2 to 8 lanes, each an integer modulo r."""
     table = fast_form(len(state))
     lanes = fast_list(state)
     half = FULL_ROUNDS // 2
@@ -254,7 +254,7 @@ def permute(state: Sequence[int]) -> list[int]:
 
 
 def poseidon(inputs: Sequence[int], tag: int = 0) -> int:
-    """Digest of one to five field elements; ValueError for another count or an element that is not reduced."""
+    """Digest of one to seven field elements; ValueError for another count or an element that is not reduced."""
     for value in (tag, *inputs):
         if not 0 <= value < R:
             raise ValueError("a Poseidon input is outside the circuit field; reduce it below r first")

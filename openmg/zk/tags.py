@@ -14,8 +14,9 @@ PREFIX = "openmg.zk."
 MAX_TAG_BYTES = 31
 """One byte less than the field's width, so that distinct texts are distinct elements."""
 
-TAG_NAMES = ("cm", "own", "pk", "nk", "nf", "nod", "root")
-"""cm note, own partial, pk owner, nk nullifier key, nf nullifier, nod tree node, root tree number with its root."""
+TAG_NAMES = ("cm", "own", "pk", "nk", "nf", "nod", "root", "mid", "per", "reg", "slt", "mnt", "buy", "brn")
+"""cm note, own partial, pk owner, nk nullifier key, nf nullifier, nod tree node, root tree number with its root;
+mid meter, per period key, reg registry leaf, slt slot leaf, mnt mint nullifier, buy purchase nullifier, brn burn tag."""
 
 
 def _tag(name: str) -> int:
@@ -35,5 +36,5 @@ def tag(name: str) -> int:
 
 
 def H(name: str, *inputs: int) -> int:  # noqa: N802 - the statements call it H
-    """Poseidon of one to five field elements under the tag of that name."""
+    """Poseidon of one to seven field elements under the tag of that name."""
     return poseidon(inputs, TAGS[name])

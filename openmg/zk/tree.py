@@ -104,9 +104,21 @@ class NoteTree:
         self._hash_in()
         return tuple(self._node(height, index >> height ^ 1) for height in range(DEPTH))
 
+    def frontier(self, height: int) -> tuple[int, ...]:
+        """The siblings, from `height` up, of the empty subtree that begins at the next leaf.
+
+        TreeFullError when there is none; ValueError when no subtree of that height begins there.
+        """
+        if len(self) >= CAPACITY:
+            raise TreeFullError(f"the note tree already holds {CAPACITY} notes; append to the next tree")
+        if not 0 <= height <= DEPTH or len(self) % (1 << height):
+            raise ValueError(f"no subtree of height {height} begins at leaf {len(self)}; fill the tree up to one")
+        self._hash_in()
+        return tuple(self._node(above, len(self) >> above ^ 1) for above in range(height, DEPTH))
+
 
 def root_of(leaf: int, index: int, path: Iterable[int]) -> int:
-    """The root to which a leaf and its siblings lead."""
+    """The root to which a leaf and its siblings lead; from an inner node up, with that node and its index there."""
     node = leaf
     for height, sibling in enumerate(path):
         node = H("nod", sibling, node) if index >> height & 1 else H("nod", node, sibling)

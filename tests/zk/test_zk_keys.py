@@ -86,8 +86,8 @@ def test_default_cache_folder(monkeypatch, tmp_path):
 
 
 def test_unknown_circuit_and_backend():
-    with pytest.raises(ValueError, match="known are transfer"):
-        circuit_named("mint")
+    with pytest.raises(ValueError, match="known are append, .*, transfer"):
+        circuit_named("teleport")
     with pytest.raises(BackendError, match="native, portable, auto"):
         get_backend("fast")
 

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from openmg.zk import gadgets
 from openmg.zk.field import R
 from openmg.zk.poseidon import PARTIAL_ROUNDS, constants, permute, permute_plain, poseidon
+from openmg.zk.r1cs import WitnessBuilder
 from openmg.zk.tags import TAG_NAMES, TAGS, H, tag
 
 # iden3/circomlib, test/poseidoncircuit.js; every input list at tag 0.
@@ -16,12 +18,34 @@ PUBLISHED = {
     (3, 4): 14763215145315200506921711489642608356394854266165572616578112107564877678998,
     (1, 2, 0, 0, 0): 1018317224307729531995786483840663576608797660851238720571059489595066344487,
     (3, 4, 5, 10, 23): 13034429309846638789535561449942021891039729847501137143363028890275222221409,
+    # iden3/go-iden3-crypto, poseidon/poseidon_test.go.
+    (1, 2, 0, 0, 0, 0): 15336558801450556532856248569924170992202208561737609669134139141992924267169,
+    (3, 4, 0, 0, 0, 0): 12263118664590987767234828103155242843640892839966517009184493198782366909018,
+    (1, 2, 3, 4, 5, 6): 20400040500897583745843009878988256314335038853985262692600694741116813247201,
+    # Lightprotocol/light-poseidon, light-poseidon/tests/fixtures/reference_vectors.rs, the last of width 8.
+    (
+        0x02619FD7BE300BB44C741E0004C677431FEC9EA2BF6EBB96B97895539F62DDDB,
+        0x233E708564329B462F7FE54EF67E2AB4E3F9EA0931E1019EA733BCFC04E713D0,
+        0x16F905B2F6B43D61A00814302F451F899ED82D5B8AEE8997663E6353D0C4444D,
+        0x2CAE35AE10857BD23C2B81AC7A32534FD5C4947470A691913853A42757295871,
+        0x05BE031DDACA097E6BAC0580DF1017038566F772519F7D79B416D34F69C4C264,
+        0x14A55FB2EBA0CA38765892F566C3D41137135190D6459030C9BD95AB44F42388,
+        0x08BEE242373EA91B3A77497FA0E36B88D7E686DBFC3455C98703C236CCB241D8,
+    ): 0x152B8966298309DEBE0F7D3951EE3D67F331E69B50FA53B1883BA9304EC4B6D8,
 }
 
 
-@pytest.mark.parametrize("inputs", PUBLISHED)
+@pytest.mark.parametrize("inputs", PUBLISHED, ids=lambda inputs: f"{len(inputs)} inputs")
 def test_published_vectors(inputs):
     assert poseidon(inputs) == PUBLISHED[inputs]
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_the_gadget_computes_the_hash(count):
+    inputs = [R - 1 - k for k in range(count)]
+    builder = WitnessBuilder()
+    signals = [builder.private(value) for value in inputs]
+    assert gadgets.poseidon(builder, "cm", *signals) == H("cm", *inputs)
 
 
 @pytest.mark.parametrize("width", sorted(PARTIAL_ROUNDS))
@@ -56,9 +80,9 @@ def test_unreduced_inputs_are_refused(inputs):
     assert poseidon([value % R for value in inputs]) < R
 
 
-@pytest.mark.parametrize("count", [0, 6])
+@pytest.mark.parametrize("count", [0, 8])
 def test_other_arities_are_refused(count):
-    with pytest.raises(ValueError, match="takes 1 to 5 inputs"):
+    with pytest.raises(ValueError, match="takes 1 to 7 inputs"):
         poseidon([1] * count)
 
 

@@ -118,7 +118,7 @@ def run_child(text):
     [
         (b"", "Expecting value"),
         (b"[]", "not of the expected shape"),
-        (b'{"circuit": "mint"}', "no circuit 'mint'"),
+        (b'{"circuit": "teleport"}', "no circuit 'teleport'"),
         (b'{"circuit": "transfer", "inputs": {}}', "not of the expected shape"),
         (b"\xff", "decode"),
         (b" " * (MAX_REQUEST_BYTES + 1), "longer than"),
@@ -207,7 +207,7 @@ def test_a_file_is_not_checked_without_keys(proof_file, tmp_path):
         ({"publics": ["x"]}, "invalid literal"),
         ({"publics": [-1]}, "not a non-negative integer"),
         ({"publics": 7}, "not a proof file"),
-        ({"circuit": "mint"}, "no circuit 'mint'"),
+        ({"circuit": "teleport"}, "no circuit 'teleport'"),
         ({"vk": "00" * 1088}, "infinity"),
     ],
 )

@@ -1,10 +1,10 @@
 """The transfer statement: what it accepts, and everything it must refuse, judged by the matrices."""
 
-import random
 from dataclasses import replace
 
 import pytest
 from zk_cases import SHAPES, Cases, assignment, broken_rule, with_inputs, with_outputs
+from zk_judge import assert_bits, broken_by, free_wires
 
 from openmg.zk.assets import Kind, energy_asset, token_asset
 from openmg.zk.circuits import transfer
@@ -105,7 +105,7 @@ def test_one_note_cannot_be_both_inputs(system):
     cases = Cases()
     note = cases.notes[0]
     witness = with_outputs(with_inputs(cases.transfer(), note, note), cases.out(140), cases.out(0))
-    assert broken_rule(system, witness) == "the inputs are two notes"
+    assert broken_rule(system, witness) == "inputs 1 and 2 are two notes"
 
 
 def test_a_note_is_spent_only_with_its_key(system):
@@ -190,24 +190,8 @@ def test_a_tree_number_is_32_bits(system):
     ],
 )
 def test_what_must_be_a_bit_is_a_bit(system, rule, count):
-    rows = [k for k, name in enumerate(system.rules) if name == rule]
-    assert len(rows) == count
-    wires = {system.a.columns[system.a.row_start[row]] for row in rows}
-    assert len(wires) == count and 0 not in wires
-    for row in rows:
-        for value in (0, 1, 2, 3, R - 1):
-            # The only wire of a boolean row, beside the constant: x (x - 1) = 0.
-            left = system.a.coefficients[system.a.row_start[row]] * value
-            start, end = system.b.row_start[row : row + 2]
-            right = sum(system.b.coefficients[k] * (value if system.b.columns[k] else 1) for k in range(start, end))
-            assert (left * right % R == 0) == (value in (0, 1))
-            assert system.c.row_start[row] == system.c.row_start[row + 1]
-    if rule.endswith(" (bit)"):
-        (row,) = [k for k, name in enumerate(system.rules) if name == rule.removesuffix(" (bit)")]
-        start, end = system.a.row_start[row : row + 2]
-        weights = dict(zip(system.a.columns[start:end], system.a.coefficients[start:end], strict=True))
-        assert sorted(weights[wire] for wire in wires) == [1 << i for i in range(count)]
-        assert [weight for wire, weight in weights.items() if wire not in wires] == [R - 1]
+    assert system.rules.count(rule) == count
+    assert_bits(system, rule)
 
 
 def test_a_dummy_comes_first_only_with_value_in(system):
@@ -268,32 +252,30 @@ def test_the_public_asset_cannot_be_chosen(system, shape):
         assert broken_rule(system, witness, replace(publics, asset=asset)) == rule
 
 
+@pytest.mark.parametrize("shape", ["transfer", "unshield"])
+def test_whether_the_asset_shows_is_not_of_choice(system, shape):
+    """With the hinted inverse and the flag set by hand: the asset cannot be hidden, nor the hint chosen."""
+    wires = assignment(getattr(Cases(asset=token_asset(b"\x03" * 20)), shape)())
+    flag_rule, inverse_rule = (f"the asset is shown with value in or out ({part})" for part in ("flag", "inverse"))
+    row = system.rules.index(inverse_rule)
+    assert system.rules[row - 2 : row] == ("product", flag_rule)
+    inverse = system.a.columns[system.a.row_start[row]]
+    flag = system.c.columns[system.c.row_start[row - 2]]
+    asset, public_out = 6, 8
+    if wires[public_out]:
+        assert wires[inverse] * wires[public_out] % R == wires[flag] == 1
+        wires[inverse] = wires[flag] = wires[asset] = 0
+        assert broken_by(system, wires) == {flag_rule}
+    else:
+        assert wires[inverse] == wires[flag] == 0
+        wires[inverse] = 1
+        assert broken_by(system, wires) == {inverse_rule}
+
+
 # Freedom
-
-
-def rows_of_wires(system):
-    """For each wire, the (matrix, row, coefficient) of every entry."""
-    entries = [[] for _ in range(system.n_wires)]
-    for which, matrix in enumerate((system.a, system.b, system.c)):
-        for row in range(matrix.rows):
-            for k in range(matrix.row_start[row], matrix.row_start[row + 1]):
-                entries[matrix.columns[k]].append((which, row, matrix.coefficients[k]))
-    return entries
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_wire_matters(system, shape):
     """Changing any one wire of an honest witness breaks a constraint: nothing is left free."""
-    wires = assignment(getattr(Cases(), shape)())
-    values = [matrix.times(wires) for matrix in (system.a, system.b, system.c)]
-    generator = random.Random(shape)
-    free = []
-    for wire, entries in enumerate(rows_of_wires(system)):
-        for change in (1, generator.randrange(2, R)):
-            touched = {}
-            for which, row, coefficient in entries:
-                abc = touched.setdefault(row, [column[row] for column in values])
-                abc[which] += coefficient * change
-            if not any((a * b - c) % R for a, b, c in touched.values()):
-                free.append((wire, change))
-    assert free == []
+    assert free_wires(system, assignment(getattr(Cases(), shape)()), shape) == []

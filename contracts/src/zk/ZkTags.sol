@@ -29,6 +29,20 @@ library ZkTags {
     uint256 internal constant NOD = 0x000000000000000000000000000000000000006f70656e6d672e7a6b2e6e6f64;
     /// @dev The ASCII text "openmg.zk.root".
     uint256 internal constant ROOT = 0x0000000000000000000000000000000000006f70656e6d672e7a6b2e726f6f74;
+    /// @dev The ASCII text "openmg.zk.mid".
+    uint256 internal constant MID = 0x000000000000000000000000000000000000006f70656e6d672e7a6b2e6d6964;
+    /// @dev The ASCII text "openmg.zk.per".
+    uint256 internal constant PER = 0x000000000000000000000000000000000000006f70656e6d672e7a6b2e706572;
+    /// @dev The ASCII text "openmg.zk.reg".
+    uint256 internal constant REG = 0x000000000000000000000000000000000000006f70656e6d672e7a6b2e726567;
+    /// @dev The ASCII text "openmg.zk.slt".
+    uint256 internal constant SLT = 0x000000000000000000000000000000000000006f70656e6d672e7a6b2e736c74;
+    /// @dev The ASCII text "openmg.zk.mnt".
+    uint256 internal constant MNT = 0x000000000000000000000000000000000000006f70656e6d672e7a6b2e6d6e74;
+    /// @dev The ASCII text "openmg.zk.buy".
+    uint256 internal constant BUY = 0x000000000000000000000000000000000000006f70656e6d672e7a6b2e627579;
+    /// @dev The ASCII text "openmg.zk.brn".
+    uint256 internal constant BRN = 0x000000000000000000000000000000000000006f70656e6d672e7a6b2e62726e;
 
     /// @notice The root of an empty subtree of the given height; height 0 is the empty leaf.
     function emptySubtree(uint256 height) internal pure returns (uint256) {
