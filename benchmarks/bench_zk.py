@@ -1,11 +1,13 @@
-"""How long a private transfer takes to prove: each backend, the native one on one core and on all.
+"""How long a statement takes to prove: each backend, the native one on one core and on all, and snarkjs beside them.
 
-    python benchmarks/bench_zk.py [--backend native|portable|all] [--runs 5] [--json FILE]
+    python benchmarks/bench_zk.py [--circuit transfer] [--backend native|portable|all] [--runs 5] [--json FILE]
 
-Rules: every configuration runs in a child process of its own, so that its peak memory is its own; the statement is a
-transfer of two notes into two, with fresh blinding scalars each time; every proof is verified. Medians over the runs,
-the table on stdout and the same figures as JSON in FILE (benchmarks/results/zk.json). Wall time far above CPU time per
-thread means that the machine was busy: measure again. Not here: set-up time (`openmg.zk.keys` tells it).
+Rules: every configuration runs in a child process of its own, so that its peak memory is its own, and all of them prove
+one statement, which is exported for snarkjs; fresh blinding scalars each time; every proof of ours is verified, and
+snarkjs's last one too. snarkjs is warm: loaded once, files in memory, two proofs before the clock starts. Medians over
+the runs; the table on stdout and the same figures as JSON in FILE (benchmarks/results/zk.json). `x` is how many times
+as long snarkjs takes. Wall time far above CPU time per thread means that the machine was busy: measure again.
+Not here: set-up time (`openmg.zk.keys` tells it), the measuring of one backend (`openmg.zk.bench`).
 """
 
 from __future__ import annotations
@@ -14,119 +16,89 @@ import argparse
 import json
 import os
 import platform
-import resource
 import secrets
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
 
 from openmg.zk.backend import BackendError, get_backend
-from openmg.zk.circuits import transfer
+from openmg.zk.bench import MAX_RUNS, BenchError, Samples, measure
 from openmg.zk.circuits.registry import circuit_named
-from openmg.zk.field import R
+from openmg.zk.curve import PointError
+from openmg.zk.export.example import EXAMPLES, SEED_BYTES, example
+from openmg.zk.export.snarkjs_json import parse_proof
+from openmg.zk.export.writer import ExportError, export
 from openmg.zk.keys import KeysError, ensure_keys
-from openmg.zk.r1cs import WitnessBuilder
-from openmg.zk.tags import H
-from openmg.zk.tree import NoteTree
-
-T = TypeVar("T")
+from workbench.zk.snarkjs import Snarkjs, SnarkjsMissing, find_snarkjs
 
 DEFAULT_RUNS = 5
-MAX_RUNS = 100
 DEFAULT_JSON = Path(__file__).parent / "results" / "zk.json"
-SPENDING_KEY = 77
-AMOUNTS_WEI = (10**18, 24)
+SNARKJS_SCRIPT = Path(__file__).with_name("snarkjs_prove.cjs")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration; seconds are medians, memory is the process's peak."""
+    """One configuration; seconds are medians, memory is the process's peak in MB of 10^6 bytes."""
 
     backend: str
     threads: int
     runs: int
-    key_load_seconds: float
-    witness_seconds: float
     prove_seconds: float
     prove_seconds_min: float
-    prove_cpu_seconds: float
-    verify_seconds: float
     peak_rss_mb: float
+    key_load_seconds: float | None = None
+    witness_seconds: float | None = None
+    prove_cpu_seconds: float | None = None
+    verify_seconds: float | None = None
+    """None where the configuration is not ours and does not tell."""
+    snarkjs_ratio: float | None = None
+    """Median seconds of snarkjs in the same run over this row's."""
 
 
-def statement() -> transfer.TransferWitness:
-    """Two notes of one tree become two others."""
-    pk = H("pk", SPENDING_KEY)
-    notes = [H("cm", 0, amount, H("own", pk, 100 + i)) for i, amount in enumerate(AMOUNTS_WEI)]
-    tree = NoteTree(notes)
-    first, second = (transfer.TransferInput(amount, 100 + i, i, tree.path(i)) for i, amount in enumerate(AMOUNTS_WEI))
-    outputs = (transfer.TransferOutput(1, pk, 5), transfer.TransferOutput(sum(AMOUNTS_WEI) - 1, pk, 6))
-    return transfer.TransferWitness(SPENDING_KEY, 0, 0, tree.root(), (first, second), outputs, 0, 0, 4242)
-
-
-def witness_of(values: transfer.TransferWitness, publics: transfer.TransferPublics) -> list[int]:
-    builder = WitnessBuilder()
-    transfer.synthesize(builder, publics, values)
-    return builder.witness
-
-
-def timed(work: Callable[[], T]) -> tuple[T, float, float]:
-    """The result, wall seconds and CPU seconds (of all threads)."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = work()
-    return result, time.perf_counter() - wall, time.process_time() - cpu
-
-
-def measure(backend_name: str, threads: int, runs: int) -> Row:
-    """Runs in the child. ValueError if a proof does not verify: a wrong proof has no time."""
-    if backend_name == "native":
-        import openmg_native
-
-        openmg_native.set_threads(threads)
-    backend = get_backend(backend_name)
-    key = ensure_keys(transfer.NAME, backend=backend)
-    prover, key_load_seconds, _ = timed(lambda: backend.prover(key.path))
-    values = statement()
-    publics = transfer.publics_of(values)
-    witness_seconds, wall, cpu, verify_seconds = [], [], [], []
-    for _ in range(runs):
-        witness, seconds, _ = timed(lambda: witness_of(values, publics))
-        witness_seconds.append(seconds)
-        r, s = secrets.randbelow(R), secrets.randbelow(R)
-        proof, seconds, cpu_seconds = timed(lambda: prover.prove(witness, r, s))  # noqa: B023 - called at once
-        wall.append(seconds)
-        cpu.append(cpu_seconds)
-        valid, seconds, _ = timed(lambda: backend.verify(key.verifying_key, publics.as_list(), proof))  # noqa: B023
-        if not valid:
-            raise ValueError(f"a proof of the {backend_name} backend does not verify; its times mean nothing")
-        verify_seconds.append(seconds)
+def row_of(samples: Samples, snarkjs: Row | None) -> Row:
+    seconds = median(samples.prove_seconds)
     return Row(
-        backend=backend_name,
-        threads=backend.threads,
-        runs=runs,
-        key_load_seconds=round(key_load_seconds, 4),
-        witness_seconds=round(median(witness_seconds), 4),
-        prove_seconds=round(median(wall), 4),
-        prove_seconds_min=round(min(wall), 4),
-        prove_cpu_seconds=round(median(cpu), 4),
-        verify_seconds=round(median(verify_seconds), 4),
-        peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        backend=samples.backend,
+        threads=samples.threads,
+        runs=len(samples.prove_seconds),
+        prove_seconds=round(seconds, 4),
+        prove_seconds_min=round(min(samples.prove_seconds), 4),
+        peak_rss_mb=samples.rss_mb,
+        key_load_seconds=samples.key_load_seconds,
+        witness_seconds=round(median(samples.witness_seconds), 4),
+        prove_cpu_seconds=round(median(samples.prove_cpu_seconds), 4),
+        verify_seconds=round(median(samples.verify_seconds), 4),
+        snarkjs_ratio=None if snarkjs is None else round(snarkjs.prove_seconds / seconds, 2),
     )
 
 
-def measure_in_child(backend_name: str, threads: int, runs: int) -> Row:
-    command = [sys.executable, __file__, "--child", "--backend", backend_name]
-    command += ["--threads", str(threads), "--runs", str(runs)]
-    answer = subprocess.run(command, check=False, capture_output=True, text=True)
-    if answer.returncode != 0:
-        reason = answer.stderr.strip().splitlines() or ["no message"]
-        raise BackendError(f"measuring {backend_name} failed: {reason[-1]}")
-    return Row(**json.loads(answer.stdout))
+def measure_snarkjs(snarkjs: Snarkjs, circuit: str, seed: bytes, runs: int) -> Row:
+    """snarkjs proves the statement of the seed from our own files; BenchError when it fails or proves something else."""
+    with tempfile.TemporaryDirectory(prefix="openmg-bench-") as folder:
+        paths = {path.suffix: path for path in export(circuit, "iden3", Path(folder), get_backend(), seed=seed)}
+        command = [snarkjs.node, str(SNARKJS_SCRIPT), str(snarkjs.folder), str(paths[".zkey"]), str(paths[".wtns"]), str(runs)]
+        run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if run.returncode != 0:
+        raise BenchError(f"snarkjs ended with code {run.returncode}; see what it said, or use --without-snarkjs")
+    answer = json.loads(run.stdout)
+    publics = [int(value) for value in answer["publics"]]
+    proof = parse_proof(answer["proof"]).to_bytes()
+    if publics != example(circuit, seed)().publics or not get_backend().verify(
+        ensure_keys(circuit).verifying_key, publics, proof
+    ):
+        raise BenchError("snarkjs made a proof that does not hold for the exported statement; its times mean nothing")
+    seconds = answer["prove_seconds"]
+    return Row(
+        backend=f"snarkjs {snarkjs.version}",
+        threads=answer["threads"],
+        runs=len(seconds),
+        prove_seconds=round(median(seconds), 4),
+        prove_seconds_min=round(min(seconds), 4),
+        peak_rss_mb=answer["rss_mb"],
+    )
 
 
 def configurations(choice: str) -> list[tuple[str, int]]:
@@ -146,20 +118,42 @@ def configurations(choice: str) -> list[tuple[str, int]]:
     return chosen
 
 
+def measure_all(options: argparse.Namespace) -> list[Row]:
+    """Ours, and snarkjs when it is here: then every row of ours has its ratio."""
+    seed = secrets.token_bytes(SEED_BYTES)
+    samples = [
+        measure(options.circuit, name, options.runs, threads=threads, seed=seed)
+        for name, threads in configurations(options.backend)
+    ]
+    if options.without_snarkjs:
+        return [row_of(one, None) for one in samples]
+    try:
+        other = measure_snarkjs(find_snarkjs(), options.circuit, seed, options.runs)
+    except SnarkjsMissing as error:
+        print(f"snarkjs is left out: {error}", file=sys.stderr)
+        return [row_of(one, None) for one in samples]
+    return [*(row_of(one, other) for one in samples), other]
+
+
 def table(rows: list[Row]) -> str:
-    head = f"{'backend':<10}{'threads':>8}{'load s':>9}{'witness s':>11}{'prove s':>9}{'min s':>8}{'CPU s':>8}"
-    lines = [f"{head}{'verify ms':>11}{'peak MB':>9}"]
+    head = f"{'backend':<15}{'threads':>8}{'load s':>9}{'witness s':>11}{'prove s':>9}{'min s':>8}{'CPU s':>8}"
+    lines = [f"{head}{'verify ms':>11}{'peak MB':>9}{'x':>7}"]
+
+    def cell(value: float | None, width: int, digits: int) -> str:
+        return f"{'-':>{width}}" if value is None else f"{value:>{width}.{digits}f}"
+
     for row in rows:
+        verify_ms = None if row.verify_seconds is None else 1000 * row.verify_seconds
         lines.append(
-            f"{row.backend:<10}{row.threads:>8}{row.key_load_seconds:>9.3f}{row.witness_seconds:>11.3f}"
-            f"{row.prove_seconds:>9.3f}{row.prove_seconds_min:>8.3f}{row.prove_cpu_seconds:>8.3f}"
-            f"{1000 * row.verify_seconds:>11.2f}{row.peak_rss_mb:>9.1f}"
+            f"{row.backend:<15}{row.threads:>8}{cell(row.key_load_seconds, 9, 3)}{cell(row.witness_seconds, 11, 3)}"
+            f"{row.prove_seconds:>9.3f}{row.prove_seconds_min:>8.3f}{cell(row.prove_cpu_seconds, 8, 3)}"
+            f"{cell(verify_ms, 11, 2)}{row.peak_rss_mb:>9.1f}{cell(row.snarkjs_ratio, 7, 1)}"
         )
     return "\n".join(lines)
 
 
-def report(rows: list[Row]) -> dict[str, object]:
-    system = circuit_named(transfer.NAME).build()
+def report(circuit: str, rows: list[Row]) -> dict[str, object]:
+    system = circuit_named(circuit).build()
     return {
         "benchmark": "zk",
         "machine": {
@@ -169,7 +163,7 @@ def report(rows: list[Row]) -> dict[str, object]:
             "python": platform.python_version(),
         },
         "circuit": {
-            "name": transfer.NAME,
+            "name": circuit,
             "constraints": system.n_constraints,
             "wires": system.n_wires,
             "domain_log2": system.domain_log2,
@@ -179,26 +173,22 @@ def report(rows: list[Row]) -> dict[str, object]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Prove a private transfer with each backend and time it.")
+    parser = argparse.ArgumentParser(description="Prove one statement with each backend and with snarkjs, and time it.")
+    parser.add_argument("--circuit", choices=sorted(EXAMPLES), default="transfer")
     parser.add_argument("--backend", choices=["native", "portable", "all"], default="all")
     parser.add_argument("--runs", type=int, default=DEFAULT_RUNS)
     parser.add_argument("--json", type=Path, default=DEFAULT_JSON)
-    parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--without-snarkjs", action="store_true", help="do not look for snarkjs")
     options = parser.parse_args()
     if not 1 <= options.runs <= MAX_RUNS:
         parser.error(f"--runs is {options.runs}: choose 1 to {MAX_RUNS}")
     try:
-        if options.child:
-            print(json.dumps(asdict(measure(options.backend, options.threads, options.runs))))
-            return 0
-        ensure_keys(transfer.NAME, progress=lambda line: print(line, file=sys.stderr))
-        rows = [measure_in_child(name, threads, options.runs) for name, threads in configurations(options.backend)]
-    except (BackendError, KeysError, ValueError) as error:
+        rows = measure_all(options)
+    except (BackendError, BenchError, ExportError, KeysError, PointError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report(rows), indent=2) + "\n", encoding="utf-8")
+    options.json.write_text(json.dumps(report(options.circuit, rows), indent=2) + "\n", encoding="utf-8")
     print(table(rows))
     print(f"written to {options.json}")
     return 0

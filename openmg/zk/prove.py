@@ -7,7 +7,6 @@ and exit code 1, and no error text holds a secret. Not here: the request's forma
 from __future__ import annotations
 
 import json
-import resource
 import secrets
 import sys
 import time
@@ -17,16 +16,9 @@ from openmg.zk.circuits import transfer
 from openmg.zk.curve import PointError
 from openmg.zk.field import R
 from openmg.zk.keys import KeysError, ensure_keys
+from openmg.zk.memory import peak_rss_mb
 from openmg.zk.prover import MAX_REQUEST_BYTES, ProofResult, ProverError, TransferRequest
 from openmg.zk.r1cs import WitnessBuilder
-
-BYTES_PER_MB = 1_000_000
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
-
-
-def _rss_mb() -> float:
-    """The largest resident set so far, in MB."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT / BYTES_PER_MB, 1)
 
 
 def prove_transfer(request: TransferRequest) -> ProofResult:
@@ -49,7 +41,7 @@ def prove_transfer(request: TransferRequest) -> ProofResult:
         prove_seconds=round(proved - ready, 4),
         witness_seconds=round(built - started, 4),
         verify_seconds=round(time.perf_counter() - proved, 4),
-        rss_mb=_rss_mb(),
+        rss_mb=peak_rss_mb(),
         backend=backend.name,
         threads=backend.threads,
     )
