@@ -62,7 +62,7 @@ def load_device_key(config: AgentConfig) -> DeviceKey:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise KeyFileError(f"folder {folder} of the key file cannot be made ({error.strerror}); check key_file") from error
-    return DeviceKey(load_or_create_key(config.device.key_file))
+    return DeviceKey(load_or_create_key(config.device.key_file, config.passphrases))
 
 
 def make_reader(config: AgentConfig) -> MeterReader:

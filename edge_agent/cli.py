@@ -5,7 +5,10 @@
     read --config FILE [--group slow] [--json]   one poll, printed
     check --config FILE                          configuration only
     doctor --config FILE [--json]                configuration, key, store, clock, meter, broker
+    doctor --bench [--config FILE] [--json]      what a proof costs on this board
     store info|query|export ...                  a look into the store
+    keys show|protect|unprotect ...              how key files are kept
+    wallet address|backup|restore|viewing-key .. the owner's keys, as text for people
 
 Rules: a wrong configuration ends with one sentence and exit code 2, any other failure with one sentence and
 1. Heavy modules are imported by the command that needs them.
@@ -24,11 +27,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge_agent import key_tool
 from edge_agent.config import AgentConfig
 from edge_agent.importer import ImportFileError, import_file
 from edge_agent.store import Store, StoreError
+from edge_agent.wallet import tool as wallet_tool
 from openmg.config import CONFIG_EXIT_CODE, ConfigError, load_toml
 from openmg.identity import KeyFileError
+
+BACKENDS = ("native", "portable", "auto")
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -104,12 +111,32 @@ def check(arguments: argparse.Namespace) -> int:
 def doctor(arguments: argparse.Namespace) -> int:
     from edge_agent.doctor import examine
 
+    if arguments.bench:
+        return _bench(arguments)
+    if arguments.config is None:
+        raise ConfigError("doctor needs the agent's file (only --bench goes without): add --config FILE")
     findings = asyncio.run(examine(_config(arguments)))
     if arguments.json:
         print(json.dumps([{"check": f.check, "ok": f.ok, "text": f.text} for f in findings]))
     for finding in () if arguments.json else findings:
         print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check:7} {finding.text}")
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from edge_agent.doctor import bench
+    from openmg.zk.backend import BackendError
+    from openmg.zk.bench import BenchError
+    from openmg.zk.keys import KeysError
+
+    config = None if arguments.config is None else _config(arguments)
+    try:
+        row = bench(config, arguments.backend, arguments.runs)
+    except (BackendError, BenchError, KeysError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    print(row.to_json() if arguments.json else row.to_text())
+    return 0
 
 
 def store(arguments: argparse.Namespace) -> int:
@@ -134,15 +161,18 @@ def store(arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    with_config = argparse.ArgumentParser(add_help=False)
+    with_config, may_have_config = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
     with_config.add_argument("--config", type=Path, required=True, help="the agent's TOML file")
+    may_have_config.add_argument("--config", type=Path, help="the agent's TOML file; only --bench goes without")
     parser = argparse.ArgumentParser(prog="openmg-agent", description="The agent on a meter.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, function: Command, text: str, example: str, within: Any = commands) -> argparse.ArgumentParser:
+    def add(
+        name: str, function: Command, text: str, example: str, within: Any = commands, parent: Any = with_config
+    ) -> argparse.ArgumentParser:
         full = f"{parser.prog} {example}"
         command: argparse.ArgumentParser = within.add_parser(
-            name, help=text, description=text, parents=[with_config], epilog=f"example: {full}"
+            name, help=text, description=text, parents=[parent], epilog=f"example: {full}"
         )
         command.set_defaults(function=function)
         return command
@@ -154,8 +184,12 @@ def _parser() -> argparse.ArgumentParser:
     reading.add_argument("--group", choices=("fast", "slow"), default="fast", help="slow: the values of each phase")
     reading.add_argument("--json", action="store_true", help="one JSON object; a value the meter lacks is null")
     add("check", check, "Check the configuration file.", "check --config agent.toml")
-    examination = add("doctor", doctor, "Check everything the agent needs.", "doctor --config agent.toml")
-    examination.add_argument("--json", action="store_true", help="a JSON list of check, ok and text")
+    text = "Check everything the agent needs, or measure what a proof costs here."
+    examination = add("doctor", doctor, text, "doctor --config agent.toml --bench --runs 7", parent=may_have_config)
+    examination.add_argument("--json", action="store_true", help="a list of check, ok and text; with --bench the row")
+    examination.add_argument("--bench", action="store_true", help="measure proofs instead of checking")
+    examination.add_argument("--backend", choices=BACKENDS, help="default: the wallet's prover, else auto")
+    examination.add_argument("--runs", type=int, default=7, help="proofs to make; medians are printed")
 
     tool = commands.add_parser("store", help="Look into the store.", description="Look into the store.")
     actions = tool.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -173,6 +207,8 @@ def _parser() -> argparse.ArgumentParser:
             action.add_argument("table", choices=("slots", "readings", "outbox", "counters", "baseline"))
             action.add_argument("--format", choices=("csv", "json"), default="csv")
             action.add_argument("--output", type=Path)
+    key_tool.add_commands(commands, add, _config)
+    wallet_tool.add_commands(commands, add, _config)
     return parser
 
 

@@ -24,7 +24,7 @@ def make_agent(config: AgentConfig) -> Agent:
         from edge_agent.wallet.service import WalletService
         from openmg.identity import load_or_create_key
 
-        keys = OwnerKeys(load_or_create_key(config.wallet.seed_file))
+        keys = OwnerKeys(load_or_create_key(config.wallet.seed_file, config.passphrases))
         config.device.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         services.append(WalletService(config.wallet, keys, config.device.state_dir))
         address = keys.spending_key.address

@@ -1,6 +1,6 @@
 """Configuration of one agent, read by `openmg.config.load_toml` (errors name file, line, key and remedy).
 
-Sections: device, clock, meter, mqtt, hub, home, and the optional learning and wallet ones.
+Sections: device, clock, meter, mqtt, hub, home, and the optional keys, learning and wallet ones.
 Rules: paths are relative to the file; a section that has defaults for all of its keys may be left out.
 Not here: what learning and wallet do with their sections.
 """
@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from openmg.clock import VirtualClock
+from openmg.keys.passphrase import Passphrases
+from openmg.keys.text import ADDRESS, NETWORKS, KeyTextError, require_well_formed
 from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt import Credentials, MqttAddress
 from openmg.profiles.profile import TRANSPORTS, ProfileError, load_profile
 
 ROLES = ("home", "feeder")
 MIN_POLL_SECONDS = 0.05
+MAX_NAME = 32
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
@@ -149,6 +153,13 @@ class HomeSection:
 
 
 @dataclass(frozen=True)
+class KeysSection:
+    """Key files at rest. passphrase_file: a file of mode 0600 with the passphrase that seals them (docs/KEYS.md)."""
+
+    passphrase_file: Path | None = None
+
+
+@dataclass(frozen=True)
 class LearningSection:
     """Whether the agent takes part in learning rounds."""
 
@@ -161,8 +172,9 @@ class WalletSection:
 
     seed_file: the owner's 32-byte seed (0600, made when missing). provides_liquidity: opens the microgrid's pool with
     its first energy. shield_wei: PETH turned into a note once. pay_to, pay_wei: a private payment to another meter's
-    owner after so many slots, and again every so many (0: once). share_account, share_microgrid: a quarter of the
-    surplus goes to this account. prover: native, portable or auto; cache_dir: where proving keys are.
+    owner, or to a shielded address, after so many slots, and again every so many (0: once). share_account,
+    share_microgrid: a quarter of the surplus goes to this account. prover: native, portable or auto; cache_dir: where
+    proving keys are. network: main or test, the prefix of addresses.
     """
 
     seed_file: Path
@@ -176,6 +188,7 @@ class WalletSection:
     share_microgrid: int = 0
     prover: str = "auto"
     cache_dir: Path | None = None
+    network: str = "test"
 
     def __post_init__(self) -> None:
         if min(self.shield_wei, self.pay_wei, self.pay_after_slots, self.pay_every_slots) < 0:
@@ -184,6 +197,18 @@ class WalletSection:
             raise ValueError(f"prover is {self.prover!r}; use native, portable or auto")
         if self.share_account and not _ADDRESS.fullmatch(self.share_account):
             raise ValueError(f"share_account is {self.share_account!r}; write 0x and 40 hex digits")
+        if self.network not in NETWORKS:
+            raise ValueError(f"network is {self.network!r}; use one of {', '.join(NETWORKS)}")
+        if self.pays_address:
+            try:
+                require_well_formed(self.pay_to, ADDRESS, self.network)
+            except KeyTextError as error:
+                raise ValueError(f"pay_to is no address to pay to: {error}") from None
+
+    @property
+    def pays_address(self) -> bool:
+        """Whether `pay_to` is a shielded address; a meter's name is shorter."""
+        return len(self.pay_to) > MAX_NAME
 
 
 @dataclass(frozen=True)
@@ -196,8 +221,19 @@ class AgentConfig:
     hub: HubSection
     home: HomeSection
     clock: ClockSection = ClockSection()
+    keys: KeysSection = KeysSection()
     learning: LearningSection | None = None
     wallet: WalletSection | None = None
+
+    @cached_property
+    def passphrases(self) -> Passphrases:
+        """Where the passphrase of sealed key files comes from; one that is typed is asked for once."""
+        return Passphrases(self.keys.passphrase_file)
+
+    @property
+    def key_files(self) -> tuple[Path, ...]:
+        """The device's key and, with a wallet, the owner's seed."""
+        return (self.device.key_file,) if self.wallet is None else (self.device.key_file, self.wallet.seed_file)
 
     @property
     def store_path(self) -> Path:

@@ -1,26 +1,31 @@
-"""`openmg-agent doctor` and `check`: looks at everything an agent needs and says in one sentence each what is
-wrong.
+"""`openmg-agent doctor`: looks at everything an agent needs and says in one sentence each what is wrong.
 
 Rules: each check is independent, touches nothing but what an agent would touch (it may make the key and the
-store), and ends within seconds. Not here: mending anything.
+store), and ends within seconds. `bench`, which is asked for by name, takes as long as some proofs and looks at nothing
+else. Not here: mending anything.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from edge_agent import key_tool
 from edge_agent.agent import load_device_key, make_reader
 from edge_agent.config import AgentConfig
 from edge_agent.modbus.link import LinkError
 from edge_agent.store import Store, StoreError
 from openmg.identity import KeyFileError
 from openmg.mqtt import MqttLink
+from openmg.zk.bench import BenchRow, measure
 
 BROKER_SECONDS = 3.0
 MIN_FREE_BYTES = 50 * 1024 * 1024
+BENCH_CIRCUIT = "transfer"
+"""The statement of a private payment, the dearest that a home makes in a slot."""
 
 
 class CheckFailed(Exception):
@@ -40,6 +45,7 @@ async def examine(config: AgentConfig) -> tuple[Finding, ...]:
     """All checks, in the order in which an agent depends on them."""
     checks: tuple[tuple[str, Callable[[AgentConfig], Awaitable[str]]], ...] = (
         ("key", _key),
+        ("keys", _keys),
         ("store", _store),
         ("disk", _disk),
         ("clock", _clock),
@@ -57,6 +63,10 @@ async def examine(config: AgentConfig) -> tuple[Finding, ...]:
 
 async def _key(config: AgentConfig) -> str:
     return f"device address 0x{load_device_key(config).address.hex()}"
+
+
+async def _keys(config: AgentConfig) -> str:
+    return key_tool.describe(config)
 
 
 async def _store(config: AgentConfig) -> str:
@@ -111,3 +121,19 @@ async def _broker(config: AgentConfig) -> str:
     finally:
         await link.stop()
     return f"{config.mqtt.address} accepts the device"
+
+
+def bench(config: AgentConfig | None, backend: str | None, runs: int) -> BenchRow:
+    """What a proof costs on this board, with the prover and the keys of the wallet in `config` where there is one.
+
+    The row is that of `openmg zk bench`. Raises BenchError, BackendError or KeysError when nothing can be measured,
+    ValueError for an impossible number of runs.
+    """
+    wallet = None if config is None else config.wallet
+    chosen = backend or (wallet.prover if wallet else "auto")
+    cache_dir = wallet.cache_dir if wallet else None
+    return measure(BENCH_CIRCUIT, chosen, runs, cache_dir=cache_dir, progress=_to_stderr).row()
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -2,7 +2,8 @@
 
 Rules: an envelope's signed transactions are written before they leave, so that after a crash the same ones are sent
 again, which the chain takes once, instead of others. Money is decided immediately, so every commit is synchronous; the
-file is 0600. Not here: notes (`edge_agent.wallet.note_store`), readings (`edge_agent.store`).
+file is 0600 and belongs to one owner: with another's seed it is refused. Not here: notes
+(`edge_agent.wallet.note_store`), readings (`edge_agent.store`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.store import StoreError
 from openmg.units import SLOTS_PER_DAY
 
 MAX_DUE_SLOTS = SLOTS_PER_DAY
@@ -34,7 +36,14 @@ CREATE TABLE IF NOT EXISTS envelope (
 CREATE TABLE IF NOT EXISTS envelope_transactions (
     place INTEGER PRIMARY KEY, raw BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS owner (
+    only INTEGER PRIMARY KEY CHECK (only = 1), account BLOB NOT NULL, restored INTEGER NOT NULL
+) STRICT;
 """
+
+
+class WalletError(StoreError):
+    """The wallet's database cannot be used; the text says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +88,30 @@ class Journal:
     """What is due and what is under way, on disk."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._db = open_private(path)
         self._db.executescript(_SCHEMA)
+
+    def claim(self, account: bytes, *, restored: bool = False) -> None:
+        """The database is this owner's from now on; WalletError when it is another's. Changes nothing the second time.
+
+        `restored`: it begins empty although the owner's wallet existed before, on another meter.
+        """
+        row = self._db.execute("SELECT account FROM owner").fetchone()
+        if row is None:
+            self._db.execute("INSERT INTO owner VALUES(1, ?, ?)", (account, int(restored)))
+        elif row[0] != account:
+            raise WalletError(
+                f"{self._path} is the wallet of 0x{row[0].hex()}, and the seed is that of 0x{account.hex()}; move one away"
+            )
+
+    def is_restored(self) -> bool:
+        """Whether payments of the time before this database may still be under way."""
+        return self._db.execute("SELECT 1 FROM owner WHERE restored=1").fetchone() is not None
+
+    def settle_restored(self) -> None:
+        """What was under way before this database is over."""
+        self._db.execute("UPDATE owner SET restored=0")
 
     def begin(self, last_slot: int) -> None:
         """At the wallet's first start: nobody looks in the meter's store for slots up to `last_slot`."""
@@ -111,9 +142,9 @@ class Journal:
                 self._db.execute("INSERT OR IGNORE INTO due_slots(slot, import_wh, export_wh) VALUES(?,?,?)", row)
             self._db.execute("DELETE FROM due_slots WHERE slot <= ?", (slot - MAX_DUE_SLOTS,))
 
-    def add_shielding(self, amount_wei: int) -> int:
-        """An amount to shield with the next envelope; returns its number."""
-        cursor = self._db.execute("INSERT INTO shieldings(amount_wei) VALUES(?)", (str(amount_wei),))
+    def add_shielding(self, amount_wei: int, *, done: bool = False) -> int:
+        """An amount to shield with the next envelope, or one that is found to be shielded; returns its number."""
+        cursor = self._db.execute("INSERT INTO shieldings(amount_wei, done) VALUES(?,?)", (str(amount_wei), int(done)))
         return cursor.lastrowid or 0
 
     def due_slots(self) -> tuple[DueSlot, ...]:

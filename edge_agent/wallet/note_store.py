@@ -5,6 +5,8 @@ payment that is not made, never to one made twice. It is done when its change is
 change's blinding, so nobody can make us believe it. Inputs are free again once the payment's `valid_until` has passed
 without its change in the tree. The meter may have been blind then, so a purpose is tried again only with the same
 inputs, whose nullifiers the chain takes once; should the first attempt be found in the tree after all, it counts.
+A change also says by itself what it spent and for which purpose (`edge_agent.wallet.change`), so that all of this holds
+for payments that another database knew, before the wallet was restored.
 The file is the journal's, mode 0600.
 Not here: which notes to spend (`edge_agent.wallet.notes`).
 """
@@ -16,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.wallet.change import Change, purpose_number
 from edge_agent.wallet.journal import open_private
 
 EXPIRY_MARGIN_SECONDS = 30
@@ -36,6 +39,9 @@ CREATE TABLE IF NOT EXISTS payments (
 CREATE UNIQUE INDEX IF NOT EXISTS one_payment_for_a_purpose ON payments(purpose) WHERE state != 'expired';
 CREATE TABLE IF NOT EXISTS payment_inputs (
     payment INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (payment, position)
+) STRICT;
+CREATE TABLE IF NOT EXISTS served (
+    purpose BLOB PRIMARY KEY
 ) STRICT;
 """
 
@@ -65,6 +71,8 @@ class Leaf:
     position: int
     commitment: int
     own: OwnNote | None = None
+    change: Change | None = None
+    """What the note says when it is the change of a payment of the owner."""
 
 
 def _blob(value: int) -> bytes:
@@ -86,6 +94,10 @@ class NoteStore:
         """All commitments in order of position."""
         return [int.from_bytes(row[0], "big") for row in self._db.execute("SELECT commitment FROM leaves ORDER BY position")]
 
+    def leaf_count(self) -> int:
+        """How many leaves of the tree were heard of."""
+        return int(self._db.execute("SELECT COUNT(*) FROM leaves").fetchone()[0])
+
     def add_leaves(self, leaves: Iterable[Leaf]) -> None:
         """The next leaves of the tree, all or none; completes the payments that made them."""
         with self._db:
@@ -103,19 +115,33 @@ class NoteStore:
             )
         for (number,) in self._db.execute("SELECT number FROM payments WHERE change=?", (commitment,)).fetchall():
             self._complete(number)
+        if leaf.change is not None:
+            self._take_change(leaf.change)
 
     def _complete(self, number: int) -> None:
-        """The payment's inputs are spent, so whatever else would spend them can no longer be made."""
-        inputs = "SELECT position FROM payment_inputs WHERE payment=?"
-        self._db.execute(f"UPDATE notes SET spent=1 WHERE position IN ({inputs})", (number,))
+        rows = self._db.execute("SELECT position FROM payment_inputs WHERE payment=?", (number,))
+        self._spend([row[0] for row in rows], number)
+        self._db.execute("UPDATE payments SET state=? WHERE number=?", (PaymentState.DONE, number))
+
+    def _take_change(self, change: Change) -> None:
+        """A payment of the owner that this database may not know was made."""
+        self._db.execute("INSERT OR IGNORE INTO served VALUES(?)", (_blob(change.purpose),))
+        for position in change.positions:
+            row = self._db.execute("SELECT spent FROM notes WHERE position=?", (position,)).fetchone()
+            if row is not None and not row[0]:
+                self._spend([position], None)
+
+    def _spend(self, positions: list[int], by: int | None) -> None:
+        """These notes are spent, so whatever else would spend them can no longer be made."""
+        places = ",".join("?" * len(positions))
+        self._db.execute(f"UPDATE notes SET spent=1 WHERE position IN ({places})", positions)
         rivals = self._db.execute(
             f"SELECT DISTINCT payment FROM payment_inputs JOIN payments ON payment=number"
-            f" WHERE position IN ({inputs}) AND payment!=? AND state=?",
-            (number, number, PaymentState.UNDER_WAY),
+            f" WHERE position IN ({places}) AND payment IS NOT ? AND state=?",
+            (*positions, by, PaymentState.UNDER_WAY),
         ).fetchall()
         for (rival,) in rivals:
             self._expire(rival)
-        self._db.execute("UPDATE payments SET state=? WHERE number=?", (PaymentState.DONE, number))
 
     def spendable(self, asset: int) -> list[OwnNote]:
         """Unspent notes of the asset that no payment has set aside, largest first."""
@@ -176,9 +202,26 @@ class NoteStore:
         return row is not None
 
     def has_payment(self, purpose: str) -> bool:
-        """Whether a payment for this purpose is under way or done."""
-        sql = "SELECT 1 FROM payments WHERE purpose=? AND state!=?"
-        return self._db.execute(sql, (purpose, PaymentState.EXPIRED)).fetchone() is not None
+        """Whether a payment for this purpose is under way or done, or was made before the wallet was restored."""
+        sql = "SELECT 1 FROM payments WHERE purpose=? AND state!=? UNION SELECT 1 FROM served WHERE purpose=?"
+        row = self._db.execute(sql, (purpose, PaymentState.EXPIRED, _blob(purpose_number(purpose)))).fetchone()
+        return row is not None
+
+    def attempts(self, purpose: str) -> int:
+        """How many payments for this purpose were ever begun."""
+        return int(self._db.execute("SELECT COUNT(*) FROM payments WHERE purpose=?", (purpose,)).fetchone()[0])
+
+    def has_blinding(self, blinding: int) -> bool:
+        """Whether a note with this blinding is, or was, the owner's."""
+        return self._db.execute("SELECT 1 FROM notes WHERE blinding=?", (_blob(blinding),)).fetchone() is not None
+
+    def notes_between(self, first: int, last: int) -> list[tuple[OwnNote, bool]]:
+        """The owner's notes from position `first` to `last`, spent or not, and whether each is spent."""
+        rows = self._db.execute(
+            "SELECT position, asset, amount, blinding, spent FROM notes WHERE position BETWEEN ? AND ? ORDER BY position",
+            (first, last),
+        )
+        return [(_own_note(row[:4]), bool(row[4])) for row in rows]
 
     def close(self) -> None:
         self._db.close()

@@ -4,6 +4,7 @@ Theory of operation. The hub publishes every leaf of the tree in order. Each is 
 viewing key; what opens its commitment is a note of the owner. To pay, the largest free notes are set aside (at most two,
 as the circuit takes), outputs are made for receiver and change, and everything that the contract binds goes into `ext`.
 Only then is the proof made, by whoever calls. A payment is done when its change, which may be 0, appears in the tree.
+The change's blinding tells the owner what was spent, so that a restored wallet knows it from the tree alone.
 Not here: the proof (`openmg.zk.prover`), the envelope (`edge_agent.wallet.service`), time (the caller's).
 """
 
@@ -13,6 +14,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edge_agent.wallet.change import Change, ChangeCipher, purpose_number
 from edge_agent.wallet.journal import DueShielding
 from edge_agent.wallet.keys import OwnerKeys
 from edge_agent.wallet.note_store import Leaf, NoteStore, OwnNote
@@ -60,6 +62,7 @@ class NotePurse:
         self._chain_id = chain_id
         self._contract = contract
         self._scanner = NoteScanner(keys.spending_key.viewing_key)
+        self._cipher = ChangeCipher(keys.seed)
         self._tree = NoteTree(store.leaves())
 
     def learn(self, first_position: int, notes: Sequence[NoteEntry]) -> int:
@@ -84,7 +87,10 @@ class NotePurse:
     def _leaf(self, position: int, entry: NoteEntry) -> Leaf:
         require_felt(entry.commitment, "note commitment")
         note = self._scanner.open(entry.ciphertext, entry.commitment)
-        return Leaf(position, entry.commitment, OwnNote(position, note.asset, note.amount, note.blinding) if note else None)
+        if note is None:
+            return Leaf(position, entry.commitment)
+        change = self._cipher.read(note.blinding, note.asset, note.amount)
+        return Leaf(position, entry.commitment, OwnNote(position, note.asset, note.amount, note.blinding), change)
 
     def balance_wei(self) -> int:
         """PETH in notes that can be spent now."""
@@ -93,11 +99,17 @@ class NotePurse:
     def shield_call(self, due: DueShielding) -> Call:
         """The owner's call that turns PETH of its account into a note of its own."""
         key = self._keys.spending_key
-        blinding = derive_blinding(self._keys.seed, b"shield" + due.number.to_bytes(8, "big"))
-        note = Note(PETH, due.amount_wei, key.public_key, blinding)
+        note = Note(PETH, due.amount_wei, key.public_key, self._shield_blinding(due.number))
         ciphertext = encrypt_note(note, key.address, secrets.token_bytes(32))
         data = encode_call("shield(address,uint96,uint256,bytes)", NOBODY, due.amount_wei, note.partial, ciphertext)
         return Call(self._contract, data, due.amount_wei, NOTE_GAS_LIMIT)
+
+    def was_shielded(self, number: int) -> bool:
+        """Whether the note of the owner's shielding of this number lies in the tree."""
+        return self._store.has_blinding(self._shield_blinding(number))
+
+    def _shield_blinding(self, number: int) -> int:
+        return derive_blinding(self._keys.seed, b"shield" + number.to_bytes(8, "big"))
 
     def begin_payment(self, purpose: str, receiver: ShieldedAddress, amount_wei: int, valid_until: int) -> Payment | None:
         """Set notes aside to pay `amount_wei`; None when the purpose is served already or the notes do not suffice."""
@@ -108,9 +120,8 @@ class NotePurse:
         spent = [
             OwnedNote(Note(item.asset, item.amount, key.public_key, item.blinding), item.position % CAPACITY) for item in inputs
         ]
-        change_wei = sum(item.amount for item in inputs) - amount_wei
         paid = Note(PETH, amount_wei, receiver.public_key, secrets.randbelow(R))
-        kept = Note(PETH, change_wei, key.public_key, secrets.randbelow(R))
+        kept = self._change(purpose, inputs, sum(item.amount for item in inputs) - amount_wei)
         ciphertexts = (
             encrypt_note(paid, receiver, secrets.token_bytes(32)),
             encrypt_note(kept, key.address, secrets.token_bytes(32)),
@@ -127,6 +138,12 @@ class NotePurse:
         )
         number = self._store.begin_payment(purpose, tuple(inputs), kept.commitment, valid_until)
         return Payment(number, witness, valid_until, ciphertexts)
+
+    def _change(self, purpose: str, inputs: list[OwnNote], amount_wei: int) -> Note:
+        """The owner's note of what is left, which says where it comes from."""
+        positions = tuple(item.position for item in inputs)
+        change = Change(positions, purpose_number(purpose), self._store.attempts(purpose))
+        return Note(PETH, amount_wei, self._keys.spending_key.public_key, self._cipher.blinding(change, PETH, amount_wei))
 
     def payment_call(self, payment: Payment, proof: ProofResult) -> Call:
         """The proof-carrying call of a payment, which needs no signature: any relay may submit it."""

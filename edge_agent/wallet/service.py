@@ -7,7 +7,8 @@ else goes on. Each envelope goes to a relay chosen at random; what comes of it i
 nothing, and what is not seen there is sent again. Closed slots go to the journal at once; those that were closed while
 nobody listened are taken from the meter's store at start.
 Rules: notices are untrusted: rosters count only with the operator's signature, anything malformed is counted, logged once
-and dropped. Not here: what to trade (`trader`), which notes to spend (`notes`).
+and dropped. After a restore, nothing is shielded or paid until what an earlier meter of the owner may have sent is in the
+tree or can no longer come. Not here: what to trade (`trader`), which notes to spend (`notes`).
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from edge_agent.config import WalletSection
 from edge_agent.services import AgentContext
 from edge_agent.slots import IMPORTED
 from edge_agent.store import StoreError
-from edge_agent.wallet.journal import MAX_DUE_SLOTS, Journal
+from edge_agent.wallet.journal import MAX_DUE_SLOTS, Journal, WalletError
 from edge_agent.wallet.keys import OwnerKeys
-from edge_agent.wallet.note_store import NoteStore
+from edge_agent.wallet.note_store import EXPIRY_MARGIN_SECONDS, NoteStore
 from edge_agent.wallet.notes import NotePurse, Payment
 from edge_agent.wallet.orders import Desk, Partner
 from edge_agent.wallet.trader import Trader
 from openmg.envelope import Action, Content, Receipt, seal
+from openmg.keys.text import decode_address
 from openmg.messages import base, topics
 from openmg.messages.market import AccountNotice, ChainNotice, MarketNotice, NotesBatch
 from openmg.messages.telemetry import Roster, RosterMember
@@ -38,11 +40,17 @@ from openmg.zk.prover import ProofResult, ProverError, TransferRequest, prove_in
 
 log = logging.getLogger(__name__)
 
+DATABASE = "wallet.sqlite"
+"""Journal and notes, in the agent's state folder."""
+FIRST_SHIELDING = 1
+"""Number of the shielding that the configuration asks for."""
 STEP_SECONDS = 1.0
 PAYMENT_SECONDS = 300
 """A payment is valid so long: proving may take half a minute on a small board, and relays may be busy."""
 FIRST_PROOF_PAUSE_SECONDS = 2.0
 """Before a proof that failed is tried again (the child may have been short of memory); doubled each time."""
+RESTORE_SECONDS = PAYMENT_SECONDS + EXPIRY_MARGIN_SECONDS
+"""So long after it hears of the chain, a restored wallet has seen in the tree whatever its predecessor had sent."""
 MAX_WARNINGS = 64
 """Topics with a malformed message, and payments that cannot be made, that are told; whoever makes more up is not heard."""
 RESEND_SECONDS = 10.0
@@ -58,8 +66,13 @@ class WalletService:
     def __init__(self, section: WalletSection, keys: OwnerKeys, state_dir: Path) -> None:
         self._section = section
         self._keys = keys
-        self._journal = Journal(state_dir / "wallet.sqlite")
-        self._notes = NoteStore(state_dir / "wallet.sqlite")
+        self._journal = Journal(state_dir / DATABASE)
+        try:
+            self._journal.claim(keys.account)
+        except WalletError:
+            self._journal.close()
+            raise
+        self._notes = NoteStore(state_dir / DATABASE)
         self._context: AgentContext | None = None
         self._chain: ChainNotice | None = None
         self._trader: Trader | None = None
@@ -68,6 +81,7 @@ class WalletService:
         self._ticker: asyncio.Task[None] | None = None
         self._paying: asyncio.Task[None] | None = None
         self._pay_not_before = 0.0
+        self._restored_until: float | None = None
         self._warned: set[str] = set()
         self.malformed = 0
 
@@ -168,10 +182,28 @@ class WalletService:
             partner=self._partner(),
             tokens={item.microgrid: item.token for item in notice.markets},
         )
-        if self._section.shield_wei and not self._journal.shieldings():
-            self._journal.add_shielding(self._section.shield_wei)
+        if self._journal.is_restored():
+            self._restored_until = time.monotonic() + RESTORE_SECONDS
+        else:
+            self._shield_once()
         for topic in (topics.account(self._context.config.device.name), topics.ALL_NOTES, topics.ALL_MARKETS):
             self._context.subscribe(topic)
+
+    def _shield_once(self) -> None:
+        assert self._purse is not None
+        if self._section.shield_wei and not self._journal.shieldings():
+            self._journal.add_shielding(self._section.shield_wei, done=self._purse.was_shielded(FIRST_SHIELDING))
+
+    def _wait_restored(self) -> bool:
+        """Whether payments of an earlier meter may still come; shields what that meter did not when it no longer can."""
+        if self._restored_until is None:
+            return False
+        if time.monotonic() < self._restored_until:
+            return True
+        self._restored_until = None
+        self._shield_once()
+        self._journal.settle_restored()
+        return False
 
     def _partner(self) -> Partner | None:
         section = self._section
@@ -194,11 +226,11 @@ class WalletService:
         """Send what is due: at most one envelope of transactions, and a payment beside it."""
         if self._trader is None:
             return
-        now = int(time.time())
+        waiting, now = self._wait_restored(), int(time.time())
         envelope = self._trader.next_envelope(now)
         if envelope is not None:
             self._send([Action(b"", item) for item in envelope.raw], envelope.valid_until)
-        if self._paying is None and self._payment_due():
+        if self._paying is None and not waiting and self._payment_due():
             self._paying = asyncio.get_running_loop().create_task(self._pay())
             self._paying.add_done_callback(self._paid)
 
@@ -211,7 +243,7 @@ class WalletService:
     def _payment_due(self) -> bool:
         section = self._section
         return (
-            section.pay_to in self._members
+            (section.pay_to in self._members or section.pays_address)
             and time.monotonic() >= self._pay_not_before
             and self._journal.slots_seen() >= section.pay_after_slots
             and not self._notes.payment_under_way()
@@ -220,12 +252,20 @@ class WalletService:
             and self._purse.balance_wei() >= section.pay_wei
         )
 
+    def _receiver(self) -> ShieldedAddress:
+        """Whom to pay: an address, or a meter that the roster names. ValueError for a key that is none."""
+        section = self._section
+        if section.pays_address:
+            return decode_address(section.pay_to, section.network)
+        member = self._members[section.pay_to]
+        return ShieldedAddress(member.payment_key, member.payment_box)
+
     async def _pay(self) -> None:
-        section, member = self._section, self._members[self._section.pay_to]
+        section = self._section
         assert self._purse is not None
         valid_until = int(time.time()) + PAYMENT_SECONDS
         try:
-            receiver = ShieldedAddress(member.payment_key, member.payment_box)
+            receiver = self._receiver()
             payment = self._purse.begin_payment(self._purpose(), receiver, section.pay_wei, valid_until)
         except ValueError as error:  # a meter without a wallet announces a key that no note can be encrypted to
             self._warn_once("pay", f"{section.pay_to} cannot be paid (told once): {error}")

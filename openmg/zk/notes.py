@@ -63,17 +63,28 @@ class ShieldedAddress:
 
 
 @dataclass(frozen=True)
-class ViewingKey:
-    """Sees every note of an owner come and go, and cannot spend."""
+class IncomingViewingKey:
+    """Sees every note of an owner arrive, not whether it was spent, and cannot spend."""
 
     public_key: int
-    nullifier_key: int = field(repr=False)
     decryption_key: bytes = field(repr=False)
 
     @property
     def address(self) -> ShieldedAddress:
         secret = X25519PrivateKey.from_private_bytes(self.decryption_key)
         return ShieldedAddress(self.public_key, secret.public_key().public_bytes_raw())
+
+
+@dataclass(frozen=True)
+class ViewingKey(IncomingViewingKey):
+    """The full viewing key: sees every note of an owner come and go, and cannot spend."""
+
+    nullifier_key: int = field(repr=False)
+
+    @property
+    def incoming(self) -> IncomingViewingKey:
+        """The part that does not see spends."""
+        return IncomingViewingKey(self.public_key, self.decryption_key)
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ class SpendingKey:
 
     @property
     def viewing_key(self) -> ViewingKey:
-        return ViewingKey(self.public_key, self.nullifier_key, self.decryption_key)
+        return ViewingKey(self.public_key, self.decryption_key, self.nullifier_key)
 
     @property
     def address(self) -> ShieldedAddress:
@@ -181,7 +192,7 @@ def encrypt_note(note: Note, receiver: ShieldedAddress, ephemeral_secret: bytes)
 class NoteScanner:
     """Tries ciphertexts from the chain against one owner's viewing key."""
 
-    def __init__(self, viewing_key: ViewingKey) -> None:
+    def __init__(self, viewing_key: IncomingViewingKey) -> None:
         self._public_key = viewing_key.public_key
         self._secret = X25519PrivateKey.from_private_bytes(viewing_key.decryption_key)
         self._receiver = self._secret.public_key().public_bytes_raw()

@@ -15,78 +15,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contracts"))
 
 from evm_world import ETHER, Chain, refused  # noqa: E402
 from pool_world import deploy_pool  # noqa: E402
+from purse_kit import AMOUNT, CHAIN_ID, CONTRACT, PAID, SOON, Wallet, entry  # noqa: E402
 
 from edge_agent.wallet.journal import DueShielding  # noqa: E402
-from edge_agent.wallet.keys import OwnerKeys  # noqa: E402
 from edge_agent.wallet.note_store import EXPIRY_MARGIN_SECONDS, NoteStore  # noqa: E402
 from edge_agent.wallet.notes import PETH, NotePurse, ext_hash  # noqa: E402
 from hub.chain.anvil import AnvilError, AnvilOptions, anvil_binary, start_anvil  # noqa: E402
 from hub.chain.client import Contract  # noqa: E402
+from openmg.keys.audit import AuditError, ChainNote, Disclosure, SeenNote, notes_seen  # noqa: E402
 from openmg.messages.market import NoteEntry  # noqa: E402
 from openmg.zk.circuits.transfer import publics_of  # noqa: E402
 from openmg.zk.field import R  # noqa: E402
-from openmg.zk.notes import Note, encrypt_note  # noqa: E402
+from openmg.zk.notes import Note  # noqa: E402
 from openmg.zk.prover import ProofResult, TransferRequest, prove_in_child  # noqa: E402
 from openmg.zk.spend import SpendError  # noqa: E402
-
-CHAIN_ID, CONTRACT = 7_095, b"\x31" * 20
-SOON = 2**40
-AMOUNT, PAID = 100_000, 60_000
-
-
-def keys_of(name: str) -> OwnerKeys:
-    return OwnerKeys(name.encode().ljust(32, b"."))
-
-
-def entry(keys: OwnerKeys, amount: int, asset: int = PETH) -> NoteEntry:
-    """A leaf that belongs to an owner."""
-    key = keys.spending_key
-    note = Note(asset, amount, key.public_key, secrets.randbelow(2**250))
-    return NoteEntry(note.commitment, encrypt_note(note, key.address, secrets.token_bytes(32)))
-
-
-class Wallet:
-    """An owner's purse over a file that can be opened again."""
-
-    def __init__(self, name: str, folder: Path, contract: bytes = CONTRACT) -> None:
-        self.keys, self.path, self.contract = keys_of(name), folder / f"{name}.sqlite", contract
-        self.open()
-
-    def open(self) -> None:
-        self.store = NoteStore(self.path)
-        self.purse = NotePurse(self.keys, self.store, CHAIN_ID, self.contract)
-
-    def restart(self) -> None:
-        self.store.close()
-        self.open()
-
-    @property
-    def address(self):
-        return self.keys.spending_key.address
-
-
-@pytest.fixture
-def wallet_of(tmp_path: Path) -> Iterator[Callable[..., Wallet]]:
-    made: list[Wallet] = []
-
-    def make(name: str, contract: bytes = CONTRACT) -> Wallet:
-        made.append(Wallet(name, tmp_path, contract))
-        return made[-1]
-
-    yield make
-    for wallet in made:
-        wallet.store.close()
-
-
-@pytest.fixture
-def alice(wallet_of) -> Wallet:
-    return wallet_of("alice")
-
-
-@pytest.fixture
-def bob(wallet_of) -> Wallet:
-    return wallet_of("bob")
-
 
 # ---- finding notes ----------------------------------------------------------------------------------------------
 
@@ -256,6 +198,14 @@ class Pool:
         assert [event.args["position"] for event in events] == list(range(len(events)))
         return [NoteEntry(int(event.args["cm"]), bytes(event.args["ciphertext"])) for event in events]
 
+    def nullifiers(self) -> set[int]:
+        client = self.chain.client("reader")
+        events = client.events(self.contract, "NullifierSpent", 0, client.block_number())
+        return {int(event.args["nullifier"]) for event in events}
+
+    def leaves(self) -> list[ChainNote]:
+        return [ChainNote(place, item.commitment, item.ciphertext) for place, item in enumerate(self.entries())]
+
     def send(self, name: str, data: bytes, value: int = 0) -> None:
         client = self.chain.client(name)
         client.wait(client.send_raw_call(self.contract.address, data, value=value))
@@ -333,3 +283,47 @@ def test_the_chain_refuses_the_same_payment_twice(pool, paid):
     client = pool.chain.client("another relay")
     with refused("AlreadySpent"):
         client.simulate(pool.contract.address, paid.data)
+
+
+def test_the_chain_alone_restores_a_wallet(pool, paid, tmp_path):
+    """The real contract's leaves, real proofs: a new database under the same seed holds what the old one holds."""
+    paid.alice.purse.learn(0, pool.entries())
+    keys, path = paid.alice.keys, tmp_path / "restored.sqlite"
+    store = NoteStore(path)
+    purse = NotePurse(keys, store, CHAIN_ID, pool.contract.address)
+    assert purse.learn(0, pool.entries()) == 3
+    assert store.spendable(PETH) == paid.alice.store.spendable(PETH) and purse.balance_wei() == AMOUNT - PAID
+    assert store.has_payment("rent") and purse.was_shielded(1)
+    assert purse.begin_payment("rent", paid.bob.address, 1, SOON) is None
+    store.close()
+
+
+def test_viewing_keys_see_the_chain_and_nothing_more(pool, paid):
+    alice, leaves, spent = paid.alice.keys.spending_key, pool.leaves(), pool.nullifiers()
+    full = notes_seen(alice.viewing_key, leaves, spent)
+    assert [(seen.position, seen.note.amount, seen.spent) for seen in full] == [(0, AMOUNT, True), (2, AMOUNT - PAID, False)]
+    incoming = notes_seen(alice.viewing_key.incoming, leaves, spent)
+    assert [(seen.position, seen.note.amount, seen.spent) for seen in incoming] == [(0, AMOUNT, None), (2, AMOUNT - PAID, None)]
+    bob = notes_seen(paid.bob.keys.spending_key.viewing_key, leaves, spent)
+    assert [(seen.position, seen.note.amount, seen.spent) for seen in bob] == [(1, PAID, False)]
+
+
+def test_a_disclosure_is_checked_against_the_chain(pool, paid):
+    key, leaves, spent = paid.alice.keys.spending_key, pool.leaves(), pool.nullifiers()
+    commitments = {leaf.position: leaf.commitment for leaf in leaves}
+    mine = notes_seen(key.viewing_key, leaves, spent)
+    nullifiers = {seen.position: seen.nullifier(key.nullifier_key) for seen in mine if seen.spent}
+    good = Disclosure("test", key.address, 0, 2, tuple(mine), nullifiers)
+    read = Disclosure.from_json(good.to_json(), "test")
+    assert read == good
+    read.check(commitments, spent)
+    richer = Note(PETH, AMOUNT + 1, key.public_key, mine[0].note.blinding)
+    for bad, why in (
+        (Disclosure("test", key.address, 0, 2, (SeenNote(0, richer),)), "does not open the leaf"),
+        (Disclosure("test", key.address, 0, 2, (SeenNote(1, mine[0].note),)), "does not open the leaf"),
+        (Disclosure("test", key.address, 1, 2, (mine[0],)), "outside the range"),
+        (Disclosure("test", key.address, 0, 2, (mine[0], mine[0])), "a position twice"),
+        (Disclosure("test", key.address, 0, 2, (mine[0],), {0: 12345}), "not on chain"),
+    ):
+        with pytest.raises(AuditError, match=why):
+            bad.check(commitments, spent)

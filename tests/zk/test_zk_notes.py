@@ -41,8 +41,17 @@ def test_keys_follow_the_statement():
     assert SpendingKey.from_seed(b"a" * 32, b"x" * 32).address != ALICE.address
 
 
+def test_an_incoming_viewing_key_reads_what_arrives_and_has_no_nullifier_key():
+    incoming = ALICE.viewing_key.incoming
+    assert incoming.address == ALICE.address and not hasattr(incoming, "nullifier_key")
+    note = note_for(ALICE, 7)
+    ciphertext = encrypt_note(note, ALICE.address, EPHEMERAL)
+    assert NoteScanner(incoming).open(ciphertext, note.commitment) == note
+    assert NoteScanner(BOB.viewing_key.incoming).open(ciphertext, note.commitment) is None
+
+
 def test_secrets_are_not_in_representations():
-    for thing in (ALICE, ALICE.viewing_key, note_for(ALICE, blinding=987654321)):
+    for thing in (ALICE, ALICE.viewing_key, ALICE.viewing_key.incoming, note_for(ALICE, blinding=987654321)):
         text = repr(thing)
         assert str(ALICE.secret) not in text and str(ALICE.nullifier_key) not in text and "987654321" not in text
         assert repr(ALICE.decryption_key) not in text

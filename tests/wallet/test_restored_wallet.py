@@ -1,0 +1,144 @@
+"""The wallet after its meter was replaced: restored from words, it pays and shields nothing that the old one may have."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from pathlib import Path
+
+import eth_abi
+import pytest
+from test_wallet_service import (
+    _TRANSACT,
+    ALICE,
+    BOB,
+    NOTES,
+    NOW_SLOT,
+    PAYING,
+    Home,
+    bob_in_roster,
+    home_of,  # noqa: F401 - a fixture
+    quick,  # noqa: F401 - a fixture
+    until,
+)
+
+from edge_agent.config import WalletSection
+from edge_agent.wallet import service as wallet_service
+from edge_agent.wallet.journal import Journal, WalletError
+from edge_agent.wallet.keys import OwnerKeys
+from edge_agent.wallet.service import DATABASE, WalletService
+from openmg.keys.text import encode_address
+from openmg.messages import topics
+from openmg.messages.market import NoteEntry, NotesBatch
+from openmg.zk.notes import Note, NoteScanner, derive_blinding, encrypt_note
+
+
+def restored(folder: Path, keys: OwnerKeys = ALICE) -> None:
+    """What `openmg-agent wallet restore` leaves in the state folder."""
+    journal = Journal(folder / DATABASE)
+    journal.claim(keys.account, restored=True)
+    journal.close()
+
+
+async def hear_everything(home: Home, *leaves: NoteEntry) -> WalletService:
+    wallet = await home.start()
+    await home.hear_the_chain()
+    await home.hear(topics.notes(0), NotesBatch(0, NOTES + leaves))
+    await home.hear(topics.roster(1), bob_in_roster())
+    await wallet.on_slot(NOW_SLOT, 0, 0)
+    return wallet
+
+
+async def payment_of_the_old_meter(folder: Path) -> tuple[NoteEntry, ...]:
+    """Leaves of "pay 0", which the old meter sent before it was replaced."""
+    folder.mkdir()
+    old = Home(folder, **PAYING)
+    wallet = await hear_everything(old)
+    await until(lambda: bool(old.sent))
+    (action,) = old.contents()[0].actions
+    _, _, _, commitments, _, ext = eth_abi.decode(_TRANSACT, action.data[4:])
+    assert wallet._notes.payment_under_way()
+    await old.stop()
+    old.store.close()
+    return tuple(map(NoteEntry, commitments, (ext[5], ext[6])))
+
+
+async def test_a_restored_wallet_does_not_pay_what_its_predecessor_paid(home_of, quick, tmp_path, monkeypatch):  # noqa: F811
+    made = await payment_of_the_old_meter(tmp_path / "old")
+    monkeypatch.setattr(wallet_service, "RESTORE_SECONDS", 1.0)
+    restored(tmp_path)
+    home = home_of(**PAYING)
+    wallet = await hear_everything(home, *made)
+    assert wallet._purse.balance_wei() == 60 and wallet._notes.has_payment("pay 0")
+    await until(lambda: wallet._restored_until is None)
+    await asyncio.sleep(0.3)
+    assert not home.sent and not wallet._notes.payment_under_way() and not wallet._journal.is_restored()
+
+
+async def test_a_restored_wallet_pays_after_its_wait_what_nobody_paid(home_of, quick, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(wallet_service, "RESTORE_SECONDS", 0.5)
+    restored(tmp_path)
+    home = home_of(**PAYING)
+    wallet = await hear_everything(home)
+    assert wallet._paying is None and wallet._journal.is_restored()
+    await until(lambda: bool(home.sent))
+    assert wallet._notes.payment_under_way() and not wallet._journal.is_restored()
+
+
+async def test_the_wait_begins_anew_when_it_is_cut_short(home_of, quick, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(wallet_service, "RESTORE_SECONDS", 60.0)
+    restored(tmp_path)
+    home = home_of(**PAYING)
+    await hear_everything(home)
+    await home.stop()
+    wallet = await hear_everything(home)
+    assert wallet._restored_until is not None and wallet._journal.is_restored() and wallet._paying is None
+
+
+@pytest.mark.parametrize("shielded", [False, True])
+async def test_a_shielding_is_made_once_in_the_life_of_the_owner(home_of, quick, tmp_path, monkeypatch, shielded):  # noqa: F811
+    monkeypatch.setattr(wallet_service, "RESTORE_SECONDS", 0.3)
+    restored(tmp_path)
+    home = home_of(shield_wei=77)
+    key = ALICE.spending_key
+    mine = Note(0, 77, key.public_key, derive_blinding(ALICE.seed, b"shield" + (1).to_bytes(8, "big")))
+    leaf = NoteEntry(mine.commitment, encrypt_note(mine, key.address, secrets.token_bytes(32)))
+    wallet = await hear_everything(home, *([leaf] if shielded else []))
+    assert wallet._journal.shieldings() == 0
+    await until(lambda: wallet._journal.shieldings() == 1)
+    await asyncio.sleep(0.2)
+    assert wallet._journal.shieldings() == 1 and len(home.sent) == (0 if shielded else 1)
+
+
+def test_a_database_is_of_one_owner(tmp_path):
+    section = WalletSection(tmp_path / "seed")
+    for keys in (ALICE, ALICE):
+        wallet = WalletService(section, keys, tmp_path)
+        wallet._journal.close()
+        wallet._notes.close()
+    with pytest.raises(WalletError, match=f"is the wallet of 0x{ALICE.account.hex()}.*move one away"):
+        WalletService(section, BOB, tmp_path)
+
+
+async def test_an_address_can_be_paid_without_a_roster(home_of, quick):  # noqa: F811
+    home = home_of(**PAYING | {"pay_to": encode_address(BOB.spending_key.address, "test")})
+    wallet = await home.start()
+    await home.hear_the_chain()
+    await home.hear(topics.notes(0), NotesBatch(0, NOTES))
+    await wallet.on_slot(NOW_SLOT, 0, 0)
+    await until(lambda: bool(home.sent))
+    (action,) = home.contents()[0].actions
+    _, _, _, commitments, _, ext = eth_abi.decode(_TRANSACT, action.data[4:])
+    paid = NoteScanner(BOB.spending_key.viewing_key).open(ext[5], commitments[0])
+    assert paid is not None and paid.amount == 40
+
+
+def test_an_address_that_is_none_is_a_wrong_configuration(tmp_path):
+    good = encode_address(BOB.spending_key.address, "test")
+    for pay_to, network, why in (
+        (good[:-1] + ("q" if good[-1] != "q" else "p"), "test", "its checksum is wrong"),
+        (good, "main", "belongs to the network 'test'"),
+        (good, "moon", "network is 'moon'"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            WalletSection(tmp_path / "seed", pay_to=pay_to, network=network)
