@@ -46,6 +46,16 @@ def g1_fixed_base(scalars_le: bytes) -> bytes:
 def g2_fixed_base(scalars_le: bytes) -> bytes:
     """n * 32 bytes to n * 128: scalar * G2 as x.c0 | x.c1 | y.c0 | y.c1."""
 
+def g1_combinations(points_le: bytes, starts: bytes, columns: bytes, coefficients_le: bytes) -> bytes:
+    """A sparse matrix of scalars times a column of points: row k is the sum of coefficient * point[column] over the
+    entries starts[k] to starts[k + 1] (u32 little-endian; 32 bytes a coefficient), 64 bytes each. For key ceremonies.
+
+    Points are not checked against the curve. ValueError when the shapes do not fit or a number is not reduced.
+    """
+
+def g2_combinations(points_le: bytes, starts: bytes, columns: bytes, coefficients_le: bytes) -> bytes:
+    """The same for points of G2, 128 bytes a row."""
+
 def verify(vk: bytes, public_le: bytes, proof: bytes) -> bool:
     """Whether the proof (EVM order) holds for the public inputs (32 bytes little-endian each).
 

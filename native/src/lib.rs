@@ -7,6 +7,7 @@
 //! Not here: circuits, witnesses, toxic scalars, note and key formats other than the proving-key file (all in
 //! Python).
 
+mod combine;
 mod encoding;
 mod error;
 mod key;
@@ -19,6 +20,7 @@ mod setup;
 mod threads;
 mod verify;
 
+pub use combine::{g1_combinations, g2_combinations};
 pub use error::{Error, Result};
 pub use key::ProvingKey;
 pub use prove::PROOF_BYTES;

@@ -8,7 +8,7 @@ use pyo3::types::PyBytes;
 
 use crate::error::{Error, Result};
 use crate::key::ProvingKey;
-use crate::{setup, threads, verify as verifier};
+use crate::{combine, setup, threads, verify as verifier};
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -32,6 +32,32 @@ fn g1_fixed_base<'py>(py: Python<'py>, scalars_le: &[u8]) -> PyResult<Bound<'py,
 #[pyfunction]
 fn g2_fixed_base<'py>(py: Python<'py>, scalars_le: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     Ok(PyBytes::new(py, &detached(py, || setup::g2_fixed_base(scalars_le))?))
+}
+
+/// A sparse matrix times a column of G1 points: entries `starts[k]` to `starts[k + 1]` make row k (64 bytes).
+#[pyfunction]
+fn g1_combinations<'py>(
+    py: Python<'py>,
+    points_le: &[u8],
+    starts: &[u8],
+    columns: &[u8],
+    coefficients_le: &[u8],
+) -> PyResult<Bound<'py, PyBytes>> {
+    let rows = detached(py, || combine::g1_combinations(points_le, starts, columns, coefficients_le))?;
+    Ok(PyBytes::new(py, &rows))
+}
+
+/// The same for G2 points (128 bytes a row).
+#[pyfunction]
+fn g2_combinations<'py>(
+    py: Python<'py>,
+    points_le: &[u8],
+    starts: &[u8],
+    columns: &[u8],
+    coefficients_le: &[u8],
+) -> PyResult<Bound<'py, PyBytes>> {
+    let rows = detached(py, || combine::g2_combinations(points_le, starts, columns, coefficients_le))?;
+    Ok(PyBytes::new(py, &rows))
 }
 
 /// Whether a 256-byte proof holds for the public inputs. A faulty vk is a ValueError; a faulty proof or input
@@ -127,6 +153,8 @@ fn openmg_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Prover>()?;
     module.add_function(wrap_pyfunction!(g1_fixed_base, module)?)?;
     module.add_function(wrap_pyfunction!(g2_fixed_base, module)?)?;
+    module.add_function(wrap_pyfunction!(g1_combinations, module)?)?;
+    module.add_function(wrap_pyfunction!(g2_combinations, module)?)?;
     module.add_function(wrap_pyfunction!(verify, module)?)?;
     module.add_function(wrap_pyfunction!(set_threads, module)?)?;
     module.add_function(wrap_pyfunction!(thread_count, module)?)?;
