@@ -6,15 +6,15 @@ modules are imported by the command that needs them, so that `--help` is quick.
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from openmg import __version__
+from workbench import ceremony_cli, zk_cli
 from workbench.demo.options import DemoError, DemoOptions
+from workbench.failure import failed
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,8 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Enhanced Open MG: demo and tools.",
 )
-zk_app = typer.Typer(no_args_is_help=True, help="Proofs: verify.")
-app.add_typer(zk_app, name="zk")
+app.add_typer(zk_cli.app, name="zk")
+zk_cli.app.add_typer(ceremony_cli.app, name="ceremony")
 
 
 def _version(value: bool) -> None:
@@ -61,41 +61,10 @@ def demo(
     try:
         options = DemoOptions(homes, validators, slots, slot_seconds, data, headless, report, state, port, seed, prover, mqtt)
     except DemoError as error:
-        raise _failed(str(error), 2) from error
+        raise failed(str(error), 2) from error
     from workbench.demo.run import run_demo
 
     raise typer.Exit(run_demo(options))
-
-
-@zk_app.command("verify")
-def zk_verify(
-    file: Annotated[Path, typer.Argument(help="JSON file with a proof and its public inputs.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Verify a proof with py_ecc, independently of our provers.
-
-    The answer names the key: a proof says no more than whoever made its key can be trusted with.
-
-    Example: openmg zk verify proof.json
-    """
-    from openmg.zk.verify_file import ProofFileError, check_proof_file
-
-    try:
-        report = check_proof_file(file)
-    except ProofFileError as error:
-        raise _failed(str(error), 2) from error
-    key = "0x" + report.key_hash.hex()
-    if as_json:
-        typer.echo(json.dumps({"valid": report.valid, "key": key, "development": report.development}))
-    else:
-        origin = "the development key, which anybody can forge with" if report.development else "a key of the file's own"
-        typer.echo(f"{'valid' if report.valid else 'not valid'} under {origin} ({key})")
-    raise typer.Exit(0 if report.valid else 1)
-
-
-def _failed(sentence: str, code: int) -> typer.Exit:
-    print(sentence, file=sys.stderr)
-    return typer.Exit(code)
 
 
 def main() -> None:
