@@ -1,6 +1,6 @@
 """Child processes of the demo: started with a log each, watched, measured, and always stopped.
 
-Rules: a child dies with its parent even when the parent is killed (PR_SET_PDEATHSIG on Linux); stopping sends SIGTERM
+Rules: a child is killed with its parent, since nobody is left then to see whether it ends by itself; stopping sends SIGTERM
 to all, waits, then SIGKILL to a child and to what it started itself. Nothing is looked up or ended by name: only processes
 started here are touched.
 Not here: what the processes are for.
@@ -9,12 +9,10 @@ Not here: what the processes are for.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -23,6 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from openmg.orphans import die_with_parent
+
 STOP_SECONDS = 10.0
 MAX_SAMPLES = 4096
 """Resource samples kept for a process: over an hour at one a second."""
@@ -30,20 +30,10 @@ LOG_TAIL_LINES = 12
 MAX_LAST_WORDS = 300
 """Characters of a log's last line in an error message."""
 LOG_TAIL_BYTES = 16_384
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class ProcessFailed(Exception):
     """A child ended that should not have; one sentence names it, its log and the log's last line."""
-
-
-def _die_with_parent(parent: int, orphaned: signal.Signals) -> None:
-    """Runs in the child before exec: end it when the parent's thread ends, or when the parent has gone already."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, orphaned)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -122,12 +112,10 @@ class Supervisor:
         env: Mapping[str, str] | None = None,
         *,
         short_lived: bool = False,
-        orphaned: signal.Signals = signal.SIGTERM,
     ) -> Child:
         """Start a process whose output goes to `<name>.log`; ProcessFailed when its binary is missing.
 
-        One that is `short_lived` ends by itself, and its starter looks at its exit code. `orphaned` is sent to it when this
-        process is killed; nobody is left then to see whether it ends.
+        One that is `short_lived` ends by itself, and its starter looks at its exit code.
         """
         log, parent = self.log_dir / f"{name}.log", os.getpid()
         with log.open("ab") as output:
@@ -139,7 +127,7 @@ class Supervisor:
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **(env or {})},
                     start_new_session=True,  # a terminal's Ctrl-C is for the parent, which stops them in order
-                    preexec_fn=lambda: _die_with_parent(parent, orphaned),
+                    preexec_fn=lambda: die_with_parent(parent),
                 )
             except OSError as error:
                 raise ProcessFailed(f"{name}: cannot start {command[0]} ({error.strerror}); run make setup") from error

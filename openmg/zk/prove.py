@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 
+from openmg.orphans import die_with_parent
 from openmg.zk.backend import BackendError, get_backend
 from openmg.zk.circuits import transfer
 from openmg.zk.curve import PointError
@@ -49,6 +50,7 @@ def prove_transfer(request: TransferRequest) -> ProofResult:
 
 def main() -> int:
     """Read, prove, answer."""
+    die_with_parent()  # a proof that nobody waits for must not keep a meter busy
     try:
         text = sys.stdin.buffer.read(MAX_REQUEST_BYTES + 1)
         if len(text) > MAX_REQUEST_BYTES:

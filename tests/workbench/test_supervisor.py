@@ -88,15 +88,12 @@ def test_one_that_ignores_the_signal_is_killed(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-@pytest.mark.parametrize("stubborn", [False, True])
-def test_children_die_when_the_parent_is_killed(tmp_path, stubborn):
-    sleep, orphaned = SLEEP, "SIGTERM"
-    if stubborn:
-        ignoring = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
-        sleep, orphaned = [sys.executable, "-c", ignoring], "SIGKILL"
+def test_children_die_when_the_parent_is_killed(tmp_path):
+    ignoring = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    sleep = [sys.executable, "-c", ignoring]
     script = (
-        "import signal, sys, time; from pathlib import Path; from workbench.supervisor import Supervisor\n"
-        f"child = Supervisor(Path({str(tmp_path)!r})).start('sleeper', {sleep!r}, orphaned=signal.{orphaned})\n"
+        "import sys, time; from pathlib import Path; from workbench.supervisor import Supervisor\n"
+        f"child = Supervisor(Path({str(tmp_path)!r})).start('sleeper', {sleep!r})\n"
         "print(child.process.pid, flush=True); time.sleep(60)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import psutil
@@ -94,6 +95,28 @@ async def test_cancelling_ends_the_child(request_of):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not child.is_running() and not provers()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_prover_does_not_outlive_a_killed_agent(request_of, tmp_path):
+    """A proof in Python takes seconds; nobody would ever read it."""
+    request = tmp_path / "request.json"
+    request.write_text(replace(request_of(Cases().transfer()), backend="portable").to_json(), encoding="utf-8")
+    script = (
+        "import asyncio, sys; from pathlib import Path; from openmg.zk.prover import TransferRequest, prove_in_child\n"
+        f"asyncio.run(prove_in_child(TransferRequest.from_json(Path({str(request)!r}).read_text())))"
+    )
+    agent = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 60
+    found: list[psutil.Process] = []
+    while not found or found[0].cpu_times().user < 1.0:  # the request is read, the proof is being made
+        assert agent.poll() is None and time.monotonic() < deadline
+        found = psutil.Process(agent.pid).children()
+        time.sleep(0.02)
+    agent.kill()
+    agent.wait()
+    _, alive = psutil.wait_procs(found, timeout=1.0)
+    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
 
 
 async def test_a_killed_child_is_an_error_like_any_other(request_of):

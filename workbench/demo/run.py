@@ -242,8 +242,7 @@ class Demo:
         site, start = self.site, self.supervisor.start
         deposits = in_background(chains.deposit_all, site, self.deployment.root)
         if self.options.mqtt is None:
-            # It keeps nothing, and amqtt's orderly end may wait for clients that have gone.
-            start("broker", self._tool("hub", "broker", "--port", str(site.ports.mqtt)), orphaned=signal.SIGKILL)
+            start("broker", self._tool("hub", "broker", "--port", str(site.ports.mqtt)))
             self.waiting.until("the broker", lambda: _listens(HOST, site.ports.mqtt), START_SECONDS)
         for name in site.hub_names:
             start(name, self._tool("hub", "run", "--config", site.hub_config(name)))
