@@ -24,6 +24,7 @@ ROLES = ("home", "feeder")
 MIN_POLL_SECONDS = 0.05
 MAX_NAME = 32
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,9 @@ class WalletSection:
     seed_file: the owner's 32-byte seed (0600, made when missing). provides_liquidity: opens the microgrid's pool with
     its first energy. shield_wei: PETH turned into a note once. pay_to, pay_wei: a private payment to another meter's
     owner, or to a shielded address, after so many slots, and again every so many (0: once). share_account,
-    share_microgrid: a quarter of the surplus goes to this account. prover: native, portable or auto; cache_dir: where
-    proving keys are. network: main or test, the prefix of addresses.
+    share_microgrid: a quarter of the surplus goes to this account. prover: native, portable or auto. key_file,
+    key_sha256: the proving key of a ceremony and the digest written down for it; demo: the development key in cache_dir
+    instead, with which anybody can forge. network: main or test, the prefix of addresses.
     """
 
     seed_file: Path
@@ -189,8 +191,15 @@ class WalletSection:
     prover: str = "auto"
     cache_dir: Path | None = None
     network: str = "test"
+    key_file: Path | None = None
+    key_sha256: str = ""
+    demo: bool = False
 
     def __post_init__(self) -> None:
+        if (self.key_file is None) != self.demo:
+            raise ValueError("key_file is what a ceremony made, with key_sha256; write it, or demo = true, and not both")
+        if self.key_file is not None and not _SHA256.fullmatch(self.key_sha256):
+            raise ValueError(f"key_sha256 is {self.key_sha256!r}; write the 64 hex digits that the ceremony printed")
         if min(self.shield_wei, self.pay_wei, self.pay_after_slots, self.pay_every_slots) < 0:
             raise ValueError("shield_wei, pay_wei and the slots of payments must be 0 or more")
         if self.prover not in ("auto", "native", "portable"):

@@ -117,6 +117,22 @@ class ChainsSection:
 
 
 @dataclass(frozen=True)
+class ZkSection:
+    """Which proofs may move money: those under the ceremony's key with this digest (0x and 64 hex digits, as the ceremony
+    printed it), or with `demo` those under development keys, with which anybody can forge.
+    """
+
+    verifying_key: str = ""
+    demo: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.verifying_key) == self.demo:
+            raise ValueError("verifying_key is what a ceremony printed; write it, or demo = true, and not both")
+        if self.verifying_key and not re.fullmatch(r"0x[0-9a-fA-F]{64}", self.verifying_key):
+            raise ValueError(f"verifying_key is {self.verifying_key!r}; write 0x and 64 hex digits")
+
+
+@dataclass(frozen=True)
 class RelaySection:
     """Public keys (hex, X25519) of the hubs that open envelopes; needed by the hub that carries them."""
 
@@ -183,9 +199,12 @@ class HubConfig:
     relay: RelaySection = field(default_factory=RelaySection)
     console: ConsoleSection = field(default_factory=ConsoleSection)
     market: MarketSection = field(default_factory=MarketSection)
+    zk: ZkSection | None = None
     device: tuple[DeviceSection, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.zk is None:
+            raise ValueError("zk is missing; write [zk] with verifying_key, which a ceremony printed, or with demo = true")
         if "ingest" in self.hub.roles and self.mqtt is None:
             raise ValueError("mqtt is missing; a hub with the role ingest needs [mqtt] url")
         for what in ("name", "address"):

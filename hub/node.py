@@ -16,6 +16,7 @@ from typing import Any
 from hub.chain.client import EvmClient
 from hub.chain.deployment import load_deployment
 from hub.chain.errors import ChainError
+from hub.chain.proof_keys import UntrustedKeys, guard_keys
 from hub.config import HubConfig, parse_peer, split_address
 from hub.console.server import ConsoleError
 from hub.ingest.store import IngestStoreError
@@ -113,6 +114,7 @@ class HubNode:
             raise StartError(f"{self.config.hub.name}: {error}") from error
         try:
             operator = self._plasma_operator() if "plasma" in roles else None
+            self._spawn(self._key_guard(stop))
             self._spawn(self._signer(operator).run(stop))
             self._spawn(self.peers.run(stop))
             if "relayer" in roles:
@@ -135,7 +137,15 @@ class HubNode:
             waiting.cancel()
             failed = next(iter(done))
             error = failed.exception()
+            if isinstance(error, UntrustedKeys):
+                raise StartError(f"{self.config.hub.name}: {error}") from error
             raise StartError(f"{self.config.hub.name}: {failed.get_name()} ended: {error!r}") from error
+
+    def _key_guard(self, stop: asyncio.Event) -> Coroutine[Any, Any, None]:
+        zk = self.config.zk
+        assert zk is not None  # HubConfig refuses a file without it
+        digest = bytes.fromhex(zk.verifying_key.removeprefix("0x"))
+        return guard_keys(self.plasma_client(), self.deployment.plasma, stop, demo=zk.demo, verifying_key=digest)
 
     async def _close(self, stop: asyncio.Event) -> None:
         stop.set()

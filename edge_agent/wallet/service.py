@@ -281,7 +281,15 @@ class WalletService:
 
     async def _prove(self, payment: Payment) -> ProofResult | None:
         """The payment's proof, tried again while there is time; None when there was not enough."""
-        request = TransferRequest(payment.witness, self._section.prover, self._section.cache_dir)
+        section = self._section
+        request = TransferRequest(
+            payment.witness,
+            section.prover,
+            section.cache_dir,
+            key_file=section.key_file,
+            key_sha256=section.key_sha256,
+            demo=section.demo,
+        )
         pause = FIRST_PROOF_PAUSE_SECONDS
         while True:
             try:

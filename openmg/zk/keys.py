@@ -1,7 +1,7 @@
 """Development keys: made once from a published seed, cached by circuit hash, the same bytes on every machine.
 
-Rules: anybody can make these keys and therefore forge with them; programs refuse them outside demo mode
-(`require_not_development`). A cached file is trusted only when its SHA-256 is the one written down with its circuit; it
+Rules: anybody can make these keys and therefore forge with them; programs refuse them outside demo mode (`prove`, the hub's
+`proof_keys`). A cached file is trusted only when its SHA-256 is the one written down with its circuit; it
 is written beside its place and moved there, so a reader never sees half a file. `python -m openmg.zk.keys` makes them.
 Keys of a ceremony are only opened here, by the SHA-256 that their owner wrote down. Not here: how they are made
 (`ceremony`).
@@ -162,12 +162,6 @@ def open_ceremony_key(circuit: str, path: Path, sha256: bytes) -> ProvingKeyInfo
         development=False,
         setup_seconds=0.0,
     )
-
-
-def require_not_development(key: ProvingKeyInfo, demo_mode: bool) -> None:
-    """KeysError when a development key is about to be used for value."""
-    if key.development and not demo_mode:
-        raise KeysError(f"the {key.circuit} keys are development keys, with which anybody can forge; run a ceremony")
 
 
 def main(arguments: list[str] | None = None) -> int:

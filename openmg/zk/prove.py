@@ -12,11 +12,11 @@ import sys
 import time
 
 from openmg.orphans import die_with_parent
-from openmg.zk.backend import BackendError, get_backend
+from openmg.zk.backend import Backend, BackendError, get_backend
 from openmg.zk.circuits import transfer
 from openmg.zk.curve import PointError
 from openmg.zk.field import R
-from openmg.zk.keys import KeysError, ensure_keys
+from openmg.zk.keys import KeysError, ProvingKeyInfo, ensure_keys, open_ceremony_key
 from openmg.zk.memory import peak_rss_mb
 from openmg.zk.prover import MAX_REQUEST_BYTES, ProofResult, ProverError, TransferRequest
 from openmg.zk.r1cs import WitnessBuilder
@@ -30,7 +30,7 @@ def prove_transfer(request: TransferRequest) -> ProofResult:
     transfer.synthesize(builder, publics, request.witness)
     built = time.perf_counter()
     backend = get_backend(request.backend, request.threads)
-    key = ensure_keys(transfer.NAME, request.cache_dir, backend)
+    key = _key(request, backend)
     ready = time.perf_counter()
     proof = backend.prover(key.path).prove(builder.witness, secrets.randbelow(R), secrets.randbelow(R))
     proved = time.perf_counter()
@@ -46,6 +46,15 @@ def prove_transfer(request: TransferRequest) -> ProofResult:
         backend=backend.name,
         threads=backend.threads,
     )
+
+
+def _key(request: TransferRequest, backend: Backend) -> ProvingKeyInfo:
+    """The key of the request; KeysError for a development key outside demo mode."""
+    if request.key_file is not None:
+        return open_ceremony_key(transfer.NAME, request.key_file, bytes.fromhex(request.key_sha256))
+    if not request.demo:
+        raise KeysError("there is no proving key: name a ceremony's key file and its SHA-256; only a demo may do without")
+    return ensure_keys(transfer.NAME, request.cache_dir, backend)
 
 
 def main() -> int:

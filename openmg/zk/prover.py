@@ -33,13 +33,20 @@ class ProverError(Exception):
 
 @dataclass(frozen=True)
 class TransferRequest:
-    """A transfer to be proved with the development key in `cache_dir` (None: the default folder)."""
+    """A transfer to be proved with a ceremony's key, or in demo mode with the development key in `cache_dir` (None: the
+    default folder).
+    """
 
     witness: TransferWitness
     backend: str = "auto"
     cache_dir: Path | None = None
     threads: int | None = None
     """For the native backend; None leaves it to the module."""
+    key_file: Path | None = None
+    key_sha256: str = ""
+    """64 hex digits that the ceremony's owner wrote down for `key_file`."""
+    demo: bool = False
+    """Take the development key, with which anybody can forge."""
 
     def __post_init__(self) -> None:
         if self.backend not in BACKEND_NAMES:
@@ -52,6 +59,9 @@ class TransferRequest:
             "backend": self.backend,
             "cache_dir": None if self.cache_dir is None else str(self.cache_dir),
             "threads": self.threads,
+            "key_file": None if self.key_file is None else str(self.key_file),
+            "key_sha256": self.key_sha256,
+            "demo": self.demo,
             "inputs": _hexed(asdict(self.witness)),
         }
         return json.dumps(document)
@@ -63,12 +73,15 @@ class TransferRequest:
             document = json.loads(text)
             if document["circuit"] != transfer.NAME:
                 raise ValueError(f"there is no circuit {document['circuit']!r} to prove; use {transfer.NAME!r}")
-            folder, threads = document.get("cache_dir"), document.get("threads")
+            folder, threads, key_file = document.get("cache_dir"), document.get("threads"), document.get("key_file")
             return TransferRequest(
                 witness=_witness(document["inputs"]),
                 backend=str(document.get("backend", "auto")),
                 cache_dir=None if folder is None else Path(folder),
                 threads=None if threads is None else int(threads),
+                key_file=None if key_file is None else Path(key_file),
+                key_sha256=str(document.get("key_sha256", "")),
+                demo=document.get("demo") is True,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the proof request is not of the expected shape: {error!r}") from error

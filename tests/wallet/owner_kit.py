@@ -33,7 +33,8 @@ def agent_file(folder: Path, extra: str = "") -> Path:
     path.write_text(
         '[device]\nname = "home-1"\nkey_file = "device.key"\nstate_dir = "state"\n'
         '[meter]\nhost = "127.0.0.1"\nport = 1502\n[mqtt]\nurl = "mqtt://127.0.0.1:1883"\n'
-        f'[hub]\noperator = "0x{"44" * 20}"\nchain_id = 7\n[home]\nmicrogrid = 1\n{extra}[wallet]\nseed_file = "owner.seed"\n',
+        f'[hub]\noperator = "0x{"44" * 20}"\nchain_id = 7\n[home]\nmicrogrid = 1\n{extra}'
+        '[wallet]\nseed_file = "owner.seed"\ndemo = true\n',
         encoding="utf-8",
     )
     return path

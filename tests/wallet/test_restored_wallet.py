@@ -111,7 +111,7 @@ async def test_a_shielding_is_made_once_in_the_life_of_the_owner(home_of, quick,
 
 
 def test_a_database_is_of_one_owner(tmp_path):
-    section = WalletSection(tmp_path / "seed")
+    section = WalletSection(tmp_path / "seed", demo=True)
     for keys in (ALICE, ALICE):
         wallet = WalletService(section, keys, tmp_path)
         wallet._journal.close()
@@ -141,4 +141,4 @@ def test_an_address_that_is_none_is_a_wrong_configuration(tmp_path):
         (good, "moon", "network is 'moon'"),
     ):
         with pytest.raises(ValueError, match=why):
-            WalletSection(tmp_path / "seed", pay_to=pay_to, network=network)
+            WalletSection(tmp_path / "seed", pay_to=pay_to, network=network, demo=True)

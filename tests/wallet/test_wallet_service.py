@@ -88,7 +88,7 @@ class Home:
         self.folder, self.sent = folder, []
         self.filters: list[str] = []
         self.store = Store(folder / "store.sqlite")
-        self.section = WalletSection(folder / "seed", **section)  # type: ignore[arg-type]
+        self.section = WalletSection(folder / "seed", **{"demo": True, **section})  # type: ignore[arg-type]
         self.config = AgentConfig(
             DeviceSection("home-1", folder / "key", folder),
             MeterSection("127.0.0.1", 5020),

@@ -128,7 +128,7 @@ def agent_file(folder: Path, keys: Path) -> Path:
         '[device]\nname = "home-1"\nkey_file = "device.key"\nstate_dir = "state"\n'
         '[meter]\nhost = "127.0.0.1"\n[mqtt]\nurl = "mqtt://127.0.0.1:1883"\n'
         f'[hub]\noperator = "0x{"11" * 20}"\nchain_id = 7\n[home]\nmicrogrid = 1\n'
-        f'[wallet]\nseed_file = "owner.seed"\nprover = "portable"\ncache_dir = "{keys}"\n'
+        f'[wallet]\nseed_file = "owner.seed"\ndemo = true\nprover = "portable"\ncache_dir = "{keys}"\n'
     )
     return path
 

@@ -13,7 +13,7 @@ from openmg.zk import keys
 from openmg.zk.backend import BackendError, get_backend
 from openmg.zk.circuits import transfer
 from openmg.zk.circuits.registry import CIRCUITS, circuit_named
-from openmg.zk.keys import KeysError, ensure_keys, key_path, make_development_key, require_not_development
+from openmg.zk.keys import KeysError, ensure_keys, key_path, make_development_key
 from openmg.zk.proving_key import HEADER, KeyFileError, ProvingKeyFile
 from openmg.zk.r1cs import system_bytes
 
@@ -61,13 +61,6 @@ def test_other_keys_than_the_written_down_ones_are_never_used(portable, monkeypa
 def test_a_changed_circuit_needs_a_new_hash(portable):
     with pytest.raises(KeysError, match="hash must be renewed"):
         make_development_key(replace(CIRCUIT, circuit_hash=bytes(32)), portable)
-
-
-def test_development_keys_are_refused_for_value(transfer_key):
-    require_not_development(transfer_key, demo_mode=True)
-    require_not_development(replace(transfer_key, development=False), demo_mode=False)
-    with pytest.raises(KeysError, match="anybody can forge"):
-        require_not_development(transfer_key, demo_mode=False)
 
 
 def test_an_unwritable_cache_is_said(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def fastest():
 
 @pytest.fixture
 def request_of(transfer_key, key_cache, fastest):
-    return lambda witness: TransferRequest(witness, fastest, key_cache)
+    return lambda witness: TransferRequest(witness, fastest, key_cache, demo=True)
 
 
 async def test_a_child_proves_what_verifies_here(transfer_key, request_of, fastest):
@@ -63,6 +63,19 @@ async def test_a_missing_backend_is_said(request_of):
     else:
         result = await prove_in_child(request_of(Cases().transfer()), "native")
         assert result.backend == "native"
+
+
+async def test_a_development_key_is_refused_outside_demo_mode(request_of):
+    with pytest.raises(ProverError, match="there is no proving key: name a ceremony's key file"):
+        await prove_in_child(replace(request_of(Cases().transfer()), demo=False))
+
+
+async def test_a_key_file_must_be_the_one_written_down_and_of_a_ceremony(transfer_key, request_of):
+    request = replace(request_of(Cases().transfer()), demo=False, key_file=transfer_key.path, key_sha256="ab" * 32)
+    with pytest.raises(ProverError, match="not the written-down one"):
+        await prove_in_child(request)
+    with pytest.raises(ProverError, match="is the development key of transfer"):
+        await prove_in_child(replace(request, key_sha256=transfer_key.sha256.hex()))
 
 
 async def test_time_is_bounded(request_of):
@@ -154,7 +167,7 @@ def test_bad_requests_are_one_sentence_and_exit_code_1(text, why):
 
 
 def test_requests_survive_json(key_cache):
-    request = TransferRequest(Cases().unshield(), "portable", key_cache, 2)
+    request = TransferRequest(Cases().unshield(), "portable", key_cache, 2, key_cache / "transfer.pk", "ab" * 32, True)
     assert TransferRequest.from_json(request.to_json()) == request
     assert len(request.to_json()) < MAX_REQUEST_BYTES / 8
 

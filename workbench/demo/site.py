@@ -232,6 +232,7 @@ def _wallet_table(site: Site, item: DemoHome) -> dict[str, Any]:
         "pay_wei": TRANSFER_WEI,
         "pay_after_slots": 1 + item.number % payment_slots,
         "prover": site.options.prover,
+        "demo": True,
     }
     if item.shares_with:
         partner = site.homes[item.shares_with - 1]
@@ -267,6 +268,7 @@ def _hub_table(site: Site, number: int, name: str, w0: float) -> dict[str, Any]:
             "plasma_url": site.plasma_url,
             "deployment_file": "../../chain/deployment.json",
         },
+        "zk": {"demo": True},
     }
     if number == 1:
         relays = [site.hubs[f"hub-{i}"].envelope_public.hex() for i in ENVELOPE_RELAYS if i <= site.options.validators]
