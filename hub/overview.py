@@ -17,6 +17,7 @@ from hub.chain.errors import ChainError
 from hub.console.values import MAX_SAFE_INTEGER
 from hub.ingest.groups import Gap, GroupSum
 from hub.ingest.registry import FEEDER, HOME, Device
+from hub.milestones import Milestones
 from hub.peers import SeenPeer
 from hub.plasma.operator import PlasmaOperator
 from hub.ppdl.app.answers import InferenceAnswer
@@ -46,6 +47,7 @@ class Overview:
         self._roles = roles
         self._operator = operator
         self._board = roles.board
+        self._milestones = Milestones(roles.board.event)
         self._client = roles.node.plasma_client()
         self._root = EvmClient(roles.node.config.chains.root_url) if operator else None
         self._started = int(time.time())
@@ -193,6 +195,7 @@ class Overview:
                 "block_seconds": round((last_at - first_at) / (last - first), 2) if last > first else None,
             },
         )
+        self._milestones.view_changes(status.view_changes)
         contracts = self._roles.node.deployment.plasma
         relayers = [peer for peer in peers if peer.status.relay_account]
         self._board.put(
@@ -218,6 +221,7 @@ class Overview:
         section = learning_section(self._roles.node.query)
         if section is not None:
             self._board.put("learning", section)
+            self._milestones.rounds(section["completed"], section["last_participants"], section["registered"])
 
     def _put_market(self) -> None:
         market = self._roles.market
@@ -302,6 +306,7 @@ class Overview:
         requests = int(client.call(contracts.inference, "requestCount"))
         answered = int(client.call(contracts.inference, "answeredCount"))
         self._board.put("inference", {"requests": requests, "answered": answered, "last": self._last_answer(answered)})
+        self._milestones.answers(answered, requests)
         if self._root is not None and status is not None:
             root = self._roles.node.deployment.root
             self._board.put(
@@ -333,6 +338,9 @@ class Overview:
                 }
             )
         self._root_scanned, self._checkpoints_read = newest, committed
+        if self._checkpoints:
+            last = self._checkpoints[-1]
+            self._milestones.checkpoint(last["epoch"], last["last_block"], last["signatures"])
 
     def _last_answer(self, answered: int) -> dict[str, Any] | None:
         contracts = self._roles.node.deployment.plasma

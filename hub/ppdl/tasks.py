@@ -7,6 +7,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from openmg.tasks import end_tasks
+
 log = logging.getLogger(__name__)
 
 
@@ -33,6 +35,4 @@ class TaskSet:
 
     async def cancel(self) -> None:
         """Cancel all and wait for their end."""
-        for task in self._tasks:
-            task.cancel()
-        await self.finish()
+        await end_tasks(self._tasks)

@@ -355,3 +355,28 @@ async def test_memory_network_follows_the_same_rules() -> None:
     assert [payload for _, _, payload in ears[1].items] == [b"one", b"three"]
     for node in nodes:
         await node.stop()
+
+
+async def test_stopping_ends_a_dialer_that_is_closing_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When hubs stop together, a dialer is often closing its link to a peer that has just gone; its cancellation was lost
+    there, it went on dialing, and the hub never ended."""
+    closing = asyncio.Event()
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        closing.set()
+        await asyncio.sleep(30)
+
+    async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame_of(Channel.CONSENSUS, b"no hello"))
+        await reader.read()
+        writer.close()
+
+    peers = peer_list(KEYS[:2], free_ports(2))
+    server = await asyncio.start_server(rude, peers[1].host, peers[1].port)
+    monkeypatch.setattr(asyncio.StreamWriter, "wait_closed", slowly)
+    node = make(0, peers, genesis_of(KEYS[:2], 10_000))
+    await node.start(Heard())
+    async with asyncio.timeout(10):
+        await closing.wait()
+        await node.stop()
+    server.close()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from hub.ppdl.net.queues import FrameQueue
 from hub.ppdl.net.transport import MAX_FRAME_BYTES, Channel, Deliver, LinkStats
+from openmg.tasks import end_tasks
 
 
 @dataclass
@@ -55,9 +56,7 @@ class MemoryTransport:
     async def stop(self) -> None:
         """Close all links."""
         self.running = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         self._tasks.clear()
 
     def connected(self) -> tuple[bytes, ...]:

@@ -34,6 +34,7 @@ from hub.ppdl.net.handshake import (
 from hub.ppdl.net.queues import FrameQueue
 from hub.ppdl.net.transport import MAX_FRAME_BYTES, Channel, Deliver, LinkStats, PeerAddress
 from openmg.signing import address_of, sign_digest
+from openmg.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -117,10 +118,7 @@ class TcpTransport:
         """Close every connection and wait for the tasks."""
         if self._server is not None:
             self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         if self._server is not None:
             await self._server.wait_closed()
 
@@ -273,5 +271,5 @@ def _expect_answers(writer: asyncio.StreamWriter) -> None:
 
 async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
-    with contextlib.suppress(OSError, asyncio.CancelledError):
+    with contextlib.suppress(OSError):
         await writer.wait_closed()
