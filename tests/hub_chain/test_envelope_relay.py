@@ -218,6 +218,7 @@ async def test_a_flood_of_envelopes_is_bounded(relays, monkeypatch):
     for _ in range(3):
         await asyncio.sleep(0)
     assert len(answers) == 2
-    desk.on_gossip(ENVELOPE_GOSSIP, messages.encode(Carried(b"c" * 16, sealed)), b"\1" * 20)
+    following = seal(key_of_desk, Content(bytes([9]) * 16, SOON, (relays.raw(b"\1" * 20, 1, nonce=2),)))
+    desk.on_gossip(ENVELOPE_GOSSIP, messages.encode(Carried(b"c" * 16, following)), b"\1" * 20)
     await asyncio.sleep(0)
     assert await desk.relay.flush() == 1
