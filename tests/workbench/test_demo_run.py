@@ -167,6 +167,7 @@ def test_nothing_is_left_when_the_demo_itself_is_killed(tmp_path):
     assert [child.pid for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_child_that_dies_ends_the_demo_with_its_name_and_log(tmp_path):
     demo = start_demo(tmp_path, "--headless", "--slots", "0", "--homes", "5")
@@ -186,6 +187,7 @@ def test_a_child_that_dies_ends_the_demo_with_its_name_and_log(tmp_path):
     assert alive == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("number", "phase"),
@@ -214,6 +216,7 @@ def test_the_demo_stops_at_once_in_every_phase(tmp_path, number, phase):
     assert alive == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_ctrl_c_in_a_terminal_ends_an_endless_run_in_order(tmp_path):
     """Ctrl-C reaches every process of the terminal's group; the children must wait until the demo has drained them."""

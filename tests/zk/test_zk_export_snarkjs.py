@@ -22,6 +22,8 @@ from workbench.zk.snarkjs import SnarkjsMissing, find_snarkjs
 
 SEED = bytes(range(1, 33))
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def snarkjs():
