@@ -15,7 +15,7 @@ export NO_PROXY := $(if $(filter-out *,$(NO_PROXY)),$(NO_PROXY)$(comma))$(if $(f
 export no_proxy := $(if $(filter-out *,$(no_proxy)),$(no_proxy)$(comma))$(if $(filter *,$(no_proxy)),*,127.0.0.1,localhost,::1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-slow test-setup bench clean
+.PHONY: help setup run demo test test-slow test-setup bench fuzz mutate clean
 
 help: ## show this list
 	@echo "make run         set up, then run the whole microgrid until Ctrl-C; prints the console's URL"
@@ -24,6 +24,8 @@ help: ## show this list
 	@echo "make bench       set up, then run the benchmarks"
 	@echo "make setup       set up only (RETRY=1: try again what was left out, such as the native prover)"
 	@echo "make test-slow   the tests that take long; make test-setup: those of the set-up itself"
+	@echo "make fuzz        witnesses with one wire changed, minute after minute: ARGS=\"--seconds 600 --seed 7\""
+	@echo "make mutate      take every guard away in turn; its attack test must fail: ARGS=\"--only ConfidentialToken\""
 	@echo "make clean       remove what set-up and runs made in this checkout"
 
 setup: ## .venv, packages, contract tools, native prover, development keys
@@ -51,6 +53,12 @@ bench: setup
 	@failed=0; for file in benchmarks/bench_*.py; do \
 	  echo "== $$file"; "$(VENV)" "$$file" $(ARGS) || failed=1; \
 	done; exit $$failed
+
+fuzz: setup
+	@exec "$(OPENMG)" zk fuzz $(ARGS)
+
+mutate: setup
+	@exec "$(VENV)" scripts/mutate.py $(ARGS)
 
 clean:
 	rm -rf .venv .setup.lock contracts/node_modules native/target dist .openmg benchmarks/results

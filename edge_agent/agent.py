@@ -23,8 +23,9 @@ from edge_agent.meter import MeterPoller
 from edge_agent.modbus.link import LinkTarget, ModbusLink
 from edge_agent.modbus.reader import MeterReader
 from edge_agent.publisher import Publisher
-from edge_agent.reporting import MAX_AT_ONCE, Reporter
+from edge_agent.reporting import Reporter
 from edge_agent.services import AgentContext, Service, ServiceRunner
+from edge_agent.slot_prover import slot_prover
 from edge_agent.slots import ClosedSlot
 from edge_agent.store import RawReading, Store, StoreError
 from openmg.identity import DeviceKey, KeyFileError, load_or_create_key
@@ -80,6 +81,7 @@ class Agent:
     def __init__(self, config: AgentConfig, services: Sequence[Service] = (), payment: PaymentIdentity | None = None) -> None:
         self.config = config
         self.payment = payment or PaymentIdentity()
+        prover = slot_prover(config)
         self._lock = _lock_state(config)  # before the store, which would set a file aside that it finds damaged
         self.key = load_device_key(config)
         self.store = Store(config.store_path)
@@ -95,7 +97,7 @@ class Agent:
             config.mqtt.credentials,
         )
         self.reader = make_reader(config)
-        self.reporter = Reporter(config, self.key, self.store)
+        self.reporter = Reporter(config, self.key, self.store, prover)
         self.publisher = Publisher(config, self.store, self.link)
         clock = config.clock.clock()
         self.poller = MeterPoller(self.reader, self.store, clock, config.meter.poll_seconds, self._on_slot, self._on_reading)
@@ -103,6 +105,8 @@ class Agent:
         self._runners = [ServiceRunner(service) for service in services]
         self._metering: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._one_report = asyncio.Lock()
+        self._closing = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until `stop` is set."""
@@ -129,6 +133,7 @@ class Agent:
         await end_task(task)
 
     async def _close(self) -> None:
+        self._closing = True
         await self.stop_metering()
         await self.reader.link.close()
         with contextlib.suppress(StoreError):  # said by the store; everything else is closed all the same
@@ -220,7 +225,7 @@ class Agent:
             self._announce()
         for runner in self._runners:
             runner.offer(closed)
-        await self._report()
+        self._spawn(self._report())  # a proof takes longer than the metering may wait
 
     def _on_reading(self, reading: RawReading) -> None:
         if self.config.home.role != "feeder" or not self.link.connected:
@@ -230,11 +235,13 @@ class Agent:
         self.link.publish(topics.from_meter(self.config.device.name, FEEDER_LIVE), signed, qos=0)
 
     async def _report(self) -> None:
-        self.reporter.polls, self.reporter.poll_errors = self.poller.polls, self.poller.poll_errors
-        while due := await asyncio.to_thread(self.reporter.report_due):
-            await self.publisher.send()
-            if due < MAX_AT_ONCE:
-                return
+        """Reports what is due; one thread at a time proves, whoever asks. At the end of the agent a backlog waits."""
+        async with self._one_report:
+            self.reporter.polls, self.reporter.poll_errors = self.poller.polls, self.poller.poll_errors
+            while await asyncio.to_thread(self.reporter.report_due):
+                await self.publisher.send()
+                if self._closing:
+                    return
 
 
 async def _guarded(call: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,6 @@
 """Configuration of one agent, read by `openmg.config.load_toml` (errors name file, line, key and remedy).
 
-Sections: device, clock, meter, mqtt, hub, home, and the optional keys, learning and wallet ones.
+Sections: device, clock, meter, mqtt, hub, home, and the optional keys, slot_proof, learning and wallet ones.
 Rules: paths are relative to the file; a section that has defaults for all of its keys may be left out.
 Not here: what learning and wallet do with their sections.
 """
@@ -21,8 +21,13 @@ from openmg.mqtt import Credentials, MqttAddress
 from openmg.profiles.profile import TRANSPORTS, ProfileError, load_profile
 
 ROLES = ("home", "feeder")
+PROVERS = ("auto", "native", "portable")
 MIN_POLL_SECONDS = 0.05
 MAX_NAME = 32
+SPENDING_CIRCUITS = ("transfer", "merge")
+"""What every wallet proves."""
+WALLET_CIRCUITS = (*SPENDING_CIRCUITS, "mint", "buy", "burn", "period")
+"""What a wallet in a private market proves."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -161,10 +166,48 @@ class KeysSection:
 
 
 @dataclass(frozen=True)
+class SlotProofSection:
+    """How a home proves what it reports, in the circuit `commit`; a demo's wallet may stand in for it.
+
+    prover: native, portable or auto. key_file, key_sha256: what a ceremony made and the digest that it printed; demo: the
+    development key in cache_dir instead, with which anybody can forge.
+    """
+
+    prover: str = "auto"
+    cache_dir: Path | None = None
+    key_file: Path | None = None
+    key_sha256: str = ""
+    demo: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.key_file is None) != self.demo:
+            raise ValueError("key_file is what a ceremony made, with key_sha256; write it, or demo = true, and not both")
+        if self.key_file is not None and not _SHA256.fullmatch(self.key_sha256):
+            raise ValueError(f"key_sha256 is {self.key_sha256!r}; write the 64 hex digits that the ceremony printed")
+        if self.prover not in PROVERS:
+            raise ValueError(f"prover is {self.prover!r}; use one of {', '.join(PROVERS)}")
+
+
+@dataclass(frozen=True)
 class LearningSection:
     """Whether the agent takes part in learning rounds."""
 
     enabled: bool = True
+
+
+@dataclass(frozen=True)
+class ProvingKeySection:
+    """What a ceremony made for one circuit, and the digest that it printed: an item of [[wallet.proving_keys]]."""
+
+    circuit: str
+    file: Path
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if self.circuit not in WALLET_CIRCUITS:
+            raise ValueError(f"circuit is {self.circuit!r}; use one of {', '.join(WALLET_CIRCUITS)}")
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256 is {self.sha256!r}; write the 64 hex digits that the ceremony printed")
 
 
 @dataclass(frozen=True)
@@ -174,9 +217,9 @@ class WalletSection:
     seed_file: the owner's 32-byte seed (0600, made when missing). provides_liquidity: opens the microgrid's pool with
     its first energy. shield_wei: PETH turned into a note once. pay_to, pay_wei: a private payment to another meter's
     owner, or to a shielded address, after so many slots, and again every so many (0: once). share_account,
-    share_microgrid: a quarter of the surplus goes to this account. prover: native, portable or auto. key_file,
-    key_sha256: the proving key of a ceremony and the digest written down for it; demo: the development key in cache_dir
-    instead, with which anybody can forge. network: main or test, the prefix of addresses.
+    share_microgrid: a quarter of the surplus goes to this account. prover: native, portable or auto. proving_keys: a
+    ceremony's key for each circuit that the wallet proves; demo: the development keys in cache_dir instead, with which
+    anybody can forge. network: main or test, the prefix of addresses.
     """
 
     seed_file: Path
@@ -191,19 +234,22 @@ class WalletSection:
     prover: str = "auto"
     cache_dir: Path | None = None
     network: str = "test"
-    key_file: Path | None = None
-    key_sha256: str = ""
+    proving_keys: tuple[ProvingKeySection, ...] = ()
     demo: bool = False
 
     def __post_init__(self) -> None:
-        if (self.key_file is None) != self.demo:
-            raise ValueError("key_file is what a ceremony made, with key_sha256; write it, or demo = true, and not both")
-        if self.key_file is not None and not _SHA256.fullmatch(self.key_sha256):
-            raise ValueError(f"key_sha256 is {self.key_sha256!r}; write the 64 hex digits that the ceremony printed")
+        named = [key.circuit for key in self.proving_keys]
+        missing = [circuit for circuit in SPENDING_CIRCUITS if circuit not in named]
+        if bool(named) == self.demo:
+            raise ValueError(
+                "proving_keys are what ceremonies made; write [[wallet.proving_keys]], or demo = true, and not both"
+            )
+        if len(set(named)) != len(named) or (missing and not self.demo):
+            raise ValueError(f"proving_keys need one key for each circuit, and one for each of {', '.join(SPENDING_CIRCUITS)}")
         if min(self.shield_wei, self.pay_wei, self.pay_after_slots, self.pay_every_slots) < 0:
             raise ValueError("shield_wei, pay_wei and the slots of payments must be 0 or more")
-        if self.prover not in ("auto", "native", "portable"):
-            raise ValueError(f"prover is {self.prover!r}; use native, portable or auto")
+        if self.prover not in PROVERS:
+            raise ValueError(f"prover is {self.prover!r}; use one of {', '.join(PROVERS)}")
         if self.share_account and not _ADDRESS.fullmatch(self.share_account):
             raise ValueError(f"share_account is {self.share_account!r}; write 0x and 40 hex digits")
         if self.network not in NETWORKS:
@@ -213,6 +259,10 @@ class WalletSection:
                 require_well_formed(self.pay_to, ADDRESS, self.network)
             except KeyTextError as error:
                 raise ValueError(f"pay_to is no address to pay to: {error}") from None
+
+    def proving_key(self, circuit: str) -> ProvingKeySection | None:
+        """The ceremony's key of a circuit; None in a demo, and for a circuit that is not configured."""
+        return next((key for key in self.proving_keys if key.circuit == circuit), None)
 
     @property
     def pays_address(self) -> bool:
@@ -231,6 +281,7 @@ class AgentConfig:
     home: HomeSection
     clock: ClockSection = ClockSection()
     keys: KeysSection = KeysSection()
+    slot_proof: SlotProofSection | None = None
     learning: LearningSection | None = None
     wallet: WalletSection | None = None
 
@@ -238,6 +289,13 @@ class AgentConfig:
     def passphrases(self) -> Passphrases:
         """Where the passphrase of sealed key files comes from; one that is typed is asked for once."""
         return Passphrases(self.keys.passphrase_file)
+
+    @property
+    def slot_keys(self) -> SlotProofSection | None:
+        """With what slots are proved: [slot_proof], or the development key of a wallet in demo mode."""
+        if self.slot_proof is None and self.wallet is not None and self.wallet.demo:
+            return SlotProofSection(self.wallet.prover, self.wallet.cache_dir, demo=True)
+        return self.slot_proof
 
     @property
     def key_files(self) -> tuple[Path, ...]:

@@ -19,11 +19,15 @@ from edge_agent.config import AgentConfig
 from edge_agent.modbus.link import LinkError
 from edge_agent.store import Store, StoreError
 from openmg.identity import KeyFileError
+from openmg.messages import base, topics
+from openmg.messages.market import ChainNotice
 from openmg.mqtt import MqttLink
 from openmg.zk.bench import BenchRow, measure
 
 BROKER_SECONDS = 3.0
 MIN_FREE_BYTES = 50 * 1024 * 1024
+MIN_RELAYS = 2
+"""With fewer, carrier and relay of an envelope may be the same hub."""
 BENCH_CIRCUIT = "transfer"
 """The statement of a private payment, the dearest that a home makes in a slot."""
 
@@ -51,6 +55,7 @@ async def examine(config: AgentConfig) -> tuple[Finding, ...]:
         ("clock", _clock),
         ("meter", _meter),
         ("broker", _broker),
+        ("relays", _relays),
     )
     findings = []
     for name, check in checks:
@@ -104,15 +109,15 @@ async def _meter(config: AgentConfig) -> str:
         await reader.link.close()
 
 
+def _link(config: AgentConfig, hear: Callable[[str, bytes], None], connected: asyncio.Event) -> MqttLink:
+    """A connection of the doctor's own, so that the agent's goes on meanwhile."""
+    credentials = config.mqtt.credentials
+    return MqttLink(config.mqtt.address, f"{config.device.name}-doctor", hear, connected.set, credentials=credentials)
+
+
 async def _broker(config: AgentConfig) -> str:
     connected = asyncio.Event()
-    link = MqttLink(
-        config.mqtt.address,
-        f"{config.device.name}-doctor",
-        lambda _topic, _payload: None,
-        connected.set,
-        credentials=config.mqtt.credentials,
-    )
+    link = _link(config, lambda _topic, _payload: None, connected)
     link.start()
     try:
         await asyncio.wait_for(connected.wait(), BROKER_SECONDS)
@@ -121,6 +126,32 @@ async def _broker(config: AgentConfig) -> str:
     finally:
         await link.stop()
     return f"{config.mqtt.address} accepts the device"
+
+
+async def _relays(config: AgentConfig) -> str:
+    """Whether another hub than the home's own can open what the wallet sends: with one relay, hub and relay are the same."""
+    if config.wallet is None:
+        return "no wallet, nothing is sent through relays"
+    heard: asyncio.Queue[bytes] = asyncio.Queue(1)
+
+    def hear(_topic: str, payload: bytes) -> None:
+        if not heard.full():
+            heard.put_nowait(payload)
+
+    link = _link(config, hear, asyncio.Event())
+    link.subscribe(topics.CHAIN)
+    link.start()
+    try:
+        notice = base.decode(ChainNotice, await asyncio.wait_for(heard.get(), BROKER_SECONDS))
+    except TimeoutError:
+        raise CheckFailed("the hub has not said which relays there are; start it, then look again") from None
+    except base.InvalidMessage as error:
+        raise CheckFailed(f"the hub's notice of relays cannot be read ({error}); update agent and hub together") from error
+    finally:
+        await link.stop()
+    if len(set(notice.relays)) < MIN_RELAYS:
+        raise CheckFailed("envelopes can go to one relay only, so its hub may see who sends what; ask for another operator's")
+    return f"{len(set(notice.relays))} relays open envelopes"
 
 
 def bench(config: AgentConfig | None, backend: str | None, runs: int) -> BenchRow:

@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from hub.chain.verifiers import CIRCUITS
 from hub.ingest.registry import FEEDER, HOME
 from hub.ppdl.net.transport import PeerAddress
 from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt import MqttAddress
+from openmg.zk.backend import BACKEND_NAMES
 
 MAX_PORT = 65_535
 
-ROLES = ("ingest", "plasma", "market", "inference", "console", "relayer", "envelope-relay")
-"""ingest: masked telemetry over MQTT; plasma: deposits and checkpoints; market: what meters are told of the chain and
-the recording of slots; inference: answers on chain; console: the operator's page; relayer: PPDL headers to the plasma
-chain; envelope-relay: opens and submits what homes sealed to this hub."""
+ROLES = ("ingest", "plasma", "appender", "clearing", "market", "inference", "console", "relayer", "envelope-relay")
+"""ingest: masked telemetry over MQTT; plasma: deposits and checkpoints; appender: proofs that bring notes into their tree;
+clearing: closes and settles the private market's batches; market: what meters are told of the chain and the recording of
+slots; inference: answers on chain; console: the operator's page; relayer: PPDL headers to the plasma chain;
+envelope-relay: opens and submits what homes sealed to this hub."""
 
 WITH_INGEST = ("market", "inference", "console")
 """Roles that work on what the ingest role hears of meters."""
@@ -106,30 +109,66 @@ class ChainsSection:
     deployment_file: Path
     root_confirmations: int = 0
     """Root blocks over a deposit before it becomes PETH: 0 only where the root chain takes no block back."""
+    plasma_confirmations: int = 0
+    """Plasma blocks over a note before meters are told of it: 0 where the plasma chain is final at once."""
 
     def __post_init__(self) -> None:
         for name in ("root_url", "plasma_url"):
             parts = urlsplit(getattr(self, name))
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; write http://host:port")
-        if self.root_confirmations < 0:
-            raise ValueError(f"root_confirmations is {self.root_confirmations}; it must be 0 or more")
+        for name in ("root_confirmations", "plasma_confirmations"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
 
 @dataclass(frozen=True)
 class ZkSection:
-    """Which proofs may move money: those under the ceremony's key with this digest (0x and 64 hex digits, as the ceremony
-    printed it), or with `demo` those under development keys, with which anybody can forge.
+    """Which proofs may move money: those under the ceremonies' keys, by circuit with the digest that each printed (0x and
+    64 hex digits), or with `demo` those under development keys, with which anybody can forge.
     """
 
-    verifying_key: str = ""
+    verifying_keys: dict[str, str] = field(default_factory=dict)
     demo: bool = False
 
     def __post_init__(self) -> None:
-        if bool(self.verifying_key) == self.demo:
-            raise ValueError("verifying_key is what a ceremony printed; write it, or demo = true, and not both")
-        if self.verifying_key and not re.fullmatch(r"0x[0-9a-fA-F]{64}", self.verifying_key):
-            raise ValueError(f"verifying_key is {self.verifying_key!r}; write 0x and 64 hex digits")
+        if bool(self.verifying_keys) == self.demo:
+            raise ValueError(
+                "verifying_keys is what ceremonies printed; write [zk.verifying_keys] with every circuit, or demo = true, and "
+                "not both"
+            )
+        for circuit, digest in self.verifying_keys.items():
+            if circuit not in CIRCUITS:
+                raise ValueError(f"verifying_keys names {circuit!r}; circuits are {', '.join(CIRCUITS)}")
+            if not re.fullmatch(r"0x[0-9a-fA-F]{64}", digest):
+                raise ValueError(f"verifying_keys has {digest!r} for {circuit}; write 0x and 64 hex digits")
+        missing = [circuit for circuit in CIRCUITS if circuit not in self.verifying_keys]
+        if missing and not self.demo:
+            raise ValueError(f"verifying_keys has no key of {missing[0]}; every circuit moves money")
+
+    @property
+    def digests(self) -> dict[str, bytes]:
+        """The digests as bytes, by circuit; empty in demo mode."""
+        return {circuit: bytes.fromhex(text[2:]) for circuit, text in self.verifying_keys.items()}
+
+
+@dataclass(frozen=True)
+class AppenderSection:
+    """How the appender proves: backend (auto, native, portable), and outside demo mode the proving key of the ceremony of
+    `append` with the SHA-256 that it printed.
+    """
+
+    prover: str = "auto"
+    key_file: Path | None = None
+    key_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.prover not in BACKEND_NAMES:
+            raise ValueError(f"prover is {self.prover!r}; use one of {', '.join(BACKEND_NAMES)}")
+        if (self.key_file is None) != (not self.key_sha256):
+            raise ValueError("key_sha256 goes with key_file; write both or none")
+        if self.key_sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", self.key_sha256):
+            raise ValueError(f"key_sha256 is {self.key_sha256!r}; write 64 hex digits")
 
 
 @dataclass(frozen=True)
@@ -200,11 +239,14 @@ class HubConfig:
     console: ConsoleSection = field(default_factory=ConsoleSection)
     market: MarketSection = field(default_factory=MarketSection)
     zk: ZkSection | None = None
+    appender: AppenderSection = field(default_factory=AppenderSection)
     device: tuple[DeviceSection, ...] = ()
 
     def __post_init__(self) -> None:
         if self.zk is None:
-            raise ValueError("zk is missing; write [zk] with verifying_key, which a ceremony printed, or with demo = true")
+            raise ValueError("zk is missing; write [zk.verifying_keys], which ceremonies printed, or [zk] with demo = true")
+        if "appender" in self.hub.roles and not self.zk.demo and self.appender.key_file is None:
+            raise ValueError("appender needs key_file and key_sha256 of the ceremony of append; write them into [appender]")
         if "ingest" in self.hub.roles and self.mqtt is None:
             raise ValueError("mqtt is missing; a hub with the role ingest needs [mqtt] url")
         for what in ("name", "address"):

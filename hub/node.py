@@ -14,15 +14,18 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hub.chain.client import EvmClient
+from hub.chain.deploy import PlasmaContracts
 from hub.chain.deployment import load_deployment
 from hub.chain.errors import ChainError
 from hub.chain.proof_keys import UntrustedKeys, guard_keys
-from hub.config import HubConfig, parse_peer, split_address
+from hub.config import HubConfig, ZkSection, parse_peer, split_address
 from hub.console.server import ConsoleError
 from hub.ingest.store import IngestStoreError
 from hub.keys import HubKeys
+from hub.market.clearing import Clearing
 from hub.operator_roles import OperatorRoles
 from hub.peers import PeerBook
+from hub.plasma.appender import Appender
 from hub.plasma.operator import PlasmaOperator
 from hub.plasma.signer import CheckpointSigner, SigningMemory
 from hub.plasma.view import PlasmaLinks, PlasmaView
@@ -37,8 +40,14 @@ from hub.ppdl.net.tcp import TransportError
 from hub.ppdl.store import StoreError
 from hub.relay.relayer import Relayer
 from hub.relay_roles import EnvelopeDesk
+from openmg.clock import VirtualClock
+from openmg.zk.circuits.append import AppendWitness
+from openmg.zk.prover import ProofRequest, ProofResult, prove_in_child
 
 log = logging.getLogger(__name__)
+
+TOKEN_CALLS = ("transact", "merge")
+POOL_CALLS = ("mint", "sell", "sellMerged", "buy", "burn")
 
 
 class StartError(Exception):
@@ -66,6 +75,8 @@ class HubNode:
         self._tasks: list[asyncio.Task[None]] = []
         self._operator: OperatorRoles | None = None
         self.relayer: Relayer | None = None
+        self.appender: Appender | None = None
+        self.clearing: Clearing | None = None
 
     def _check_peers(self) -> None:
         """StartError for a peer that is no validator; a validator that is no peer is only said, since a quorum may do."""
@@ -121,6 +132,10 @@ class HubNode:
                 self._spawn(self._make_relayer().run(stop))
             if "envelope-relay" in roles:
                 self._start_envelope_desk(stop)
+            if "appender" in roles:
+                self._spawn(self._make_appender().run(stop))
+            if "clearing" in roles:
+                self._spawn(self._make_clearing().run(stop))
             if operator is not None:
                 self._spawn(operator.run(stop))
             if "ingest" in roles:
@@ -142,10 +157,13 @@ class HubNode:
             raise StartError(f"{self.config.hub.name}: {failed.get_name()} ended: {error!r}") from error
 
     def _key_guard(self, stop: asyncio.Event) -> Coroutine[Any, Any, None]:
-        zk = self.config.zk
-        assert zk is not None  # HubConfig refuses a file without it
-        digest = bytes.fromhex(zk.verifying_key.removeprefix("0x"))
-        return guard_keys(self.plasma_client(), self.deployment.plasma, stop, demo=zk.demo, verifying_key=digest)
+        contracts, zk = self.deployment.plasma, self._zk
+        return guard_keys(self.plasma_client(), contracts, stop, demo=zk.demo, verifying_keys=zk.digests)
+
+    @property
+    def _zk(self) -> ZkSection:
+        assert self.config.zk is not None  # HubConfig refuses a file without it
+        return self.config.zk
 
     async def _close(self, stop: asyncio.Event) -> None:
         stop.set()
@@ -199,15 +217,42 @@ class HubNode:
         self.peers.relayer = self.relayer
         return self.relayer
 
+    def _make_appender(self) -> Appender:
+        section, demo = self.config.appender, self._zk.demo
+
+        async def prove(witness: AppendWitness) -> ProofResult:
+            request = ProofRequest(
+                "append", witness, section.prover, None, key_file=section.key_file, key_sha256=section.key_sha256, demo=demo
+            )
+            return await prove_in_child(request)
+
+        self.appender = Appender(self.plasma_client("appender"), self.deployment.plasma.confidential, prove)
+        return self.appender
+
+    def _make_clearing(self) -> Clearing:
+        self.clearing = Clearing(self.plasma_client("clearing"), self.deployment.plasma)
+        return self.clearing
+
     def _start_envelope_desk(self, stop: asyncio.Event) -> None:
+        client, contracts, clock = self.plasma_client("envelope-relay"), self.deployment.plasma, self.config.clock
         desk = EnvelopeDesk(
-            self.plasma_client("envelope-relay"),
+            client,
             self.keys.envelope_key,
-            self.deployment.plasma.confidential,
+            proved_calls(contracts),
             self.engine.gossip,
+            VirtualClock(clock.t0, clock.w0, clock.speed),
         )
         self.engine.on_gossip(desk.on_gossip)
         self._spawn(desk.run(stop))
+
+
+def proved_calls(contracts: PlasmaContracts) -> dict[bytes, frozenset[bytes]]:
+    """The calls that a proof authorises, so that a relay signs them for anybody: selectors by contract address."""
+    token = contracts.confidential
+    calls = {token.address: frozenset(EvmClient.selector(token, name) for name in TOKEN_CALLS)}
+    for market in contracts.markets:
+        calls[market.pool.address] = frozenset(EvmClient.selector(market.pool, name) for name in POOL_CALLS)
+    return calls
 
 
 def _in_thread(listener: Callable[[str, bytes, bytes], None]) -> Callable[[str, bytes, bytes], None]:

@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hub.carrier import RECEIPT_GOSSIP, Carrier
+from hub.chain.verifiers import circuit_set_of
 from hub.console.board import StatusBoard
 from hub.console.server import ConsoleServer, create_app
 from hub.inference.service import InferenceService
@@ -26,6 +28,7 @@ from hub.ingest.store import IngestStore
 from hub.learning import ModelPublisher
 from hub.market.courier import EventCourier
 from hub.market.service import MarketService, Owner
+from hub.market.slot_leaves import leaves_of_slot
 from hub.market.view import ChainView
 from hub.overview import Overview
 from hub.plasma.operator import PlasmaOperator
@@ -73,7 +76,7 @@ class OperatorRoles(IngestEvents):
             max(self.clock.slot(), slot_of(config.clock.t0)),  # nothing is metered before the clock begins
         )
         self.store = IngestStore(config.hub.state_dir / "ingest.sqlite")
-        self.ingest = IngestService(settings, self.registry, self.store, self.clock, self)
+        self.ingest = IngestService(settings, self.registry, self.store, self.clock, self, node.app.open_report)
         self.models = ModelPublisher(node.query, self._publish)
         self.relays = tuple(bytes.fromhex(key) for key in config.relay.envelope_keys)
         self.carrier = Carrier(self.relays, node.engine.gossip, self._publish_once)
@@ -91,11 +94,25 @@ class OperatorRoles(IngestEvents):
         courier = EventCourier(node.plasma_client("courier"), contracts, node.query)
         markets = tuple(EnergyMarket(m.microgrid, m.token.address, m.exchange.address) for m in contracts.markets)
         notice = ChainNotice(
-            contracts.chain_id, contracts.confidential.address, contracts.registry.address, markets, self.relays
+            contracts.chain_id,
+            contracts.confidential.address,
+            contracts.registry.address,
+            markets,
+            self.relays,
+            circuit_set_of(contracts.verifiers),
+            (),  # the pools' limits are the chain's to tell
+            contracts.energy_registry.address,
         )
-        view = ChainView(node.plasma_client(), contracts)
-        retail = node.config.market.retail_wei_per_wh
-        return MarketService(view, courier, notice, retail, lambda: dict(self.owners), self._publish)
+        return MarketService(
+            ChainView(node.plasma_client(), contracts),
+            courier,
+            notice,
+            node.config.market.retail_wei_per_wh,
+            lambda: dict(self.owners),
+            self._publish,
+            partial(leaves_of_slot, node.query),
+            confirmations=node.config.chains.plasma_confirmations,
+        )
 
     def _make_inference(self) -> InferenceService:
         node = self.node

@@ -63,7 +63,8 @@ class Overview:
         self._counted_to = -1
         self._report: dict[str, Any] = {}
         self._complained = ""
-        self._board.put("privacy", privacy_rows())
+        others = set(roles.relays) - {roles.node.keys.envelope_public}
+        self._board.put("privacy", privacy_rows(other_relay=bool(others)))
 
     # Events, in the hub's loop
 

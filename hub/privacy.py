@@ -77,8 +77,8 @@ TABLE = (
         PRIVATE,
         "the home; its hub sees that an envelope passes, the relay sees what is in it",
         "가정. 허브는 봉투가 지나간 사실만, 중계자는 내용만 봅니다",
-        "Sealed to another hub's relay. Envelopes have one size, but are not yet sent at a fixed rate with dummies.",
-        "다른 허브의 중계자에게 봉인됩니다. 크기는 같지만 아직 더미와 고정 빈도로 보내지는 않습니다.",
+        "Sealed to another hub's relay, in envelopes of one size, four a slot at drawn times, dummies among them.",
+        "다른 허브의 중계자에게 봉인되며, 크기가 같은 봉투가 더미를 포함해 구간마다 네 번 무작위 시각에 나갑니다.",
     ),
     PrivacyRow(
         "Training data",
@@ -119,6 +119,19 @@ TABLE = (
 )
 
 
-def rows() -> list[dict[str, Any]]:
-    """The table as the console's `privacy` section takes it."""
-    return [asdict(row) for row in TABLE]
+SENDER_WITHOUT_RELAY = PrivacyRow(
+    "Which home sent a transaction to the chain",
+    "체인 거래를 보낸 가정",
+    NOT_YET,
+    "the home and its hub",
+    "가정과 그 허브",
+    "Protection off: no other hub opens envelopes, so this one sees sender and content. Add the relay of another operator.",
+    "보호 꺼짐: 봉투를 여는 다른 허브가 없어 이 허브가 보낸 이와 내용을 모두 봅니다. 다른 운영자의 중계자를 추가하십시오.",
+)
+"""Takes the place of the row of that datum in a hub whose envelopes no other hub opens."""
+
+
+def rows(*, other_relay: bool = True) -> list[dict[str, Any]]:
+    """The table as the console's `privacy` section takes it; `other_relay`: whether a hub other than this opens envelopes."""
+    replaced = {} if other_relay else {SENDER_WITHOUT_RELAY.datum_en: SENDER_WITHOUT_RELAY}
+    return [asdict(replaced.get(row.datum_en, row)) for row in TABLE]

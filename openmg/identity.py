@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from openmg.keys.files import load_or_create_key as load_or_create_key
 from openmg.keys.passphrase import KeyFileError as KeyFileError
 from openmg.signing import SECP256K1_ORDER, address_of
+from openmg.zk.field import reduce_wide
 
 KEY_BYTES = 32
 
@@ -59,6 +60,11 @@ class DeviceKey:
     def mask_key(self) -> X25519PrivateKey:
         """X25519 key with which pairwise masks are agreed."""
         return X25519PrivateKey.from_private_bytes(hkdf(self.root, "device/mask"))
+
+    @cached_property
+    def meter_secret(self) -> int:
+        """mk, the field element from which the meter's public name and its nullifiers come (`openmg.zk.meters`)."""
+        return reduce_wide(hkdf(self.root, "device/zk-meter", KEY_BYTES + 16))
 
     @cached_property
     def mask_public(self) -> bytes:

@@ -1,4 +1,4 @@
-"""`openmg zk`: proofs verified by py_ecc, exported for snarkjs, measured.
+"""`openmg zk`: proofs verified by py_ecc, exported for snarkjs, measured; witnesses mutated.
 
 Rules: results go to standard output, progress to standard error; heavy modules are imported by the command that needs
 them. Not here: keys (`python -m openmg.zk.keys`), the comparison with snarkjs (`benchmarks/bench_zk.py`).
@@ -114,3 +114,37 @@ def bench(
     except (BackendError, BenchError, KeysError) as error:
         raise failed(str(error), 1) from error
     typer.echo(row.to_json() if as_json else row.to_text())
+
+
+@app.command("fuzz")
+def fuzz(
+    circuit: Annotated[list[str] | None, typer.Option(help="May be repeated; default: every circuit.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For each circuit.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Of the drawn statements, wires and values.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
+) -> None:
+    """Change one wire of true witnesses at a time: each change must break a constraint.
+
+    Exit code 1 when a wire can change alone; the finding names statement, wire and value.
+
+    Example: openmg zk fuzz --circuit transfer --seconds 600 --seed 7
+    """
+    from openmg.zk.circuits.registry import CIRCUITS
+    from workbench.zk.fuzz import fuzz as run
+
+    try:
+        progress = Progress()
+        reports = [run(name, seed, seconds=seconds, progress=progress.live) for name in circuit or sorted(CIRCUITS)]
+    except ValueError as error:
+        raise failed(str(error), 2) from error
+    if as_json:
+        typer.echo(json.dumps([report.row() for report in reports]))
+    else:
+        for report in reports:
+            typer.echo(
+                f"{report.circuit:<9} {report.wires:>6} wires  {report.mutations:>9} mutations of"
+                f" {report.statements} statements  {len(report.findings)} findings"
+            )
+            for found in report.findings:
+                typer.echo(f"  wire {found.wire} can be {found.value} in the statement {found.statement_seed}")
+    raise typer.Exit(1 if any(report.findings for report in reports) else 0)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-/// @notice An account that refuses payments, or calls back when it is paid. Tests only.
+/// @notice An account or market that refuses payments, or calls back when it is paid. Tests only.
 contract HostileReceiver {
     bool public refuses;
     address public callbackTo;
@@ -28,7 +28,16 @@ contract HostileReceiver {
         }
     }
 
+    /// @notice What the confidential token calls when it pays a market.
+    function receivePeth() external payable {
+        _received();
+    }
+
     receive() external payable {
+        _received();
+    }
+
+    function _received() private {
         require(!refuses, "refused");
         address target = callbackTo;
         if (target != address(0)) {

@@ -3,9 +3,11 @@ pragma solidity 0.8.37;
 
 import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 
-/// @notice A token that misbehaves on demand: it keeps a fee, or calls back while it is being moved. Tests only.
+/// @notice A token that misbehaves on demand: it keeps a fee, calls back while it is being
+/// moved, or moves nothing and answers false. Tests only.
 contract HostileToken is ERC20 {
     uint256 public keeps;
+    bool public answersFalse;
     address public callbackTo;
     bytes public callbackData;
     bool public lastCallbackSucceeded;
@@ -22,6 +24,14 @@ contract HostileToken is ERC20 {
     function callBack(address to, bytes calldata data) external {
         callbackTo = to;
         callbackData = data;
+    }
+
+    function answerFalse(bool answersFalse_) external {
+        answersFalse = answersFalse_;
+    }
+
+    function transferFrom(address from, address to, uint256 value) public override returns (bool) {
+        return !answersFalse && super.transferFrom(from, to, value);
     }
 
     function _update(address from, address to, uint256 value) internal override {

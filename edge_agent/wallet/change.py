@@ -9,7 +9,8 @@ to others: a keyed permutation of 252 bits, below the field's modulus, turns
 into a blinding. Whoever has the owner's seed inverts it; to everybody else, viewing keys included, it is a random number.
 The permutation is a Feistel network of four rounds of HMAC-SHA256 (Luby and Rackoff, SIAM J. Comput. 17, 1988), and
 asset and amount enter each round: a blinding that is put into another note says nothing. The zeros tell a change from
-notes of other senders, whose blindings look like one with probability 2^-64.
+notes of other senders, whose blindings look like one with probability 2^-64. A payment of more than two notes names none:
+that they are spent, the chain's nullifiers say; the purpose, which they cannot say, is always there.
 Pure. Not here: what follows for the notes (`edge_agent.wallet.note_store`).
 """
 
@@ -17,13 +18,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmg.identity import hkdf
 
 ZERO_BITS, ATTEMPT_BITS, PURPOSE_BITS, POSITION_BITS = 64, 20, 64, 52
 HALF_BITS = (ZERO_BITS + ATTEMPT_BITS + PURPOSE_BITS + 2 * POSITION_BITS) // 2
-MAX_INPUTS = 2
+MAX_NAMED = 2
+"""Positions there is room for."""
 NO_POSITION = (1 << POSITION_BITS) - 1
 ROUNDS = 4
 _HALF_MASK = (1 << HALF_BITS) - 1
@@ -32,20 +35,20 @@ _HALF_BYTES = (HALF_BITS + 7) // 8
 
 @dataclass(frozen=True)
 class Change:
-    """The positions a payment spent (one or two), a number that stands for its purpose, and which attempt it was."""
+    """The positions a payment spent (none when they are more than two), its purpose's number, and which attempt it was."""
 
     positions: tuple[int, ...]
     purpose: int
     attempt: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.positions) <= MAX_INPUTS or not all(0 <= item < NO_POSITION for item in self.positions):
-            raise ValueError(f"a change is of 1 to {MAX_INPUTS} positions below 2^{POSITION_BITS} - 1")
+        if len(self.positions) > MAX_NAMED or not all(0 <= item < NO_POSITION for item in self.positions):
+            raise ValueError(f"a change names up to {MAX_NAMED} positions below 2^{POSITION_BITS} - 1")
         if not 0 <= self.purpose < 1 << PURPOSE_BITS:
             raise ValueError("a purpose is a number of 64 bits")
 
     def _payload(self) -> int:
-        first, second = (*self.positions, NO_POSITION)[:MAX_INPUTS]
+        first, second = (*self.positions, NO_POSITION, NO_POSITION)[:MAX_NAMED]
         value = self.attempt % (1 << ATTEMPT_BITS)
         for part, bits in ((self.purpose, PURPOSE_BITS), (first, POSITION_BITS), (second, POSITION_BITS)):
             value = value << bits | part
@@ -58,9 +61,15 @@ class Change:
             parts.append(payload & (1 << bits) - 1)
             payload >>= bits
         second, first, purpose, attempt = parts
-        if payload or first == NO_POSITION:
+        if payload or (first == NO_POSITION and second != NO_POSITION):
             return None
-        return Change((first,) if second == NO_POSITION else (first, second), purpose, attempt)
+        return Change(tuple(item for item in (first, second) if item != NO_POSITION), purpose, attempt)
+
+
+def change_of(positions: Sequence[int], purpose: str, attempt: int) -> Change:
+    """The change of a payment that spends the notes at these positions."""
+    named = tuple(positions) if len(positions) <= MAX_NAMED else ()
+    return Change(named, purpose_number(purpose), attempt)
 
 
 def purpose_number(purpose: str) -> int:

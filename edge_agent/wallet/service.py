@@ -1,42 +1,48 @@
-"""The wallet as a service of the agent: hears what the hub says of the chain, and sends envelopes.
+"""The wallet as a service of the agent: hears what the hub says of the chain, and decides when something is due.
 
 Theory of operation. The first chain notice says where the contracts are; then trader and purse begin, and hear of account,
-pools, recorded slots and notes. After each message, and once a second, the wallet looks whether something is to be sent:
-the trader's transactions, or a payment whose time has come. A payment's proof is made in a child process while everything
-else goes on. Each envelope goes to a relay chosen at random; what comes of it is seen on chain, so a lost receipt harms
-nothing, and what is not seen there is sent again. Closed slots go to the journal at once; those that were closed while
-nobody listened are taken from the meter's store at start.
+pools, recorded slots, notes and nullifiers. From then on envelopes leave at the times of the schedule, dummies when there is
+nothing to say. After each message, and once a second, the wallet looks whether something is due: the trader's transactions,
+a payment, or small notes to be gathered. What comes of it is seen on chain; what is not seen there is sent again. Closed
+slots go to the journal at once; those that were closed while nobody listened are taken from the meter's store at start.
 Rules: notices are untrusted: rosters count only with the operator's signature, anything malformed is counted, logged once
 and dropped. After a restore, nothing is shielded or paid until what an earlier meter of the owner may have sent is in the
-tree or can no longer come. Not here: what to trade (`trader`), which notes to spend (`notes`).
+tree or can no longer come. Not here: what to trade (`trader`), which notes to spend (`notes`), how spends are made and sent
+(`payer`, `outbox`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import secrets
+import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from edge_agent.config import WalletSection
 from edge_agent.services import AgentContext
 from edge_agent.slots import IMPORTED
 from edge_agent.store import StoreError
+from edge_agent.wallet.envelopes import MIN_VALID_SLOTS
 from edge_agent.wallet.journal import MAX_DUE_SLOTS, Journal, WalletError
 from edge_agent.wallet.keys import OwnerKeys
 from edge_agent.wallet.note_store import EXPIRY_MARGIN_SECONDS, NoteStore
-from edge_agent.wallet.notes import NotePurse, Payment
+from edge_agent.wallet.notes import NotePurse
 from edge_agent.wallet.orders import Desk, Partner
-from edge_agent.wallet.trader import Trader
-from openmg.envelope import Action, Content, Receipt, seal
+from edge_agent.wallet.outbox import Outbox
+from edge_agent.wallet.payer import Payer
+from edge_agent.wallet.proving import Prover
+from edge_agent.wallet.spends import Spend
+from edge_agent.wallet.trader import ORDER_SECONDS, Trader
+from openmg.clock import VirtualClock
+from openmg.envelope import Action
 from openmg.keys.text import decode_address
 from openmg.messages import base, topics
-from openmg.messages.market import AccountNotice, ChainNotice, MarketNotice, NotesBatch
+from openmg.messages.market import AccountNotice, ChainNotice, MarketNotice, NotesBatch, NullifiersBatch
 from openmg.messages.telemetry import Roster, RosterMember
+from openmg.tasks import end_tasks
 from openmg.zk.notes import ShieldedAddress
-from openmg.zk.prover import ProofResult, ProverError, TransferRequest, prove_in_child
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +51,33 @@ DATABASE = "wallet.sqlite"
 FIRST_SHIELDING = 1
 """Number of the shielding that the configuration asks for."""
 STEP_SECONDS = 1.0
-PAYMENT_SECONDS = 300
-"""A payment is valid so long: proving may take half a minute on a small board, and relays may be busy."""
-FIRST_PROOF_PAUSE_SECONDS = 2.0
-"""Before a proof that failed is tried again (the child may have been short of memory); doubled each time."""
-RESTORE_SECONDS = PAYMENT_SECONDS + EXPIRY_MARGIN_SECONDS
-"""So long after it hears of the chain, a restored wallet has seen in the tree whatever its predecessor had sent."""
+PROVING_SECONDS = 120
+"""A proof may take half a minute on a small board, and another may be made before it."""
+MIN_PAYMENT_SECONDS = 300
+QUEUE_SLOTS = 2
+"""A note is in the tree an epoch after it was made, and the hub's news of it come in the next slot."""
+PAUSE_SECONDS = 10.0
+"""After a payment ended, until the next is begun."""
 MAX_WARNINGS = 64
 """Topics with a malformed message, and payments that cannot be made, that are told; whoever makes more up is not heard."""
-RESEND_SECONDS = 10.0
-"""A payment whose notes are not in the tree after so long goes out again, to a relay chosen anew: gossip between hubs may
-lose an envelope, and nullifiers make a repetition harmless."""
+_TRANSACTIONS = "transactions"
+"""Key of the trader's content in the outbox."""
+
+
+def payment_seconds(clock: VirtualClock) -> int:
+    """How long a payment is valid: it is proved, waits for a place in a slot, and perhaps for one in another."""
+    slots = (MIN_VALID_SLOTS + 1) * clock.slot_wall_seconds()
+    return max(MIN_PAYMENT_SECONDS, PROVING_SECONDS + math.ceil(slots))
+
+
+def order_seconds(clock: VirtualClock) -> int:
+    """How long the trader's transactions are valid: until they had a place in a slot and its end has come."""
+    return max(ORDER_SECONDS, math.ceil((MIN_VALID_SLOTS + 1) * clock.slot_wall_seconds()))
+
+
+def restore_seconds(clock: VirtualClock) -> float:
+    """So long after it hears of the chain, a restored wallet has seen in the tree whatever its predecessor had sent."""
+    return payment_seconds(clock) + EXPIRY_MARGIN_SECONDS + QUEUE_SLOTS * clock.slot_wall_seconds()
 
 
 class WalletService:
@@ -76,10 +98,15 @@ class WalletService:
         self._context: AgentContext | None = None
         self._chain: ChainNotice | None = None
         self._trader: Trader | None = None
-        self._purse: NotePurse | None = None
+        self._payer: Payer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.prover = Prover(section)
+        """Makes the proofs of wallet and market, one at a time."""
+        self.purse: NotePurse | None = None
+        """The owner's notes, once the contracts are known."""
+        self.outbox: Outbox | None = None
+        """The one way out of the meter to the relays, once the contracts are known."""
         self._members: dict[str, RosterMember] = {}
-        self._ticker: asyncio.Task[None] | None = None
-        self._paying: asyncio.Task[None] | None = None
         self._pay_not_before = 0.0
         self._restored_until: float | None = None
         self._warned: set[str] = set()
@@ -91,7 +118,7 @@ class WalletService:
         await self._catch_up(context)
         for topic in (topics.CHAIN, topics.ALL_ROSTERS, topics.receipt(context.config.device.name)):
             context.subscribe(topic)
-        self._ticker = asyncio.get_running_loop().create_task(self._tick())
+        self._tasks.append(asyncio.get_running_loop().create_task(self._tick()))
 
     async def _catch_up(self, context: AgentContext) -> None:
         """Slots that the meter stored and this service was not told: the agent was killed between the two."""
@@ -105,11 +132,9 @@ class WalletService:
                 self._journal.add_slot(row.slot, row.import_wh, row.export_wh)
 
     async def stop(self) -> None:
-        for task in (self._ticker, self._paying):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        await end_tasks(self._tasks)
+        if self._payer is not None:
+            await self._payer.stop()
         self._journal.close()
         self._notes.close()
 
@@ -138,19 +163,35 @@ class WalletService:
             self._on_chain(base.decode(ChainNotice, payload))
         elif topics.is_roster(topic):
             self._on_roster(payload)
-        elif topic == topics.receipt(name):
-            receipt = base.decode(Receipt, payload)
-            if receipt.error:
-                log.info("a relay could not submit an envelope: %.200r", receipt.error)
-        elif self._trader is None or self._purse is None:
+        elif self._trader is None or self.purse is None or self.outbox is None:
             return
+        elif topic == topics.receipt(name):
+            self.outbox.on_receipt(payload)
         elif topic == topics.account(name):
             self._trader.on_account(base.decode(AccountNotice, payload))
         elif topics.is_market(topic):
             self._trader.on_market(base.decode(MarketNotice, payload))
         elif topics.is_notes(topic):
-            batch = base.decode(NotesBatch, payload)
-            self._purse.learn(batch.first_position, batch.notes)
+            self._on_notes(self.purse, base.decode(NotesBatch, payload))
+        elif topics.is_nullifiers(topic):
+            self._on_nullifiers(self.purse, base.decode(NullifiersBatch, payload))
+
+    def _on_notes(self, purse: NotePurse, batch: NotesBatch) -> None:
+        purse.learn(batch.first_position, batch.notes)
+        if purse.taken_back_to is not None:
+            self._warn_once(
+                "rewritten", f"the chain was rewritten (told once): notes from {purse.taken_back_to} on are read anew"
+            )
+
+    def _on_nullifiers(self, purse: NotePurse, batch: NullifiersBatch) -> None:
+        strange = purse.learn_nullifiers(batch.first_index, batch.nullifiers)
+        if strange and not self._journal.is_restored():
+            where = ", ".join(str(note.position) for note in strange)
+            self._warn_once(
+                "strange",
+                f"somebody else spent the owner's notes at {where} (told once): if there is no second wallet with this seed, "
+                "it is known to others; move the money to a new seed",
+            )
 
     def _on_roster(self, payload: bytes) -> None:
         assert self._context is not None
@@ -161,11 +202,13 @@ class WalletService:
         self._members |= {member.device: member for member in signed.message.members}
 
     def _on_chain(self, notice: ChainNotice) -> None:
-        """Where the contracts are: trader and purse begin with the first notice; another chain needs a restart."""
+        """Where the contracts are: all begins with the first notice; another chain needs a restart, other circuits do not."""
         assert self._context is not None
-        if self._chain is not None:
-            if notice != self._chain:
+        if self._chain is not None and self.purse is not None:
+            if replace(notice, circuit_set=self._chain.circuit_set) != self._chain:
                 raise base.InvalidMessage("the contracts are not those this wallet started with; restart the agent")
+            self._chain = notice
+            self.purse.circuit_set = notice.circuit_set  # spends under way are proved again
             return
         microgrid = self._context.config.home.microgrid
         market = next((item for item in notice.markets if item.microgrid == microgrid), None)
@@ -173,26 +216,35 @@ class WalletService:
             raise base.InvalidMessage(f"there is no market of microgrid {microgrid} or no relay")
         self._chain = notice
         desk = Desk(self._keys, self._context.key, market, notice.plasma_chain_id)
-        self._purse = NotePurse(self._keys, self._notes, notice.plasma_chain_id, notice.confidential_token)
+        self.purse = NotePurse(self._keys, self._notes, notice.plasma_chain_id, notice.confidential_token, notice.circuit_set)
+        self.outbox = Outbox(notice.relays, self._context.clock, self._publish)
+        self._payer = Payer(self._notes, self.purse, self.prover, self.outbox)
+        self._tasks.append(asyncio.get_running_loop().create_task(self.outbox.run()))
         self._trader = Trader(
             desk,
             self._journal,
             provides_liquidity=self._section.provides_liquidity,
-            shield_call=self._purse.shield_call,
+            shield_call=self.purse.shield_call,
             partner=self._partner(),
             tokens={item.microgrid: item.token for item in notice.markets},
+            order_seconds=order_seconds(self._context.clock),
         )
         if self._journal.is_restored():
-            self._restored_until = time.monotonic() + RESTORE_SECONDS
+            self._restored_until = time.monotonic() + restore_seconds(self._context.clock)
         else:
             self._shield_once()
-        for topic in (topics.account(self._context.config.device.name), topics.ALL_NOTES, topics.ALL_MARKETS):
+        account = topics.account(self._context.config.device.name)
+        for topic in (account, topics.ALL_NULLIFIERS, topics.ALL_NOTES, topics.ALL_MARKETS):
             self._context.subscribe(topic)
 
+    def _publish(self, payload: bytes) -> bool:
+        assert self._context is not None
+        return self._context.publish(topics.from_meter(self._context.config.device.name, topics.ENVELOPE), payload)
+
     def _shield_once(self) -> None:
-        assert self._purse is not None
+        assert self.purse is not None
         if self._section.shield_wei and not self._journal.shieldings():
-            self._journal.add_shielding(self._section.shield_wei, done=self._purse.was_shielded(FIRST_SHIELDING))
+            self._journal.add_shielding(self._section.shield_wei, done=self.purse.was_shielded(FIRST_SHIELDING))
 
     def _wait_restored(self) -> bool:
         """Whether payments of an earlier meter may still come; shields what that meter did not when it no longer can."""
@@ -211,7 +263,7 @@ class WalletService:
             return None
         return Partner(bytes.fromhex(section.share_account[2:]), section.share_microgrid)
 
-    # Sending
+    # What is due
 
     async def _tick(self) -> None:
         while True:
@@ -223,16 +275,27 @@ class WalletService:
                 log.exception("the wallet's step failed; trying again")
 
     def _step(self) -> None:
-        """Send what is due: at most one envelope of transactions, and a payment beside it."""
-        if self._trader is None:
+        """Hand over what is due: the trader's transactions, and one spend beside them."""
+        if self._trader is None or self.outbox is None:
             return
         waiting, now = self._wait_restored(), int(time.time())
         envelope = self._trader.next_envelope(now)
         if envelope is not None:
-            self._send([Action(b"", item) for item in envelope.raw], envelope.valid_until)
-        if self._paying is None and not waiting and self._payment_due():
-            self._paying = asyncio.get_running_loop().create_task(self._pay())
-            self._paying.add_done_callback(self._paid)
+            self.outbox.put(_TRANSACTIONS, [Action(b"", item) for item in envelope.raw], envelope.valid_until)
+        if not waiting:
+            self._spend()
+
+    def _spend(self) -> None:
+        """Begin a payment that is due; in an idle moment, gather small notes."""
+        assert self._payer is not None and self._context is not None and self.purse is not None
+        if self._payer.is_busy:
+            self._pay_not_before = time.monotonic() + PAUSE_SECONDS
+        elif time.monotonic() >= self._pay_not_before:
+            purse, valid_until = self.purse, int(time.time()) + payment_seconds(self._context.clock)
+            if self._payment_due():
+                self._pay(self._payer, purse, valid_until)
+            elif not self._notes.payment_under_way():
+                self._payer.begin(lambda: purse.begin_gathering(valid_until))
 
     def _purpose(self) -> str:
         """Name of the payment that is due now: one after the first slots, then one every so many slots."""
@@ -244,12 +307,10 @@ class WalletService:
         section = self._section
         return (
             (section.pay_to in self._members or section.pays_address)
-            and time.monotonic() >= self._pay_not_before
             and self._journal.slots_seen() >= section.pay_after_slots
-            and not self._notes.payment_under_way()
             and not self._notes.has_payment(self._purpose())
-            and self._purse is not None
-            and self._purse.balance_wei() >= section.pay_wei
+            and self.purse is not None
+            and self.purse.balance_wei() >= section.pay_wei
         )
 
     def _receiver(self) -> ShieldedAddress:
@@ -260,66 +321,15 @@ class WalletService:
         member = self._members[section.pay_to]
         return ShieldedAddress(member.payment_key, member.payment_box)
 
-    async def _pay(self) -> None:
+    def _pay(self, payer: Payer, purse: NotePurse, valid_until: int) -> None:
+        """Begin the payment, or what makes it possible when one proof cannot take all the notes it needs."""
         section = self._section
-        assert self._purse is not None
-        valid_until = int(time.time()) + PAYMENT_SECONDS
+
+        def begin() -> Spend | None:
+            payment = purse.begin_payment(self._purpose(), self._receiver(), section.pay_wei, valid_until)
+            return payment or purse.begin_gathering(valid_until, amount_wei=section.pay_wei)
+
         try:
-            receiver = self._receiver()
-            payment = self._purse.begin_payment(self._purpose(), receiver, section.pay_wei, valid_until)
+            payer.begin(begin)
         except ValueError as error:  # a meter without a wallet announces a key that no note can be encrypted to
             self._warn_once("pay", f"{section.pay_to} cannot be paid (told once): {error}")
-            return
-        if payment is None:
-            return
-        proof = await self._prove(payment)
-        if proof is None:
-            return
-        log.info("proof made in %.2f s (%s)", proof.prove_seconds, proof.backend)
-        call = self._purse.payment_call(payment, proof)
-        await self._deliver(Action(call.to, call.data), payment.valid_until)
-
-    async def _prove(self, payment: Payment) -> ProofResult | None:
-        """The payment's proof, tried again while there is time; None when there was not enough."""
-        section = self._section
-        request = TransferRequest(
-            payment.witness,
-            section.prover,
-            section.cache_dir,
-            key_file=section.key_file,
-            key_sha256=section.key_sha256,
-            demo=section.demo,
-        )
-        pause = FIRST_PROOF_PAUSE_SECONDS
-        while True:
-            try:
-                return await prove_in_child(request, timeout_seconds=max(1.0, payment.valid_until - time.time()))
-            except ProverError as error:
-                if time.time() + pause >= payment.valid_until:
-                    log.warning("no proof was made in time, the payment begins anew later: %s", error)
-                    return None
-                log.warning("no proof was made, trying again in %.0f s: %s", pause, error)
-            await asyncio.sleep(pause)
-            pause *= 2
-
-    async def _deliver(self, action: Action, valid_until: int) -> None:
-        """Send a payment until its notes are in the tree or its time is over."""
-        while self._notes.payment_under_way() and time.time() < valid_until:
-            self._send([action], valid_until)
-            deadline = time.monotonic() + RESEND_SECONDS
-            while self._notes.payment_under_way() and time.monotonic() < deadline:
-                await asyncio.sleep(STEP_SECONDS)
-
-    def _paid(self, task: asyncio.Task[None]) -> None:
-        self._paying = None
-        self._pay_not_before = time.monotonic() + RESEND_SECONDS
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a payment failed", exc_info=task.exception())
-
-    def _send(self, actions: list[Action], valid_until: int) -> None:
-        """Seal to a relay chosen at random and hand to the hub; what is lost is sent again by its owner's rules."""
-        assert self._context is not None and self._chain is not None
-        content = Content(secrets.token_bytes(16), valid_until, tuple(actions))
-        envelope = seal(secrets.choice(self._chain.relays), content)
-        topic = topics.from_meter(self._context.config.device.name, topics.ENVELOPE)
-        self._context.publish(topic, base.encode(envelope))

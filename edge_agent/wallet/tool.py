@@ -150,14 +150,14 @@ def disclosure(config: AgentConfig, kind: str, first: int, last: int) -> str:
     finally:
         store.close()
     if last >= heard:
-        raise WalletError(f"the wallet has heard of {heard} notes, so positions end at {heard - 1}; choose a smaller --to")
+        raise WalletError(f"the wallet has heard of {heard} leaves, so positions end at {heard - 1}; choose a smaller --to")
     key = keys.spending_key
     seen, nullifiers = [], {}
     for own, spent in rows:
         item = SeenNote(own.position, Note(own.asset, own.amount, key.public_key, own.blinding), spent)
         seen.append(item)
         if spent:
-            nullifiers[own.position] = item.nullifier(key.nullifier_key)
+            nullifiers[own.position] = own.nullifier
     try:
         found = Disclosure(
             _section(config).network, key.address, first, last, tuple(seen), nullifiers if kind == "full" else None

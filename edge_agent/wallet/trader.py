@@ -23,7 +23,8 @@ from openmg.messages.market import AccountNotice, MarketNotice
 RESEND_SECONDS = 10
 """Blocks come every second and a relay submits at once: without effect after so long, an envelope goes out again."""
 ORDER_SECONDS = 60
-"""An order that has not executed a minute after it was signed must not surprise its owner later."""
+"""An order that has not executed so long after it was signed must not surprise its owner later; where slots are long it
+needs more, since relays submit at their end."""
 GIVE_UP_SECONDS = 15
 """So long after its last valid second an envelope counts as lost: a relay collects, then the chain mines."""
 MAX_SLOTS_PER_ENVELOPE = 1
@@ -47,12 +48,14 @@ class Trader:
         shield_call: Callable[[DueShielding], Call],
         partner: Partner | None = None,
         tokens: Mapping[int, bytes] | None = None,
+        order_seconds: int = ORDER_SECONDS,
     ) -> None:
         self.desk = desk
         self.shield_call = shield_call
         self.partner = partner
         self.tokens = tokens or {}
         self.journal = journal
+        self.order_seconds = order_seconds
         self.provides_liquidity = provides_liquidity
         self.account: AccountNotice | None = None
         self.market: MarketNotice | None = None
@@ -131,7 +134,7 @@ class Trader:
     def _submit(self, calls: list[Call], slots: tuple[int, ...], shieldings: tuple[int, ...], now: int) -> UnderWay:
         assert self.account is not None
         nonce = self.account.nonce
-        envelope = UnderWay(nonce, now + ORDER_SECONDS, self.desk.sign(calls, nonce))
+        envelope = UnderWay(nonce, now + self.order_seconds, self.desk.sign(calls, nonce))
         self.journal.submit(slots, shieldings, envelope)
         return envelope
 
@@ -144,7 +147,7 @@ class Trader:
 
     def _orders(self, slots: list[DueSlot], now: int) -> list[Call]:
         assert self.account is not None
-        deadline, pool = now + ORDER_SECONDS, _pool(self.market)
+        deadline, pool = now + self.order_seconds, _pool(self.market)
         calls = [self.desk.mint(item.slot, item.export_wh) for item in slots if item.export_wh]
         energy_wh = self.account.energy_wh + sum(item.export_wh for item in slots)
         sales: list[Call] = []

@@ -301,6 +301,10 @@ class EvmClient:
             time.sleep(RECEIPT_POLL_SECONDS)
         return receipt
 
+    def forget_nonce(self) -> None:
+        """The chain was set back: ask the node again how many transactions the account has sent."""
+        self._nonce = None
+
     # ---- inner parts ------------------------------------------------------------------------------------------
 
     @contextmanager

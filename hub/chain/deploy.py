@@ -1,9 +1,11 @@
 """Puts the contracts on the two chains and says where they are.
 
-Rules: all creations of a chain are sent at once with known nonces, then awaited; each must succeed. On the plasma chain
-the last act is to give the bridge everything that the genesis account owns, so that PETH circulates only by deposits.
+Rules: all creations of a chain are sent at once with known nonces, then awaited; each must succeed. Outside demonstrations
+the verifiers must hold the ceremonies' keys before the token is told of them. On the plasma chain the last act of the
+genesis account is to give the bridge everything that it owns, so that PETH circulates only by deposits.
 What a contract is told here (roles, validators, prices, clock) comes from the caller; nothing is invented.
-Not here: the node (`hub.chain.anvil`), what the roles do afterwards (`hub.plasma`, `hub.relay`).
+Not here: the node (`hub.chain.anvil`), who is registered (`hub.chain.energy_leaves`), what the roles do afterwards
+(`hub.plasma`, `hub.relay`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from hub.chain.artifacts import load_artifact
 from hub.chain.client import Contract, EvmClient, Receipt
 from hub.chain.errors import DeploymentError
+from hub.chain.verifiers import CIRCUITS, UntrustedKeys, contract_name, require_ceremony_keys
 
 DEPLOY_GAS = 12_000_000
 """Above any creation here; five fit in a block."""
@@ -32,16 +35,17 @@ class RootContracts:
 
 @dataclass(frozen=True)
 class EnergyMarket:
-    """The energy token of a microgrid and its exchange."""
+    """The markets of one microgrid: the public token with its exchange, and the private pool."""
 
     microgrid: int
     token: Contract
     exchange: Contract
+    pool: Contract
 
 
 @dataclass(frozen=True)
 class PlasmaContracts:
-    """Contracts on the plasma chain."""
+    """Contracts on the plasma chain; `verifiers` in the order of `CIRCUITS`."""
 
     chain_id: int
     bridge: Contract
@@ -50,7 +54,9 @@ class PlasmaContracts:
     relay: Contract
     factory: Contract
     inference: Contract
-    verifier: Contract
+    verifier_set: Contract
+    verifiers: tuple[Contract, ...]
+    energy_registry: Contract
     markets: tuple[EnergyMarket, ...]
 
     def market(self, microgrid: int) -> EnergyMarket:
@@ -59,6 +65,10 @@ class PlasmaContracts:
             if market.microgrid == microgrid:
                 return market
         raise DeploymentError(f"microgrid {microgrid} has no energy token; it was not deployed")
+
+    def verifier(self, circuit: str) -> Contract:
+        """The verifier of a circuit; ValueError for a circuit that no contract verifies."""
+        return self.verifiers[CIRCUITS.index(circuit)]
 
     def addresses(self) -> dict[str, str]:
         """Checksummed addresses by name, for endpoint files and the console."""
@@ -69,11 +79,14 @@ class PlasmaContracts:
             "PpdlRelay": self.relay,
             "ExchangeFactory": self.factory,
             "Inference": self.inference,
-            "TransferVerifier": self.verifier,
+            "VerifierSet": self.verifier_set,
+            "EnergyRegistry": self.energy_registry,
         }
+        named |= {verifier.name: verifier for verifier in self.verifiers}
         for market in self.markets:
             named[f"EnergyToken{market.microgrid}"] = market.token
             named[f"Exchange{market.microgrid}"] = market.exchange
+            named[f"EnergyPool{market.microgrid}"] = market.pool
         return {name: contract.checksum_address for name, contract in named.items()}
 
 
@@ -84,6 +97,44 @@ class SlotClock:
     slot: int
     millis: int
     wall_millis: int
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """How slots make days, bands and periods: offset of local time in slots, days of a period, the band of each hour."""
+
+    utc_offset_slots: int = 0
+    period_days: int = 28
+    band_of_hour: tuple[int, ...] = (0,) * 24
+
+    def as_abi(self) -> tuple[int, int, bytes]:
+        """The `Calendar` struct of the energy registry."""
+        return self.utc_offset_slots, self.period_days, bytes(self.band_of_hour)
+
+
+@dataclass(frozen=True)
+class RelayPlan:
+    """An account that may submit proofs without a fee, and how many in an epoch of the token."""
+
+    account: bytes
+    quota_per_epoch: int
+
+
+@dataclass(frozen=True)
+class PrivatePlan:
+    """What the token of notes and the private market are told.
+
+    `verifying_keys`: by circuit the digest that its ceremony printed; None takes development keys, for a demonstration.
+    """
+
+    epoch_seconds: int
+    floor_wei_per_wh: int
+    cap_wei_per_wh: int
+    relays: tuple[RelayPlan, ...]
+    verifying_keys: Mapping[str, bytes] | None
+    calendar: Calendar = Calendar()
+    exit_window_seconds: int = 7 * 86_400
+    verifier_delay_seconds: int = 14 * 86_400
 
 
 @dataclass(frozen=True)
@@ -98,6 +149,7 @@ class PlasmaPlan:
     clock: SlotClock
     microgrids: tuple[int, ...]
     feed_in_wei_per_wh: int
+    private: PrivatePlan
     relay_reward_wei: int = 0
     relay_max_drift_ms: int = 60_000
     inference_min_fee_wei: int = 0
@@ -150,17 +202,21 @@ def deploy_root(client: EvmClient, plasma_chain_id: int, validators: Sequence[by
     return RootContracts(client.chain_id(), root)
 
 
-def deploy_plasma(client: EvmClient, utility: EvmClient, plan: PlasmaPlan) -> PlasmaContracts:
+def deploy_plasma(client: EvmClient, operator: EvmClient, utility: EvmClient, plan: PlasmaPlan) -> PlasmaContracts:
     """Put all contracts on the plasma chain and empty the deploying account into the bridge.
 
-    `client` signs as the genesis account, `utility` as the utility (it approves the exchanges).
+    `client` signs as the genesis account; `operator` as the operator, the guardian of the token, who registers markets and
+    relays; `utility` as the utility, who approves the exchanges.
     """
-    if utility.address != plan.utility:
-        raise DeploymentError("the utility's client does not sign for the plan's utility; give its own key")
+    if utility.address != plan.utility or operator.address != plan.operator:
+        raise DeploymentError("a client does not sign for the plan's operator or utility; give each role its own key")
     batch = _Batch(client)
-    libraries = {name: batch.create(name).address for name in ("PoseidonT3", "PoseidonT4")}
-    verifier = batch.create("TransferVerifier")
-    confidential = batch.create("ConfidentialToken", plan.operator, verifier.address, libraries=libraries)
+    verifiers = _create_verifiers(batch, plan.private)
+    libraries = {name: batch.create(name).address for name in _libraries("ConfidentialToken", "EnergyPool", "EnergyRegistry")}
+    seconds = plan.private.exit_window_seconds, plan.private.verifier_delay_seconds
+    verifier_set = batch.create("VerifierSet", plan.operator, *seconds, [verifier.address for verifier in verifiers])
+    epoch_seconds = plan.private.epoch_seconds
+    confidential = batch.create("ConfidentialToken", plan.operator, verifier_set.address, epoch_seconds, libraries=libraries)
     relay = batch.create(
         "PpdlRelay",
         plan.ppdl_chain_id,
@@ -169,25 +225,39 @@ def deploy_plasma(client: EvmClient, utility: EvmClient, plan: PlasmaPlan) -> Pl
         plan.relay_reward_wei,
         plan.relay_max_drift_ms,
     )
-    registry = batch.create(
-        "MeterRegistry",
-        plan.operator,
-        plan.utility,
-        relay.address,
-        plan.clock.slot,
-        plan.clock.millis,
-        plan.clock.wall_millis,
+    clock = plan.clock.slot, plan.clock.millis, plan.clock.wall_millis
+    registry = batch.create("MeterRegistry", plan.operator, plan.utility, relay.address, *clock)
+    calendar = plan.private.calendar.as_abi()
+    energy_registry = batch.create(
+        "EnergyRegistry", plan.operator, plan.utility, relay.address, clock, calendar, libraries=libraries
     )
     factory = batch.create("ExchangeFactory")
     inference = batch.create("Inference", relay.address, plan.inference_min_fee_wei, plan.inference_answer_seconds)
     tokens = [_create_token(batch, registry, plan, microgrid) for microgrid in plan.microgrids]
+    places = confidential.address, verifier_set.address, energy_registry.address
+    limits = plan.private.floor_wei_per_wh, plan.private.cap_wei_per_wh
+    pools = [batch.create("EnergyPool", *places, microgrid, *limits, libraries=libraries) for microgrid in plan.microgrids]
     for token in tokens:
         batch.send(factory, "createExchange", token.address, gas=DEPLOY_GAS)
     batch.finish()
     bridge = batch.create("PethBridge", plan.operator, value=_spendable(client))
     batch.finish()
-    markets = _open_markets(client, utility, factory, registry, plan.microgrids, tokens)
-    return PlasmaContracts(client.chain_id(), bridge, confidential, registry, relay, factory, inference, verifier, markets)
+    exchanges = _open_exchanges(client, utility, factory, registry, tokens)
+    _admit(operator, confidential, dict(zip(plan.microgrids, pools, strict=True)), plan.private.relays)
+    markets = tuple(EnergyMarket(*market) for market in zip(plan.microgrids, tokens, exchanges, pools, strict=True))
+    return PlasmaContracts(
+        client.chain_id(),
+        bridge,
+        confidential,
+        registry,
+        relay,
+        factory,
+        inference,
+        verifier_set,
+        verifiers,
+        energy_registry,
+        markets,
+    )
 
 
 def register_meters(operator: EvmClient, utility: EvmClient, registry: Contract, meters: Sequence[MeterPlan]) -> None:
@@ -211,21 +281,43 @@ def _create_token(batch: _Batch, registry: Contract, plan: PlasmaPlan, microgrid
     return batch.create("EnergyToken", name, symbol, registry.address, microgrid, plan.feed_in_wei_per_wh)
 
 
-def _open_markets(
-    client: EvmClient,
-    utility: EvmClient,
-    factory: Contract,
-    registry: Contract,
-    microgrids: Sequence[int],
-    tokens: Sequence[Contract],
-) -> tuple[EnergyMarket, ...]:
-    batch, markets = _Batch(utility), []
-    for microgrid, token in zip(microgrids, tokens, strict=True):
-        exchange = contract_at("Exchange", client.call(factory, "getExchange", token.address))
+def _libraries(*contracts: str) -> list[str]:
+    """Names of the libraries that these contracts are linked to."""
+    return sorted({library.name for name in contracts for library in load_artifact(name).libraries})
+
+
+def _create_verifiers(batch: _Batch, plan: PrivatePlan) -> tuple[Contract, ...]:
+    """The verifiers in the order of their numbers; DeploymentError when one holds another key than its ceremony made."""
+    verifiers = tuple(batch.create(contract_name(circuit)) for circuit in CIRCUITS)
+    if plan.verifying_keys is not None:
+        batch.finish()
+        try:
+            require_ceremony_keys(batch.client, verifiers, plan.verifying_keys)
+        except UntrustedKeys as error:
+            raise DeploymentError(f"nothing else was deployed: {error}") from error
+    return verifiers
+
+
+def _open_exchanges(
+    client: EvmClient, utility: EvmClient, factory: Contract, registry: Contract, tokens: Sequence[Contract]
+) -> list[Contract]:
+    """The utility approves the exchange of every token."""
+    batch = _Batch(utility)
+    exchanges = [contract_at("Exchange", client.call(factory, "getExchange", token.address)) for token in tokens]
+    for exchange in exchanges:
         batch.send(registry, "registerExchange", exchange.address)
-        markets.append(EnergyMarket(microgrid, token, exchange))
     batch.finish()
-    return tuple(markets)
+    return exchanges
+
+
+def _admit(operator: EvmClient, confidential: Contract, pools: Mapping[int, Contract], relays: Sequence[RelayPlan]) -> None:
+    """The guardian tells the token of its markets, by microgrid, and of the relays that need no fee."""
+    batch = _Batch(operator)
+    for microgrid, pool in pools.items():
+        batch.send(confidential, "registerMarket", microgrid, pool.address)
+    for relay in relays:
+        batch.send(confidential, "setRelay", relay.account, relay.quota_per_epoch)
+    batch.finish()
 
 
 def _spendable(client: EvmClient) -> int:

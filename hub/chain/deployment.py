@@ -9,6 +9,7 @@ from typing import Any
 
 from hub.chain.deploy import EnergyMarket, PlasmaContracts, RootContracts, contract_at
 from hub.chain.errors import DeploymentError
+from hub.chain.verifiers import CIRCUITS, contract_name
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def load_deployment(path: Path) -> Deployment:
                 microgrid,
                 contract_at("EnergyToken", names[f"EnergyToken{microgrid}"]),
                 contract_at("Exchange", names[f"Exchange{microgrid}"]),
+                contract_at("EnergyPool", names[f"EnergyPool{microgrid}"]),
             )
             for microgrid in plasma["microgrids"]
         )
@@ -57,7 +59,9 @@ def load_deployment(path: Path) -> Deployment:
                 relay=contract_at("PpdlRelay", names["PpdlRelay"]),
                 factory=contract_at("ExchangeFactory", names["ExchangeFactory"]),
                 inference=contract_at("Inference", names["Inference"]),
-                verifier=contract_at("TransferVerifier", names["TransferVerifier"]),
+                verifier_set=contract_at("VerifierSet", names["VerifierSet"]),
+                verifiers=tuple(contract_at(name, names[name]) for name in map(contract_name, CIRCUITS)),
+                energy_registry=contract_at("EnergyRegistry", names["EnergyRegistry"]),
                 markets=markets,
             ),
         )

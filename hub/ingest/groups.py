@@ -2,15 +2,16 @@
 
 Rules: pure; a group with a gap opens nothing and names who is missing; a report under a roster, for a slot
 the roster does not cover, that lies ahead or is older than MAX_OPEN_SLOTS, or from somebody who is no member is
-refused. A late report still completes its group until then.
-Not here: signatures and storage (`service`, `store`), masks (`openmg.masking`).
+refused. A late report still completes its group until then. Sums to which the members' commitments do not open count as
+masks that do not cancel: validators would refuse them.
+Not here: signatures and proofs (`reports`), storage (`store`), masks and sums of commitments (`openmg.masking`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from openmg.masking import open_sum, roster_id
+from openmg.masking import Commitments, open_sum, require_committed, roster_id
 from openmg.messages.telemetry import Roster, SlotReport
 
 GAP_AFTER_SLOTS = 2
@@ -57,9 +58,16 @@ class Gap:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Member:
+    masked: tuple[int, ...]
+    commitments: Commitments
+    raw: bytes
+
+
 @dataclass
 class _Group:
-    reports: dict[bytes, tuple[tuple[int, ...], bytes]] = field(default_factory=dict)
+    reports: dict[bytes, _Member] = field(default_factory=dict)
     done: bool = False
 
 
@@ -83,8 +91,11 @@ class SlotGroups:
         self._rosters[roster_id(roster)] = roster
         self._looked_to[roster_id(roster)] = max(roster.from_slot, looked_to or 0)
 
-    def add(self, report: SlotReport, address: bytes, raw: bytes, current_slot: int) -> GroupSum | Gap | None:
-        """Takes a verified report. Its group's sum when it is whole now, a Gap when the masks do not cancel, else None.
+    def add(
+        self, report: SlotReport, commitments: Commitments, address: bytes, raw: bytes, current_slot: int
+    ) -> GroupSum | Gap | None:
+        """Takes a verified report and its proved commitments. Its group's sum when it is whole now, a Gap when masks or
+        commitments do not fit, else None.
 
         Raises RefusedReport.
         """
@@ -100,11 +111,17 @@ class SlotGroups:
         group = self._groups.setdefault((report.roster_id, report.slot), _Group())
         if group.done:
             return None
-        group.reports[address] = (report.masked, raw)
+        group.reports[address] = _Member(report.masked, commitments, raw)
         if len(group.reports) < len(roster.members):
             return None
         group.done = True
         return self._open(roster, report.slot, group)
+
+    def close(self, microgrid: int, slot: int) -> None:
+        """Takes a slot whose sums were handed on before as whole; reports of it open nothing again."""
+        for name, roster in self._rosters.items():
+            if roster.microgrid == microgrid and self._covers(roster, slot):
+                self._groups.setdefault((name, slot), _Group()).done = True
 
     def gaps(self, current_slot: int) -> tuple[Gap, ...]:
         """Slots that should be whole by now and are not, each told once; forgets what is too old."""
@@ -134,8 +151,9 @@ class SlotGroups:
     @staticmethod
     def _open(roster: Roster, slot: int, group: _Group) -> GroupSum | Gap:
         try:
-            sums = open_sum(roster, {address: masked for address, (masked, _raw) in group.reports.items()})
+            sums = open_sum(roster, {address: member.masked for address, member in group.reports.items()})
+            require_committed(sums, (member.commitments for member in group.reports.values()))
         except ValueError as error:
             return Gap(roster.microgrid, slot, (), str(error))
-        rows = tuple(group.reports[member.address][1] for member in roster.members)
-        return GroupSum(roster, slot, rows, sums[0], sums[1])
+        rows = tuple(group.reports[member.address].raw for member in roster.members)
+        return GroupSum(roster, slot, rows, sums.import_wh, sums.export_wh)

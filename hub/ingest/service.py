@@ -1,12 +1,12 @@
 """The ingest service: MQTT in, database, acknowledgement, sums out.
 
-Theory of operation. Reports (masked slots, feeder slots) go to one worker that checks signatures, stores a
+Theory of operation. Reports (masked slots, feeder slots) go to one worker that checks them (`reports`), stores a
 batch in one durable transaction and only then acknowledges each device's high water; groups that became whole
-are opened and delivered. Births make rosters, in the watch loop. No single message is needed: every birth,
+are opened and delivered (`delivery`). Births make rosters, in the watch loop. No single message is needed: every birth,
 and every report that does not fit the rosters, has the watch loop publish the rosters again; a new roster is
 repeated until it begins; a long silence renews the subscription. Everything else that meters send is checked
 and handed on (`events`).
-Rules: a message of an unregistered device, with a wrong signature, of another device or malformed is counted,
+Rules: a message of an unregistered device, with a wrong signature or proof, of another device or malformed is counted,
 logged once per sender and dropped; it never stops the service. Queues are bounded: what does not fit is
 dropped unacknowledged and therefore sent again by its meter. Not here: what the hub does with sums, updates
 and envelopes.
@@ -21,22 +21,23 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
+from hub.ingest.delivery import Deliveries
 from hub.ingest.events import IngestEvents
-from hub.ingest.groups import MAX_OPEN_SLOTS, Gap, GroupSum, RefusedReport, SlotGroups
+from hub.ingest.groups import MAX_OPEN_SLOTS, Gap, RefusedReport, SlotGroups
 from hub.ingest.registry import FEEDER as FEEDER_ROLE
-from hub.ingest.registry import HOME, Device, Registry
+from hub.ingest.registry import Device, Registry
+from hub.ingest.reports import Arrived, M, Masked, OpenReport, ReportCheck, open_from
 from hub.ingest.rosters import RosterBook
 from hub.ingest.status import DeviceStatus, IngestSettings, IngestStats
-from hub.ingest.store import IncomingReport, IngestStore
+from hub.ingest.store import IngestStore
 from openmg.clock import VirtualClock
 from openmg.envelope import Envelope
 from openmg.masking import is_mask_key
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
 from openmg.messages.learning import Evaluation, ModelUpdate
-from openmg.messages.telemetry import Ack, Birth, Health, Roster, SlotReport
+from openmg.messages.telemetry import Ack, Birth, Health, Roster
 from openmg.mqtt import MqttLink
 from openmg.signing import address_of
 from openmg.tasks import end_tasks
@@ -45,18 +46,15 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 512
 """Reports in one transaction."""
 MAX_QUEUED = 8192
-MAX_DELIVERIES = 1024
 MAX_NAMED_SENDERS = 256
-RETRY_DELIVERY_S = 1.0
+RETRY_S = 1.0
+"""Wall time after a failure of the database or of a receiver."""
 CHECK_S = 0.25
 """Wall time between looks at gaps and births, and between publications of one microgrid's rosters."""
 FIRST_REPEAT_S = 1.0
 """A new roster is published again after this time, then after twice as long and so on, until it is in force."""
 SILENT_S = 60.0
 """Without any message for so long, the broker is asked again for all that meters send, retained births included."""
-M = TypeVar("M", bound=base.Message)
-_Arrived = tuple[Device, str, bytes, int]
-"""A report as it came: its device, leaf, bytes and the number of its arrival."""
 
 
 class _Seen:
@@ -70,7 +68,7 @@ class _Seen:
 
 
 class IngestService:
-    """One hub's ingest; `start` and `stop` in the hub's loop."""
+    """One hub's ingest; `start` and `stop` in the hub's loop. `open_report` verifies the proof of a home's report."""
 
     def __init__(
         self,
@@ -79,14 +77,16 @@ class IngestService:
         store: IngestStore,
         clock: VirtualClock,
         events: IngestEvents,
+        open_report: OpenReport,
     ) -> None:
         self.settings, self.registry, self.store, self.clock, self.events = settings, registry, store, clock, events
         self.rosters = RosterBook(registry)
         self.operator = address_of(settings.operator_key)
+        self._check = ReportCheck(settings.chain_id, open_report)
         self._groups = SlotGroups()
         self._link = MqttLink(settings.address, settings.client_id, self._on_message, self._on_connected)
-        self._reports: asyncio.Queue[_Arrived] = asyncio.Queue(MAX_QUEUED)
-        self._deliveries: asyncio.Queue[GroupSum] = asyncio.Queue(MAX_DELIVERIES)
+        self._reports: asyncio.Queue[Arrived] = asyncio.Queue(MAX_QUEUED)
+        self._deliveries = Deliveries(store, events)
         self._seen = {name: _Seen() for name in registry.by_name}
         self._wanted: set[int] = set()
         self._repeats: dict[int, tuple[float, float]] = {}
@@ -96,7 +96,7 @@ class IngestService:
         self._named: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._duplicates = self._conflicts = self._malformed = self._overflow = 0
-        self._opened = self._gaps = 0
+        self._gaps = 0
         self._other: dict[str, Callable[[Device, bytes], None]] = {
             topics.BIRTH: self._on_birth,
             topics.STATE: self._on_state,
@@ -111,7 +111,7 @@ class IngestService:
         await self._restore()
         self._link.subscribe(topics.ALL_FROM_METERS)
         self._link.start()
-        for call in (self._work(), self._deliver(), self._watch()):
+        for call in (self._work(), self._deliveries.run(), self._watch()):
             self._tasks.append(asyncio.get_running_loop().create_task(call))
 
     async def stop(self) -> None:
@@ -140,7 +140,7 @@ class IngestService:
             conflicts=self._conflicts,
             malformed=self._malformed,
             overflow=self._overflow,
-            groups_opened=self._opened,
+            groups_opened=self._deliveries.opened,
             gaps=self._gaps,
             mqtt=self._link.counts(),
         )
@@ -173,7 +173,7 @@ class IngestService:
         leaf = parsed[1]
         if leaf in (topics.SLOT, FEEDER):
             try:
-                self._reports.put_nowait((device, leaf, payload, self._arrivals))
+                self._reports.put_nowait(Arrived(device, leaf, payload, self._arrivals))
             except asyncio.QueueFull:
                 self._overflow += 1
             return
@@ -195,12 +195,7 @@ class IngestService:
             log.warning("message on %s dropped: %s (further ones are only counted)", topic[:120], why)
 
     def _open(self, cls: type[M], device: Device, payload: bytes) -> base.Signed[M]:
-        signed = base.open_signed(cls, payload, self.settings.chain_id)
-        if signed.signer != device.address:
-            raise base.InvalidMessage(f"signed by 0x{signed.signer.hex()}, which is not {device.name}")
-        if getattr(signed.message, "device", device.name) != device.name:
-            raise base.InvalidMessage(f"speaks for another device than {device.name}")
-        return signed
+        return open_from(cls, device, payload, self.settings.chain_id)
 
     def _on_birth(self, device: Device, payload: bytes) -> None:
         birth = self._open(Birth, device, payload).message
@@ -261,12 +256,13 @@ class IngestService:
             self._groups.add_roster(roster, looked_to=self.clock.slot() - 1)
         first = self.clock.slot() - MAX_OPEN_SLOTS
         delivered = await asyncio.to_thread(self.store.delivered, first)
-        for name, payload in await asyncio.to_thread(self.store.reports, topics.SLOT, first):
+        for microgrid, slot in delivered:
+            self._groups.close(microgrid, slot)
+        for name, slot, payload in await asyncio.to_thread(self.store.reports, topics.SLOT, first):
             device = self.registry.by_name.get(name)
-            if device is not None:
+            if device is not None and (device.microgrid, slot) not in delivered:
                 with contextlib.suppress(base.InvalidMessage):
-                    message = self._open(SlotReport, device, payload).message
-                    self._group(device, message, payload, delivered)
+                    self._group(device, await asyncio.to_thread(self._check.masked, device, payload), payload)
 
     async def _make_roster(self, microgrid: int) -> None:
         first = self._first_birth.get(microgrid)
@@ -301,7 +297,7 @@ class IngestService:
                     self._tell_gap(gap)
             except Exception:
                 log.exception("looking after rosters failed; trying again")
-                await asyncio.sleep(RETRY_DELIVERY_S)
+                await asyncio.sleep(RETRY_S)
             if self.connected and time.monotonic() - self._silent_since > SILENT_S:
                 self._silent_since = time.monotonic()
                 self._link.subscribe_again()
@@ -339,99 +335,56 @@ class IngestService:
                 await self._store_batch()
             except Exception:
                 log.exception("storing reports failed; the meters will send them again")
-                await asyncio.sleep(RETRY_DELIVERY_S)
+                await asyncio.sleep(RETRY_S)
 
     async def _store_batch(self) -> None:
         batch = [await self._reports.get()]
         while len(batch) < MAX_BATCH and not self._reports.empty():
             batch.append(self._reports.get_nowait())
-        incoming, verified, heard, refused = await asyncio.to_thread(self._verify, batch)
-        for topic, why in refused:
+        checked = await asyncio.to_thread(self._check.batch, batch)
+        for topic, why in checked.refused:
             self._drop(topic, why)
-        if not incoming:
+        if not checked.incoming:
             return
         now_ms = time.time_ns() // 1_000_000
-        result = await asyncio.to_thread(self.store.add, incoming, now_ms, self.clock.slot())
+        result = await asyncio.to_thread(self.store.add, checked.incoming, now_ms, self.clock.slot())
         for name, high_water in result.high_water.items():
             self._acknowledge(name, high_water)
         self._duplicates += result.duplicates
         for report in result.conflicts:
             self._conflicts += 1
             self._drop(topics.from_meter(report.device, report.kind), f"seq {report.seq} was used for another report")
-        for name, arrival in heard.items():
+        for name, arrival in checked.heard.items():
             self._is_there(self.registry.by_name[name], arrival)
         for report in result.new:
             try:
-                self._take(self.registry.by_name[report.device], verified[report.device, report.seq], report.payload)
+                taken = checked.reports[report.device, report.seq]
+                self._take(self.registry.by_name[report.device], taken, report.payload)
             except Exception:  # of a receiver; the other reports are stored and must reach their groups
                 log.exception("handing on report %d of %s failed", report.seq, report.device)
-
-    def _verify(
-        self, batch: list[_Arrived]
-    ) -> tuple[list[IncomingReport], dict[tuple[str, int], SlotReport | FeederReport], dict[str, int], list[tuple[str, str]]]:
-        """Reports for the store, their messages by (device, seq), last arrival by device; and (topic, why) of the refused."""
-        incoming: list[IncomingReport] = []
-        verified: dict[tuple[str, int], SlotReport | FeederReport] = {}
-        heard: dict[str, int] = {}
-        refused: list[tuple[str, str]] = []
-        for device, leaf, payload, arrival in batch:
-            try:
-                if leaf != (topics.SLOT if device.role == HOME else FEEDER):
-                    raise base.InvalidMessage(f"a {device.role} does not send {leaf} reports")
-                message: SlotReport | FeederReport
-                if leaf == topics.SLOT:
-                    message = self._open(SlotReport, device, payload).message
-                else:
-                    message = self._open(FeederReport, device, payload).message
-            except base.InvalidMessage as error:
-                refused.append((topics.from_meter(device.name, leaf), str(error)))
-                continue
-            waiting = message.health.outbox_rows
-            incoming.append(IncomingReport(device.name, message.seq, leaf, message.slot, payload, waiting))
-            verified.setdefault((device.name, message.seq), message)
-            heard[device.name] = arrival
-        return incoming, verified, heard, refused
 
     def _acknowledge(self, name: str, high_water: int) -> None:
         self._seen[name].high_water = high_water
         ack = base.sign(Ack(name, high_water), self.settings.chain_id, self.settings.operator_key)
         self.publish(topics.ack(name), ack)
 
-    def _take(self, device: Device, message: SlotReport | FeederReport, payload: bytes) -> None:
+    def _take(self, device: Device, report: Masked | FeederReport, payload: bytes) -> None:
         seen = self._seen[device.name]
+        message = report.message if isinstance(report, Masked) else report
         seen.last_slot, seen.health = message.slot, message.health
-        if isinstance(message, FeederReport):
-            self.events.on_feeder(device, message)
+        if isinstance(report, FeederReport):
+            self.events.on_feeder(device, report)
         else:
-            self._group(device, message, payload, frozenset())
+            self._group(device, report, payload)
 
-    def _group(self, device: Device, message: SlotReport, payload: bytes, delivered: frozenset[tuple[int, int]]) -> None:
+    def _group(self, device: Device, report: Masked, payload: bytes) -> None:
         try:
-            outcome = self._groups.add(message, device.address, payload, self.clock.slot())
+            outcome = self._groups.add(report.message, report.commitments, device.address, payload, self.clock.slot())
         except RefusedReport as error:
             self._wanted.add(device.microgrid)
             self._drop(topics.from_meter(device.name, topics.SLOT), str(error))
             return
         if isinstance(outcome, Gap):
             self._tell_gap(outcome)
-        elif outcome is not None and (outcome.microgrid, outcome.slot) not in delivered:
-            self._opened += 1
-            try:
-                self._deliveries.put_nowait(outcome)
-            except asyncio.QueueFull:
-                log.error("sums of slot %d are not handed on: %d wait already", outcome.slot, MAX_DELIVERIES)
-
-    async def _deliver(self) -> None:
-        while True:
-            group = await self._deliveries.get()
-            while not await self._delivered(group):
-                await asyncio.sleep(RETRY_DELIVERY_S)
-
-    async def _delivered(self, group: GroupSum) -> bool:
-        try:
-            await self.events.on_group(group)
-            await asyncio.to_thread(self.store.save_delivered, group.microgrid, group.slot, group.import_wh, group.export_wh)
-        except Exception:
-            log.exception("handing on the sums of microgrid %d, slot %d failed; again", group.microgrid, group.slot)
-            return False
-        return True
+        elif outcome is not None:
+            self._deliveries.put(outcome)

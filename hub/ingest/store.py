@@ -118,9 +118,9 @@ class IngestStore:
                 _forget(db, min(max(r.slot for r in new), current_slot) - KEEP_SLOTS)
         return BatchResult(tuple(new), duplicates, tuple(conflicts), high_water)
 
-    def reports(self, kind: str, first_slot: int) -> tuple[tuple[str, bytes], ...]:
-        """(device, payload) of the stored reports of a kind from a slot on, oldest first."""
-        sql = "SELECT device, payload FROM reports WHERE kind = ? AND slot >= ? ORDER BY slot, device"
+    def reports(self, kind: str, first_slot: int) -> tuple[tuple[str, int, bytes], ...]:
+        """(device, slot, payload) of the stored reports of a kind from a slot on, oldest first."""
+        sql = "SELECT device, slot, payload FROM reports WHERE kind = ? AND slot >= ? ORDER BY slot, device"
         with self._lock:
             return tuple(self._db.execute(sql, (kind, first_slot)))
 

@@ -1,4 +1,4 @@
-"""Brings events of the PPDL chain to the contracts that wait for them: agreed slots to the registry, answers to Inference.
+"""Brings events of the PPDL chain to the contracts that wait for them: slots to the registries, answers to Inference.
 
 Theory of operation. Every decided block gives its events; one that a contract cares for waits here until the relay has
 the next header, which proves it. An event leaves the queue when its transaction has succeeded or the contract says that
@@ -13,12 +13,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hub.chain.client import EvmClient
+from hub.chain.client import Contract, EvmClient
 from hub.chain.deploy import PlasmaContracts
 from hub.chain.errors import CallReverted
 from hub.ppdl.app.answers import EventsAnswer, InferenceAnswer
 from hub.ppdl.app.inference import INFERENCE_EVENT_TAG
-from hub.ppdl.app.slots import SLOT_EVENT_TAG
+from hub.ppdl.app.slots import SLOT_EVENT_TAG, SLOT_ROOT_EVENT_TAG
 from hub.ppdl.application import QueryResult
 from openmg.messages.base import decode
 
@@ -30,6 +30,9 @@ EVENTS_PER_STEP = 16
 MAX_REFUSALS = 240
 """Two minutes of steps: longer than any race or reordering between relay and contract."""
 _WORD = 32
+TAGS = (SLOT_EVENT_TAG, SLOT_ROOT_EVENT_TAG, INFERENCE_EVENT_TAG)
+HAS_IT = ("SlotAlreadyRecorded", "SlotRootAlreadyRecorded", "NotOpen")
+"""What a contract answers to an event that somebody else has brought."""
 
 Query = Callable[[str], QueryResult]
 
@@ -65,7 +68,7 @@ class EventCourier:
     def on_block(self, height: int, events: tuple[bytes, ...]) -> None:
         """The events of a decided block, in order."""
         for event in events:
-            if event[:_WORD] in (SLOT_EVENT_TAG, INFERENCE_EVENT_TAG):
+            if event[:_WORD] in TAGS:
                 self._waiting[WaitingEvent(height, event)] = None
         for item in list(self._waiting)[:-MAX_WAITING]:
             log.error("event of PPDL block %d is given up: more than %d are waiting", item.height, MAX_WAITING)
@@ -106,9 +109,13 @@ class EventCourier:
     def _send(self, waiting: WaitingEvent) -> bytes | None:
         """Hash of the transaction that brings the event; None when the contract has it or it cannot be brought."""
         try:
-            return self._record_slot(waiting) if waiting.tag == SLOT_EVENT_TAG else self._fulfil(waiting)
+            if waiting.tag == SLOT_EVENT_TAG:
+                return self._record(waiting, self._contracts.registry, "recordSlot", 5)
+            if waiting.tag == SLOT_ROOT_EVENT_TAG:
+                return self._record(waiting, self._contracts.energy_registry, "recordSlotRoot", 4)
+            return self._fulfil(waiting)
         except CallReverted as error:
-            if error.error in ("SlotAlreadyRecorded", "NotOpen"):
+            if error.error in HAS_IT:
                 return None
             raise
 
@@ -122,17 +129,12 @@ class EventCourier:
         log.error("event of PPDL block %d is given up after %d refusals: %s", waiting.height, refusals, error)
         return True
 
-    def _record_slot(self, waiting: WaitingEvent) -> bytes | None:
-        microgrid, slot, members, import_wh, export_wh = (waiting.number(i) for i in range(2, 7))
+    def _record(self, waiting: WaitingEvent, registry: Contract, function: str, numbers: int) -> bytes | None:
+        """Bring an event of tag, chain id and so many numbers, which are the fields of the registry's struct."""
         proof = self._proof(waiting)
         if proof is None:
             return None
-        return self._client.send(
-            self._contracts.registry,
-            "recordSlot",
-            (microgrid, slot, members, import_wh, export_wh),
-            proof,
-        )
+        return self._client.send(registry, function, tuple(waiting.number(i) for i in range(2, 2 + numbers)), proof)
 
     def _fulfil(self, waiting: WaitingEvent) -> bytes | None:
         if waiting.event[2 * _WORD : 3 * _WORD][12:] != self._contracts.inference.address:

@@ -1,7 +1,7 @@
 """What the plasma chain says now: pools, accounts, notes and totals, read over JSON-RPC.
 
 Rules: read-only; every figure is the chain's own. Calls block; roles run them in a thread, one at a time.
-Not here: what is done with the figures (`hub.market.service`, `hub.status`).
+Not here: the private market (`hub.market.energy_view`), what is done with the figures (`hub.market.service`, `hub.status`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hub.chain.abi import Event
 from hub.chain.client import EvmClient
 from hub.chain.deploy import EnergyMarket, PlasmaContracts
-from openmg.messages.market import NoteEntry
+from hub.plasma.note_log import NoteNews, read_note_news
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,14 @@ class ChainView:
         nonce = self.client.rpc_int("eth_getTransactionCount", "0x" + address.hex(), "latest")
         return AccountState(nonce, self.client.balance(address), held - min(held, delivery), min(held, delivery))
 
-    def notes(self, first_block: int, last_block: int) -> list[tuple[int, NoteEntry]]:
-        """(position, note) of every leaf that these blocks added, in order."""
-        events = self.client.events(self.contracts.confidential, "NewNote", first_block, last_block)
-        return [
-            (int(event.args["position"]), NoteEntry(int(event.args["cm"]), bytes(event.args["ciphertext"]))) for event in events
-        ]
+    def notes(self, first_block: int, last_block: int) -> NoteNews:
+        """What these blocks did to the confidential token's queue and tree."""
+        return read_note_news(self.client, self.contracts.confidential, first_block, last_block)
+
+    def nullifiers(self, first_block: int, last_block: int) -> list[int]:
+        """Nullifiers that these blocks spent, in order."""
+        events = self.client.events(self.contracts.confidential, "NullifierSpent", first_block, last_block)
+        return [int(event.args["nullifier"]) for event in events]
 
     def recorded_slots(self, first_block: int, last_block: int) -> list[tuple[int, int]]:
         """(microgrid, slot) of every slot whose sums these blocks recorded."""

@@ -126,9 +126,9 @@ class PlasmaView:
         for minted in self.plasma.events(self.links.bridge, "Minted", first, last_block):
             self._check_payout(minted, inbox_count)
             inbox_count += 1
-        roots = self.plasma.events(self.links.confidential, "RootAdded", first, last_block)
-        if roots:
-            note_root = int(roots[-1].args["root"]).to_bytes(32, "big")
+        batches = self.plasma.events(self.links.confidential, "BatchAppended", first, last_block)
+        if batches:
+            note_root = int(batches[-1].args["root"]).to_bytes(32, "big")
         self._scan_result = _Scan(last_block, block_hash, note_root, inbox_count)
         return self._scan_result
 

@@ -8,8 +8,9 @@ Pure but for the command. Rules: an auditor reads leaves and nullifiers from a n
 
     python -m openmg.keys.audit SECRET_FILE CHAIN_FILE [--network test]
 
-SECRET_FILE holds a viewing key or a disclosure, CHAIN_FILE the events as JSON lines: `{"position": 0, "cm": "0x...",
-"ciphertext": "0x..."}` for each NewNote and `{"nullifier": "0x..."}` for each NullifierSpent.
+SECRET_FILE holds a viewing key or a disclosure, CHAIN_FILE the events as JSON lines: `{"index": 0, "cm": "0x...",
+"ciphertext": "0x..."}` for each NoteQueued, `{"start": 0, "firstIndex": 0, "count": 16}` for each BatchAppended and
+`{"nullifier": "0x..."}` for each NullifierSpent. A note that waits in the queue has no position yet and is not shown.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from openmg.zk.tree import CAPACITY
 
 FORMAT = "openmg disclosure 1"
 MAX_POSITION = (1 << 52) - 1
+BATCH_LEAVES = 16
+"""Most leaves of one BatchAppended."""
 _NOTE_FIELDS = {"position", "commitment", "asset", "amount", "blinding"}
 _SPENT_FIELDS = {"spent", "nullifier"}
 
@@ -162,9 +165,19 @@ def _disclosure(table: dict[str, Any], network: str) -> Disclosure:
     return Disclosure(network, address, int(table["from"]), int(table["to"]), tuple(notes), nullifiers if full else None)
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Leaves of the queue that went into the tree: the one at place `first` of the queue lies at position `start`."""
+
+    start: int
+    first: int
+    count: int
+
+
 def read_chain(lines: Iterable[str]) -> tuple[list[ChainNote], set[int]]:
-    """Leaves and nullifiers of a chain file; AuditError names the line that is malformed."""
-    leaves: list[ChainNote] = []
+    """Leaves of the tree by position, and nullifiers, of a chain file; AuditError names the line that is malformed."""
+    queue: dict[int, tuple[int, bytes]] = {}
+    batches: list[_Batch] = []
     nullifiers: set[int] = set()
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -173,12 +186,16 @@ def read_chain(lines: Iterable[str]) -> tuple[list[ChainNote], set[int]]:
             row = json.loads(line)
             if "nullifier" in row:
                 nullifiers.add(int(row["nullifier"], 16))
+            elif "start" in row:
+                batches.append(_Batch(int(row["start"]), int(row["firstIndex"]), int(row["count"])))
             else:
-                ciphertext = bytes.fromhex(row["ciphertext"].removeprefix("0x"))
-                leaves.append(ChainNote(int(row["position"]), int(row["cm"], 16), ciphertext))
+                queue[int(row["index"])] = int(row["cm"], 16), bytes.fromhex(row["ciphertext"].removeprefix("0x"))
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise AuditError(f"line {number} of the chain file is no event: {error!r}") from None
-    return leaves, nullifiers
+    leaves = {batch.start + i: queue.get(batch.first + i) for batch in batches for i in range(min(batch.count, BATCH_LEAVES))}
+    if None in leaves.values():
+        raise AuditError("a batch of the chain file holds notes that it does not name; add all NoteQueued events")
+    return [ChainNote(position, *leaf) for position, leaf in sorted(leaves.items()) if leaf is not None], nullifiers
 
 
 def audit(secret: str, chain: Iterable[str], network: str) -> list[SeenNote]:

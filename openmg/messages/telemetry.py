@@ -1,8 +1,8 @@
 """Telemetry: who a meter is, the roster it masks with, its masked slot values, and the hub's acknowledgement.
 
-Rules: the values of a slot leave the home only under masks; device health leaves in clear. `seq` is the meter's outbox
-number: the hub's key for a report is (device, seq), and `Ack.high_water` says up to which number its database holds
-every report.
+Rules: the values of a slot leave the home only under masks and in commitments; device health leaves in clear. `seq` is the
+meter's outbox number: the hub's key for a report is (device, seq), and `Ack.high_water` says up to which number its
+database holds every report.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from typing import ClassVar
 
 from openmg.messages.topics import DEVICE_NAME
 from openmg.units import ADDRESS_BYTES, HASH_BYTES
+from openmg.zk.babyjub import SUBGROUP_ORDER
+from openmg.zk.field import FELT_BYTES
+from openmg.zk.proof import PROOF_BYTES
 
-MASKED_VALUES = 2
-"""Import and export energy of the slot, in this order, each modulo 2^64 under its mask."""
+MASK_MODULI = (2**64, 2**64, SUBGROUP_ORDER, SUBGROUP_ORDER)
+"""Of a report's masked values, in their order: import and export energy of the slot in Wh, then the blindings of the
+commitments to export and to import."""
 
 MAX_COUNT = 2**48
 """Above every number, count and slot that a device can reach, and well inside what databases hold."""
@@ -85,7 +89,11 @@ class Health:
 
 @dataclass(frozen=True)
 class SlotReport:
-    """The masked import and export energy of one slot. Signed by the device key."""
+    """The energies of one slot, masked and committed to. Signed by the device key.
+
+    `masked` has a value for each of MASK_MODULI; `commitments` are Cx to the export and Cm to the import, compressed points;
+    `proof` is that of the circuit `commit` for them, this chain, meter and slot (`openmg.zk.slot_proof`).
+    """
 
     PURPOSE: ClassVar[str] = "slot"
     device: str
@@ -93,16 +101,20 @@ class SlotReport:
     slot: int
     roster_id: bytes
     masked: tuple[int, ...]
+    commitments: tuple[bytes, ...]
+    proof: bytes
     health: Health
 
     def __post_init__(self) -> None:
         _require_name(self.device)
         if not (1 <= self.seq < MAX_COUNT and 0 <= self.slot < MAX_COUNT):
             raise ValueError("seq and slot count upwards from 1 and 0")
-        if len(self.roster_id) != HASH_BYTES or len(self.masked) != MASKED_VALUES:
-            raise ValueError("a slot report has a 32-byte roster id and two masked values")
-        if not all(0 <= value < 2**64 for value in self.masked):
-            raise ValueError("a masked value lies in 0..2^64-1")
+        if len(self.roster_id) != HASH_BYTES or len(self.masked) != len(MASK_MODULI):
+            raise ValueError(f"a slot report has a 32-byte roster id and {len(MASK_MODULI)} masked values")
+        if not all(0 <= value < modulus for value, modulus in zip(self.masked, MASK_MODULI, strict=True)):
+            raise ValueError("a masked value lies from 0 to its modulus less one")
+        if [len(point) for point in self.commitments] != [FELT_BYTES, FELT_BYTES] or len(self.proof) != PROOF_BYTES:
+            raise ValueError(f"a slot report has two commitments of {FELT_BYTES} bytes and a proof of {PROOF_BYTES}")
 
 
 @dataclass(frozen=True)

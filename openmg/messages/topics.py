@@ -26,6 +26,7 @@ ENVELOPE = "envelope"  # Envelope, sealed to a relay
 # What a hub tells everybody (retained).
 CHAIN = f"{_HUB}/chain"
 MODEL = f"{_HUB}/model"
+REGISTRY = f"{_HUB}/registry"
 
 
 def from_meter(device: str, leaf: str) -> str:
@@ -44,13 +45,44 @@ def notes(batch: int) -> str:
     return f"{_HUB}/notes/{batch}"
 
 
+def nullifiers(batch: int) -> str:
+    return f"{_HUB}/nullifiers/{batch}"
+
+
+def slot_leaves(microgrid: int, slot: int) -> str:
+    return f"{_HUB}/slots/{microgrid}/{slot}"
+
+
+def slot_leaves_of(microgrid: int) -> str:
+    """A subscription to every slot of one microgrid."""
+    return f"{_HUB}/slots/{microgrid}/+"
+
+
+def pool(microgrid: int) -> str:
+    return f"{_HUB}/pools/{microgrid}"
+
+
 ALL_NOTES = f"{_HUB}/notes/+"
+ALL_NULLIFIERS = f"{_HUB}/nullifiers/+"
+ALL_POOLS = f"{_HUB}/pools/+"
 ALL_MARKETS = f"{_HUB}/market/+"
 ALL_ROSTERS = f"{_HUB}/roster/+"
 
 
 def is_notes(topic: str) -> bool:
     return topic.startswith(f"{_HUB}/notes/")
+
+
+def is_nullifiers(topic: str) -> bool:
+    return topic.startswith(f"{_HUB}/nullifiers/")
+
+
+def is_slot_leaves(topic: str) -> bool:
+    return topic.startswith(f"{_HUB}/slots/")
+
+
+def is_pool(topic: str) -> bool:
+    return topic.startswith(f"{_HUB}/pools/")
 
 
 def is_market(topic: str) -> bool:

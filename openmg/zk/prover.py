@@ -1,8 +1,8 @@
-"""Proving in a child process: the request, the result, and the asyncio side that starts the child.
+"""Proofs of any circuit: the request, the result, and the asyncio side that proves in a child process.
 
 Rules: a proof needs some 100 MB for seconds, so it is made in a short-lived process whose memory goes back at once. The
-request, which holds the spending key, travels over standard input only; the answer is one JSON line. Field elements are
-hex strings in JSON. Not here: what the child does (`prove`).
+request, which holds secrets, travels over standard input only; the answer is one JSON line. Field elements are hex strings
+in JSON. Not here: how a witness is spelt (`witness_json`), what the child does and proofs without a child (`prove`).
 """
 
 from __future__ import annotations
@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from openmg.zk import witness_json
 from openmg.zk.backend import BACKEND_NAMES
-from openmg.zk.circuits import transfer
-from openmg.zk.circuits.transfer import TransferInput, TransferOutput, TransferWitness
+from openmg.zk.circuits.registry import circuit_named
 from openmg.zk.proof import PROOF_BYTES
-from openmg.zk.tree import DEPTH
 
 MAX_REQUEST_BYTES = 64 * 1024
-"""A transfer's request has about 4 kB."""
+"""The largest, of a merge or burn, has about 14 kB."""
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_PROVE_SECONDS = 600.0
 """A slot lasts 900 s; a proof that takes longer than this is of no use in it."""
@@ -32,14 +30,17 @@ class ProverError(Exception):
 
 
 @dataclass(frozen=True)
-class TransferRequest:
-    """A transfer to be proved with a ceremony's key, or in demo mode with the development key in `cache_dir` (None: the
-    default folder).
+class ProofRequest:
+    """A statement to be proved with a ceremony's key, or in demo mode with the development key in `cache_dir` (None: the
+    default folder). ValueError for an unknown circuit or backend and for another circuit's witness.
     """
 
-    witness: TransferWitness
+    circuit: str
+    witness: object = field(repr=False)
+    """Of the circuit's `witness_type`."""
     backend: str = "auto"
     cache_dir: Path | None = None
+    _: KW_ONLY
     threads: int | None = None
     """For the native backend; None leaves it to the module."""
     key_file: Path | None = None
@@ -49,33 +50,38 @@ class TransferRequest:
     """Take the development key, with which anybody can forge."""
 
     def __post_init__(self) -> None:
+        expected = circuit_named(self.circuit).witness_type
+        if not isinstance(self.witness, expected):
+            raise ValueError(
+                f"circuit {self.circuit} is proved from a {expected.__name__}, not a {type(self.witness).__name__}"
+            )
         if self.backend not in BACKEND_NAMES:
             raise ValueError(f"backend is {self.backend!r}; use one of {', '.join(BACKEND_NAMES)}")
 
     def to_json(self) -> str:
         """One line; it holds the spending key, so it goes nowhere but to the child's standard input."""
         document = {
-            "circuit": transfer.NAME,
+            "circuit": self.circuit,
             "backend": self.backend,
             "cache_dir": None if self.cache_dir is None else str(self.cache_dir),
             "threads": self.threads,
             "key_file": None if self.key_file is None else str(self.key_file),
             "key_sha256": self.key_sha256,
             "demo": self.demo,
-            "inputs": _hexed(asdict(self.witness)),
+            "witness": witness_json.encode(self.witness),
         }
         return json.dumps(document)
 
     @staticmethod
-    def from_json(text: str) -> TransferRequest:
+    def from_json(text: str) -> ProofRequest:
         """ValueError with one sentence for anything that is no request."""
         try:
             document = json.loads(text)
-            if document["circuit"] != transfer.NAME:
-                raise ValueError(f"there is no circuit {document['circuit']!r} to prove; use {transfer.NAME!r}")
+            circuit = circuit_named(str(document["circuit"]))
             folder, threads, key_file = document.get("cache_dir"), document.get("threads"), document.get("key_file")
-            return TransferRequest(
-                witness=_witness(document["inputs"]),
+            return ProofRequest(
+                circuit=circuit.name,
+                witness=witness_json.decode(circuit.witness_type, document["witness"]),
                 backend=str(document.get("backend", "auto")),
                 cache_dir=None if folder is None else Path(folder),
                 threads=None if threads is None else int(threads),
@@ -83,37 +89,15 @@ class TransferRequest:
                 key_sha256=str(document.get("key_sha256", "")),
                 demo=document.get("demo") is True,
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"the proof request is not of the expected shape: {error!r}") from error
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"the proof request is not of the expected shape ({type(error).__name__})") from error
 
 
-def _hexed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _hexed(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_hexed(item) for item in value]
-    return hex(int(value))
-
-
-def _int(value: Any) -> int:
-    """A non-negative integer written in hex or decimal."""
-    number = int(value, 0) if isinstance(value, str) else value
-    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-        raise ValueError("a number of the proof request is not a non-negative integer")
-    return number
-
-
-def _witness(inputs: dict[str, Any]) -> TransferWitness:
-    spent = [
-        TransferInput(_int(n["amount"]), _int(n["blinding"]), _int(n["index"]), tuple(map(_int, n["path"])))
-        for n in inputs["inputs"]
-    ]
-    made = [TransferOutput(_int(n["amount"]), _int(n["public_key"]), _int(n["blinding"])) for n in inputs["outputs"]]
-    if len(spent) != transfer.INPUTS or len(made) != transfer.OUTPUTS or any(len(n.path) != DEPTH for n in spent):
-        raise ValueError(f"a transfer has {transfer.INPUTS} inputs of {DEPTH} siblings and {transfer.OUTPUTS} outputs")
-    names = ("spending_key", "asset", "tree_number", "tree_root", "public_in", "public_out", "ext")
-    numbers = {name: _int(inputs[name]) for name in names}
-    return TransferWitness(inputs=(spent[0], spent[1]), outputs=(made[0], made[1]), **numbers)
+def _public(value: object) -> int:
+    """A public input of an answer, as `ProofResult.to_json` writes it."""
+    if not isinstance(value, str):
+        raise ValueError("a public input is not a hex string")
+    return int(value, 16)
 
 
 @dataclass(frozen=True)
@@ -141,7 +125,7 @@ class ProofResult:
             if "error" in document:
                 raise ProverError(str(document["error"]))
             result = ProofResult(**document)
-            result = replace(result, proof=bytes.fromhex(document["proof"]), publics=tuple(map(_int, document["publics"])))
+            result = replace(result, proof=bytes.fromhex(document["proof"]), publics=tuple(map(_public, document["publics"])))
         except (ValueError, TypeError, KeyError) as error:
             raise ProverError(f"the prover's answer cannot be read ({error})") from error
         if len(result.proof) != PROOF_BYTES:
@@ -155,7 +139,7 @@ class ProofResult:
 
 
 async def prove_in_child(
-    request: TransferRequest, backend: str | None = None, timeout_seconds: float = MAX_PROVE_SECONDS
+    request: ProofRequest, backend: str | None = None, timeout_seconds: float = MAX_PROVE_SECONDS
 ) -> ProofResult:
     """Prove in a child of this process; ProverError when it fails or takes too long. Cancelling ends the child."""
     chosen = request if backend is None else replace(request, backend=backend)

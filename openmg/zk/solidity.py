@@ -1,4 +1,4 @@
-"""The generated contracts: the verifier of each circuit, Poseidon, tags.
+"""The generated contracts: the verifiers of the circuits that contracts check, Poseidon, tags.
 
 Rules: what is generated depends on nothing but the verifying key and the constants of this package, so that CI can
 compare it with the committed files byte for byte (`python -m openmg.zk.solidity contracts/src/zk --check`). The
@@ -12,14 +12,22 @@ import argparse
 import sys
 from pathlib import Path
 
-from openmg.zk.circuits import transfer
 from openmg.zk.curve import G1Point, G2Point
 from openmg.zk.field import Q, R
 from openmg.zk.keys import KeysError, ensure_keys
 from openmg.zk.proof import VerifyingKey
 from openmg.zk.solidity_poseidon import HEADER, poseidon_library, tags_library
 
-PUBLIC_INPUT_NAMES = "root', nf 1, nf 2, cm 1, cm 2, asset, public in, public out, ext"
+PUBLIC_INPUTS = {
+    "transfer": "root', nf 1, nf 2, cm 1, cm 2, asset, public in, public out, ext",
+    "merge": "root', nf 1 to nf 8, cm 1, cm 2, asset, public in, public out, ext, return partial",
+    "append": "old root', new root', start, leaf 1 to leaf 16",
+    "mint": "registry root, slot root, slot, period, microgrid, asset, N, cm, ext",
+    "buy": "registry root, slot root, slot, microgrid, lots, N, delivery partial, ext",
+    "burn": "root', nf 1 to nf 8, registry root, first slot of the day, period, asset, K.x, K.y, T, ext",
+    "exit": "root', nf, recipient, asset, amount, ext",
+}
+"""The circuits that have a verifier contract, in the order of `VerifierSet`, and their public inputs in words."""
 
 
 def _hex(value: int) -> str:
@@ -68,7 +76,7 @@ def _pairing_input() -> str:
 
 
 def verifier_contract(name: str, key: VerifyingKey, circuit_hash: bytes, inputs: str, development: bool) -> str:
-    """The source of a Groth16 verifier for one verifying key."""
+    """The source of `<name>Verifier`, a Groth16 verifier for one verifying key; `inputs` names its public inputs."""
     count = key.n_public
     warning = "Development keys: anybody can forge proofs. Never for value." if development else "Ceremony keys."
     return f"""{HEADER}
@@ -99,11 +107,15 @@ contract {name}Verifier {{
         assembly ("memory-safe") {{
             /// acc at m += scalar * (x, y); 1 when both precompiles accept.
             function accumulate(m, x, y, scalar) -> done {{
-                mstore(add(m, 64), x)
-                mstore(add(m, 96), y)
-                mstore(add(m, 128), scalar)
-                done := staticcall(gas(), 7, add(m, 64), 96, add(m, 64), 64)
-                done := and(done, staticcall(gas(), 6, m, 128, m, 64))
+                done := 1
+                // Nothing is added for 0, which many public inputs are most of the time.
+                if scalar {{
+                    mstore(add(m, 64), x)
+                    mstore(add(m, 96), y)
+                    mstore(add(m, 128), scalar)
+                    done := staticcall(gas(), 7, add(m, 64), 96, add(m, 64), 64)
+                    done := and(done, staticcall(gas(), 6, m, 128, m, 64))
+                }}
             }}
 
             let m := mload(0x40)
@@ -123,18 +135,16 @@ contract {name}Verifier {{
 
 def generated_files(cache_dir: Path | None = None) -> dict[str, str]:
     """File name to source, of everything in contracts/src/zk."""
-    key = ensure_keys(transfer.NAME, cache_dir)
-    verifier = verifier_contract("Transfer", key.verifying_key, key.circuit_hash, PUBLIC_INPUT_NAMES, key.development)
-    return {
-        "PoseidonT3.sol": poseidon_library(3),
-        "PoseidonT4.sol": poseidon_library(4),
-        "TransferVerifier.sol": verifier,
-        "ZkTags.sol": tags_library(),
-    }
+    files = {"PoseidonT4.sol": poseidon_library(), "ZkTags.sol": tags_library()}
+    for circuit, inputs in PUBLIC_INPUTS.items():
+        key, name = ensure_keys(circuit, cache_dir), circuit.capitalize()
+        source = verifier_contract(name, key.verifying_key, key.circuit_hash, inputs, key.development)
+        files[f"{name}Verifier.sol"] = source
+    return files
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files, or with --check compare them; exit code 1 when they differ."""
+    """Write the files, or with --check compare them; exit code 1 when they differ or keys cannot be made."""
     parser = argparse.ArgumentParser(prog="openmg.zk.solidity", description="Write the generated contracts.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--check", action="store_true", help="compare instead of writing")

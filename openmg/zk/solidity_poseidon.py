@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from openmg.zk.field import R
 from openmg.zk.poseidon import FULL_ROUNDS, FastForm, fast_form
 from openmg.zk.tags import PREFIX, TAGS
-from openmg.zk.tree import DEPTH, EMPTY_SUBTREES
+from openmg.zk.tree import CAPACITY
 
 HEADER = """// SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
@@ -22,7 +22,8 @@ pragma solidity 0.8.37;
 """
 
 INPUT_NAMES = ("a", "b", "c")
-"""One name per input; five values below p are the most that may be added, hence widths 3 and 4 only."""
+WIDTH = 4
+"""Three inputs and the tag, as a note's commitment has. Five values below p are the most that may be added."""
 
 HALF = FULL_ROUNDS // 2
 WORD = 32
@@ -123,27 +124,24 @@ def _round_constants(table: FastForm) -> list[int]:
     return [value for row in rows for value in row]
 
 
-def poseidon_library(width: int) -> str:
-    """The source of `PoseidonT<width>`: `hash(tag, ...)` over width - 1 inputs; width is 3 or 4."""
-    if width - 1 not in (2, len(INPUT_NAMES)):
-        raise ValueError(f"no Solidity for Poseidon of width {width}; it exists for widths 3 and 4")
-    table = fast_form(width)
-    names = INPUT_NAMES[: width - 1]
-    parameters = ", ".join(f"uint256 {name}" for name in ("tag", *names))
-    outside = " || ".join(f"{name} >= P" for name in ("tag", *names))
-    lanes = "\n".join(f"            let s{i + 1} := {name}" for i, name in enumerate(names))
+def poseidon_library() -> str:
+    """The source of `PoseidonT4`: `hash(tag, a, b, c)`."""
+    table = fast_form(WIDTH)
+    parameters = ", ".join(f"uint256 {name}" for name in ("tag", *INPUT_NAMES))
+    outside = " || ".join(f"{name} >= P" for name in ("tag", *INPUT_NAMES))
+    lanes = "\n".join(f"            let s{i + 1} := {name}" for i, name in enumerate(INPUT_NAMES))
     body = "\n".join("            " + line for line in _permutation(table))
     rows = "\n".join(f'            hex"{int(value):064x}"' for value in _round_constants(table))
     return f"""{HEADER}
-/// @title Poseidon over the BN254 circuit field: {width - 1} inputs, x^5, {FULL_ROUNDS} + {len(table.after)} rounds
+/// @title Poseidon over the BN254 circuit field: {len(INPUT_NAMES)} inputs, x^5, {FULL_ROUNDS} + {len(table.after)} rounds
 /// @notice Equals `openmg.zk.poseidon`; with tag 0 it is the common BN254 instance.
-library PoseidonT{width} {{
+library PoseidonT{WIDTH} {{
     /// @notice An input is not below the field's modulus.
     error InputOutsideField();
 
     uint256 internal constant P = {_hex(R)};
 
-    /// @notice The digest of {width - 1} field elements under a domain tag.
+    /// @notice The digest of {len(INPUT_NAMES)} field elements under a domain tag.
     /// @param tag Domain tag in the capacity element, see `ZkTags`.
     /// @return digest A field element.
     function hash({parameters}) public pure returns (uint256 digest) {{
@@ -164,32 +162,21 @@ library PoseidonT{width} {{
 
 
 def tags_library() -> str:
-    """The source of `ZkTags`: domain tags, tree depth and the roots of empty subtrees."""
+    """The source of `ZkTags`: domain tags and the sizes that contracts share with the circuits."""
     lines = []
     for name, value in TAGS.items():
         lines.append(f'    /// @dev The ASCII text "{PREFIX}{name}".')
         lines.append(f"    uint256 internal constant {name.upper()} = {_hex(value)};")
-    rows = "\n".join(f"        if (height == {i}) return {_hex(root)};" for i, root in enumerate(EMPTY_SUBTREES))
     body = "\n".join(lines)
     return f"""{HEADER}
-/// @title Domain tags and tree constants of the private transfer
-/// @notice Equal `openmg.zk.tags` and `openmg.zk.tree`.
+/// @title Domain tags and constants of the circuits
+/// @notice Equal `openmg.zk.tags`, `openmg.zk.field` and `openmg.zk.tree`.
 library ZkTags {{
-    /// @notice A subtree higher than the tree was asked for.
-    error NoSuchHeight(uint256 height);
-
     /// @dev The circuit field's modulus; every public input and note commitment is below it.
     uint256 internal constant FIELD = {_hex(R)};
-    uint256 internal constant TREE_DEPTH = {DEPTH};
-    uint256 internal constant TREE_CAPACITY = {1 << DEPTH};
-    uint256 internal constant EMPTY_TREE_ROOT = {_hex(EMPTY_SUBTREES[DEPTH])};
+    /// @dev Leaves of one note tree.
+    uint256 internal constant TREE_CAPACITY = {CAPACITY};
 
 {body}
-
-    /// @notice The root of an empty subtree of the given height; height 0 is the empty leaf.
-    function emptySubtree(uint256 height) internal pure returns (uint256) {{
-{rows}
-        revert NoSuchHeight(height);
-    }}
 }}
 """

@@ -124,19 +124,33 @@ class _Shape:
         leaving = sum(note.amount for note in created) + public_out
         if entering != leaving:
             raise SpendError(f"the {self.statement} takes in {entering} and gives out {leaving}; adjust the change")
-        inputs = [_spent_input(key, tree, owned) for owned in spent]
-        inputs += [InputNote(0, blinding, 0, (0,) * DEPTH) for blinding in dummy_blindings[:dummies]]
+        inputs = input_notes(key, tree, spent, self.inputs, dummy_blindings)
         return JoinSplitWitness(
             spending_key=key.secret,
             asset=asset,
             tree_number=tree_number,
             tree_root=tree.root(),
-            inputs=tuple(inputs),
+            inputs=inputs,
             outputs=tuple(OutputNote(note.amount, note.public_key, note.blinding) for note in created),
             public_in=public_in,
             public_out=public_out,
             ext=ext,
         )
+
+
+def input_notes(
+    key: SpendingKey, tree: NoteTree, spent: Sequence[OwnedNote], count: int, dummy_blindings: Sequence[int]
+) -> tuple[InputNote, ...]:
+    """The inputs of a statement that spends `count` notes, filled up with dummies.
+
+    `dummy_blindings` are fresh random field elements, one for each dummy. Raises SpendError for notes of another owner or
+    tree, and when there are too many of them.
+    """
+    dummies = count - len(spent)
+    if dummies < 0 or len(dummy_blindings) < dummies:
+        raise SpendError(f"a statement of {count} inputs cannot spend {len(spent)} notes and {len(dummy_blindings)} dummies")
+    real = [_spent_input(key, tree, owned) for owned in spent]
+    return (*real, *(InputNote(0, blinding, 0, (0,) * DEPTH) for blinding in dummy_blindings[:dummies]))
 
 
 def _spent_input(key: SpendingKey, tree: NoteTree, owned: OwnedNote) -> InputNote:

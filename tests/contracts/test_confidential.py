@@ -16,49 +16,42 @@ from pool_world import (
     FEE,
     FOREVER,
     FRIEND,
+    MERGE_TAG,
     RELAY,
     Ext,
     Transfer,
     World,
     create,
     deploy_pool,
+    new_world,
     partial,
 )
 
 from openmg.hashing import keccak256, words
-from openmg.zk.circuits.transfer import TransferInput
 from openmg.zk.field import R
+from openmg.zk.notes import CIPHERTEXT_BYTES
 from openmg.zk.tags import H
-from openmg.zk.tree import CAPACITY, EMPTY_TREE_ROOT, NoteTree, named_root
+from openmg.zk.tree import EMPTY_TREE_ROOT, named_root
 
-TREE_STORAGE_SLOT = 1
-"""Where the tree starts in the contract's storage; slot 0 holds the pause flag."""
-SHIELDED_STORAGE_SLOT = 25
-"""The mapping `shielded`: behind the tree's 21 words and three mappings."""
+SHIELDED_STORAGE_SLOT = 8
+"""The mapping `shielded`: behind the pause flag, the queue's two words, two counters, the root and three mappings."""
+
+PRIVATE = Ext(ciphertext1=b"\1" * CIPHERTEXT_BYTES, ciphertext2=b"\2" * CIPHERTEXT_BYTES)
 
 
 @pytest.fixture(scope="module")
 def base(node: Chain) -> Iterator[tuple[World, dict[str, Transfer]]]:
     """The pool with three shielded notes and the proofs that the tests use."""
     with node.undone():
-        owner = node.client("note owner")
-        node.give(owner.address, 1_000 * ETHER)
-        pool, verifier = deploy_pool(owner, owner.address)
-        token, receiver = create(owner, "testing/HostileToken"), create(owner, "testing/HostileReceiver")
-        world = World(node, owner, pool, verifier, token, receiver)
-        owner.transact(pool, "allowToken", token.address)
-        owner.transact(token, "approve", pool.address, 2**256 - 1)
-        owner.transact(pool, "shield", bytes(20), AMOUNT, partial(), b"note 0", value=AMOUNT)
-        owner.transact(pool, "shield", bytes(20), ETHER, partial(blinding=BLINDING + 1), b"note 1", value=ETHER)
-        owner.transact(pool, "shield", token.address, 500, partial(blinding=BLINDING + 2), b"note 2")
-        tree, asset = world.tree(), int.from_bytes(token.address) * 4
-        note = [TransferInput(amount, BLINDING + i, i, tree.path(i)) for i, amount in enumerate((AMOUNT, ETHER, 500))]
+        world = new_world(node)
+        tree, asset = world.tree(), int.from_bytes(world.token.address) * 4
+        note = [world.note(amount, BLINDING + i, i, tree) for i, amount in enumerate((AMOUNT, ETHER, 500))]
         out = AMOUNT + ETHER - 2 * ETHER
-        to_contract = Ext(receiver.address, RELAY, FEE)
+        to_contract = Ext(world.receiver.address, RELAY, FEE)
         transfers = {
-            "private": world.prove([note[0], note[1]], [ETHER, AMOUNT], 0, Ext()),
+            "private": world.prove([note[0], note[1]], [ETHER, AMOUNT], 0, PRIVATE),
             "payout": world.prove([note[0], note[1]], [ETHER, ETHER], out, to_contract),
-            "token": world.prove([note[2]], [100, 0], 400, Ext(FRIEND, token=token.address), asset),
+            "token": world.prove([note[2]], [100, 0], 400, Ext(FRIEND, token=world.token.address), asset),
         }
         yield world, transfers
 
@@ -73,44 +66,21 @@ def transfers(base: tuple[World, dict[str, Transfer]]) -> dict[str, Transfer]:
     return base[1]
 
 
-# ---- shield and tree --------------------------------------------------------------------------------------------
+# ---- shield -----------------------------------------------------------------------------------------------------
 
 
 def test_notes_and_roots_equal_the_reference(world):
-    tree = world.tree()
-    assert tree.leaf(0) == H("cm", 0, AMOUNT, partial())
-    assert tree.leaf(2) == H("cm", int.from_bytes(world.token.address) * 4, 500, partial(blinding=BLINDING + 2))
+    queue, tree = world.queue(), world.tree()
+    assert queue[0] == H("cm", 0, AMOUNT, partial())
+    assert queue[2] == H("cm", int.from_bytes(world.token.address) * 4, 500, partial(blinding=BLINDING + 2))
+    assert [tree.leaf(i) for i in range(16)] == [*queue, *(0,) * 13]
     assert world.owner.call(world.pool, "currentRoot") == named_root(0, tree.root())
-    for i in range(4, 12):
-        world.owner.transact(world.pool, "shield", bytes(20), i, i, b"", value=i)
-        tree.append(H("cm", 0, i, i))
-        root = named_root(0, tree.root())
-        assert world.owner.call(world.pool, "currentRoot") == root
-        assert world.owner.call(world.pool, "isKnownRoot", root)
-    assert world.owner.call(world.pool, "shielded", bytes(20)) == AMOUNT + ETHER + sum(range(4, 12))
+    assert world.owner.call(world.pool, "shielded", bytes(20)) == AMOUNT + ETHER
 
 
 def test_the_empty_root_is_not_known(world):
     assert not world.owner.call(world.pool, "isKnownRoot", named_root(0, EMPTY_TREE_ROOT))
     assert not world.owner.call(world.pool, "isKnownRoot", 0)
-
-
-def test_a_full_tree_is_sealed_and_the_next_one_begins(world):
-    """Storage is set as if 2^20 - 1 notes were there; the left siblings are any field elements."""
-    branch = [1_000 + height for height in range(20)]
-    world.chain.set_storage(world.pool, TREE_STORAGE_SLOT, (CAPACITY - 1) << 64)
-    for height, node in enumerate(branch):
-        world.chain.set_storage(world.pool, TREE_STORAGE_SLOT + 1 + height, node)
-    world.owner.transact(world.pool, "shield", bytes(20), 1, 7, b"", value=1)
-    node = H("cm", 0, 1, 7)
-    for left in branch:
-        node = H("nod", left, node)
-    assert world.owner.call(world.pool, "currentRoot") == named_root(0, node)
-    world.owner.transact(world.pool, "shield", bytes(20), 2, 8, b"", value=2)
-    last = world.owner.events(world.pool, "NewNote", 0, world.owner.block_number())[-1]
-    assert last.args["position"] == CAPACITY
-    assert world.owner.call(world.pool, "currentRoot") == named_root(1, NoteTree([H("cm", 0, 2, 8)]).root())
-    assert world.owner.call(world.pool, "isKnownRoot", named_root(0, node))
 
 
 def test_shield_takes_exactly_what_the_note_says(world):
@@ -168,19 +138,19 @@ def test_a_token_cannot_reenter_while_it_is_collected(world):
 
 def test_ext_hash_equals_the_reference(world, transfers):
     for transfer in transfers.values():
-        expected = transfer.ext.hash(world.owner.chain_id(), world.pool.address)
-        assert world.owner.call(world.pool, "extHash", transfer.ext.as_abi()) == expected
+        expected = world.ext_hash(transfer.ext)
+        assert world.owner.call(world.pool, "transferExt", transfer.ext.as_abi()) == expected
+        merged = world.ext_hash(transfer.ext, MERGE_TAG)
+        assert world.owner.call(world.pool, "mergeExt", transfer.ext.as_abi()) == merged != expected
 
 
 def test_private_transfer(world, transfers):
     transfer, before = transfers["private"], world.owner.balance(world.pool.address)
     world.send(transfer)
     assert world.owner.balance(world.pool.address) == before
-    tree = world.tree()
-    assert (tree.leaf(3), tree.leaf(4)) == transfer.publics.commitments
-    assert world.owner.call(world.pool, "currentRoot") == named_root(0, tree.root())
-    notes = world.owner.events(world.pool, "NewNote", 0, world.owner.block_number())[-2:]
-    assert [note.args["ciphertext"] for note in notes] == [b"first note", b"second note"]
+    assert world.queue()[-2:] == list(transfer.publics.commitments)
+    notes = world.owner.events(world.pool, "NoteQueued", 0, world.owner.block_number())[-2:]
+    assert [note.args["ciphertext"] for note in notes] == [PRIVATE.ciphertext1, PRIVATE.ciphertext2]
     for nullifier in transfer.publics.nullifiers:
         assert world.owner.call(world.pool, "isSpent", nullifier)
     assert world.owner.call(world.pool, "transactCount") == 1
@@ -294,16 +264,16 @@ def test_rules_of_fee_and_payout(world, transfers):
         with refused(error):
             world.send(transfers["payout"], ext=wrong.as_abi())
     with refused("InvalidPayout"):
-        world.send(transfers["private"], ext=replace(Ext(), token=world.token.address).as_abi())
+        world.send(transfers["private"], ext=replace(PRIVATE, token=world.token.address).as_abi())
     with refused("InvalidFee"):
-        world.send(transfers["private"], ext=replace(Ext(), fee=1, relay=RELAY).as_abi())
+        world.send(transfers["private"], ext=replace(PRIVATE, fee=1, relay=RELAY).as_abi())
 
 
 def test_unknown_roots_and_late_transactions_are_refused(world, transfers):
     for root in (0, 1, named_root(0, EMPTY_TREE_ROOT), named_root(1, world.tree().root())):
         with refused("UnknownRoot"):
             world.send(transfers["private"], root=root)
-    late = replace(Ext(), valid_until=world.owner.block("latest").timestamp - 1)
+    late = replace(PRIVATE, valid_until=world.owner.block("latest").timestamp - 1)
     with refused("Expired"):
         world.send(transfers["private"], ext=late.as_abi())
 
@@ -312,7 +282,7 @@ def test_the_last_second_counts_and_the_next_does_not(world, transfers):
     """`Expired` is looked at first: with another deadline, the proof is another statement."""
     block, now = world.chain.block_at()
     for valid_until, error in ((now, "InvalidProof"), (now - 1, "Expired")):
-        ext = replace(Ext(), valid_until=valid_until).as_abi()
+        ext = replace(PRIVATE, valid_until=valid_until).as_abi()
         with refused(error):
             world.owner.call(world.pool, "transact", *transfers["private"].arguments(ext=ext), at=block)
 
@@ -321,9 +291,10 @@ def test_a_proof_for_another_chain_does_not_count(world, transfers):
     """The bound number is over chain id and contract; that of the next chain id gives another one."""
     transfer, here = transfers["private"], world.owner.chain_id()
     bound = transfer.publics.as_list()
-    assert bound[8] == transfer.ext.hash(here, world.pool.address)
-    bound[8] = transfer.ext.hash(here + 1, world.pool.address)
-    assert world.owner.call(world.verifier, "verify", transfer.proof, bound) is False
+    assert bound[8] == world.ext_hash(transfer.ext)
+    circuit_set = world.owner.call(world.verifiers, "circuitSet")
+    bound[8] = transfer.ext.hash(here + 1, world.pool.address, circuit_set)
+    assert world.owner.call(world.verifier(0), "verify", transfer.proof, bound) is False
 
 
 def test_no_more_leaves_the_pool_than_came_in(world, transfers):
@@ -345,21 +316,24 @@ def test_no_more_leaves_the_pool_than_came_in(world, transfers):
 def test_an_older_root_stays_good(world, transfers):
     for i in range(1, 4):
         world.owner.transact(world.pool, "shield", bytes(20), i, i, b"", value=i)
+    world.append()
+    assert world.owner.call(world.pool, "currentRoot") != transfers["private"].publics.root
     world.send(transfers["private"])
 
 
 def test_proofs_of_another_pool_do_not_count(world, transfers):
     """The same notes in a second deployment: root and nullifiers are equal, the bound contract is not."""
-    twin, _ = deploy_pool(world.owner, world.owner.address)
-    for i, amount in enumerate((AMOUNT, ETHER)):
-        note = (bytes(20), amount, partial(blinding=BLINDING + i), b"")
-        world.owner.transact(twin, "shield", *note, value=amount)
+    twin, verifiers = deploy_pool(world.owner, world.owner.address)
+    twin_world = replace(world, pool=twin, verifiers=verifiers)
     world.owner.transact(twin, "allowToken", world.token.address)
     world.owner.transact(world.token, "approve", twin.address, 500)
-    world.owner.transact(twin, "shield", world.token.address, 500, partial(blinding=BLINDING + 2), b"")
+    for i, amount in enumerate((AMOUNT, ETHER)):
+        twin_world.shield(amount, BLINDING + i)
+    twin_world.shield(500, BLINDING + 2, world.token.address)
+    twin_world.append()
     assert world.owner.call(twin, "isKnownRoot", transfers["private"].publics.root)
     with refused("InvalidProof"):
-        world.owner.transact(twin, "transact", *transfers["private"].arguments())
+        twin_world.send(transfers["private"])
 
 
 def test_damaged_and_trivial_proofs_are_refused(world, transfers):
@@ -391,19 +365,17 @@ def test_a_recipient_that_refuses_reverts_everything(world, transfers):
 
 
 def test_gas_of_a_transfer(world, transfers):
-    """Loose bounds that notice a doubled cost; the figures are printed with -s.
+    """A private transfer with its two shares of an append; the figures are printed with -s, `bench_gas` measures more.
 
     Measured by transactions: an estimate looks for the least gas with which `verify` does not revert, and without
     enough gas for the pairing it answers false.
     """
-    transfer = transfers["private"]
-    publics = transfer.publics.as_list()
-    assert world.owner.call(world.verifier, "verify", transfer.proof, publics) is True
-    verify = world.owner.transact(world.verifier, "verify", transfer.proof, publics, gas=1_000_000).gas_used
-    shield = ("shield", bytes(20), 1, 1, b"")
-    shielded = world.owner.transact(world.pool, *shield, value=1).gas_used
-    whole = world.owner.transact(world.pool, "transact", *transfer.arguments()).gas_used
-    print(f"gas: transact {whole}, of that verify {verify} as a transaction of its own; shield {shielded}")
-    assert 200_000 < verify < 330_000
-    assert verify < whole < 1_600_000
-    assert shielded < 900_000
+    transfer, verifier = transfers["private"], world.verifier(0)
+    verify = world.owner.transact(verifier, "verify", transfer.proof, transfer.publics.as_list(), gas=1_000_000).gas_used
+    whole = world.send(transfer).gas_used
+    for i in range(14):
+        world.owner.transact(world.pool, "shield", bytes(20), 1, i, b"", value=1)
+    share = 2 * world.append().gas_used // 16
+    print(f"gas: transact {whole}, of that verify {verify} as a transaction of its own; shares of an append {share}")
+    assert 200_000 < verify < 270_000
+    assert verify < whole and whole + share < 550_000

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from slot_reports import ReportOpener
 
 from hub.ingest.events import IngestEvents
 from hub.ingest.registry import Registry
@@ -21,6 +22,7 @@ from hub.ingest.service import IngestService
 from hub.ingest.status import IngestSettings
 from hub.ingest.store import IngestStore
 from openmg.clock import VirtualClock
+from openmg.identity import DeviceKey
 from openmg.signing import address_of
 
 T0 = 1_781_485_200
@@ -71,6 +73,9 @@ chain_id = {CHAIN_ID}
 microgrid = 1
 timezone = "Asia/Seoul"
 role = "{role}"
+
+[slot_proof]
+demo = true
 """,
         encoding="utf-8",
     )
@@ -232,8 +237,11 @@ class Hubs:
         path: Path,
         clock: VirtualClock,
         events: IngestEvents,
+        keys: Iterable[DeviceKey],
     ) -> IngestService:
-        service = IngestService(settings, registry, IngestStore(path), clock, events)
+        """A hub whose replica knows the meters with these keys."""
+        opener = ReportOpener(keys, CHAIN_ID)
+        service = IngestService(settings, registry, IngestStore(path), clock, events, opener)
         self._made.append(service)
         return service
 

@@ -142,14 +142,18 @@ def prepare(
     return start_simulator(processes, folder, homes, SPEED, w0, feeder), w0
 
 
-def registry(agents: Agents) -> Registry:
-    devices = []
+def device_keys(agents: Agents) -> dict[str, DeviceKey]:
+    """The agents' keys by name, made when missing."""
+    keys = {}
     for name, path in agents.configs.items():
         key_file = load_toml(path, AgentConfig).device.key_file
         key_file.parent.mkdir(exist_ok=True)
-        address = DeviceKey(load_or_create_key(key_file)).address
-        devices.append(Device(name, address, 1, "feeder" if name == "feeder-1" else "home"))
-    return Registry(devices)
+        keys[name] = DeviceKey(load_or_create_key(key_file))
+    return keys
+
+
+def registry(keys: dict[str, DeviceKey]) -> Registry:
+    return Registry(Device(name, k.address, 1, "feeder" if name == "feeder-1" else "home") for name, k in keys.items())
 
 
 async def test_nothing_is_lost_or_doubled_when_broker_and_agent_are_killed(
@@ -158,7 +162,8 @@ async def test_nothing_is_lost_or_doubled_when_broker_and_agent_are_killed(
     simulator, w0 = await asyncio.to_thread(prepare, tmp_path, processes, agents, broker, free_port)
     clock, heard = VirtualClock(T0, w0, SPEED), Sums()
     settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY, first_slot=FIRST)
-    hub = hubs.make(settings, registry(agents), tmp_path / "ingest.sqlite", clock, heard)
+    keys = device_keys(agents)
+    hub = hubs.make(settings, registry(keys), tmp_path / "ingest.sqlite", clock, heard, keys.values())
     await hub.start()
     for name in agents.configs:
         agents.start(name)
@@ -218,7 +223,7 @@ async def test_an_agent_without_hub_and_meter_waits_and_then_catches_up(
     w0 = time.time()
     port = free_port()
     agents.configs["feeder-1"] = agent_toml(tmp_path, port, broker.url, "feeder-1", SPEED, w0, "feeder")
-    devices = registry(agents)
+    keys = device_keys(agents)
     agents.start("feeder-1")
     log = tmp_path / "feeder-1.log"
     await until(lambda: "cannot be reached" in log.read_text(encoding="utf-8"), 30)  # no meter, no hub: the agent lives
@@ -229,7 +234,7 @@ async def test_an_agent_without_hub_and_meter_waits_and_then_catches_up(
     heard = Sums()
     clock = VirtualClock(T0, w0, SPEED)
     settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY)
-    hub = hubs.make(settings, devices, tmp_path / "ingest.sqlite", clock, heard)
+    hub = hubs.make(settings, registry(keys), tmp_path / "ingest.sqlite", clock, heard, keys.values())
     await hub.start()
     deadline = time.monotonic() + 10
     while True:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker, Hubs, agent_toml, until
+from slot_reports import slot_report
 
 from edge_agent import publisher as publisher_module
 from edge_agent import store as store_module
@@ -29,9 +30,9 @@ from hub.ingest.status import IngestSettings
 from openmg.clock import VirtualClock, slot_of
 from openmg.config import load_toml
 from openmg.identity import DeviceKey
-from openmg.masking import Masker, make_roster
+from openmg.masking import make_roster
 from openmg.messages import base, topics
-from openmg.messages.telemetry import Birth, Health, Roster, RosterMember, SlotReport
+from openmg.messages.telemetry import Birth, Roster, RosterMember
 from openmg.mqtt import MqttAddress, MqttLink
 from openmg.profiles.profile import load_profile
 
@@ -88,8 +89,7 @@ class Wire:
 
     def report(self, index: int, roster: Roster, seq: int, slot: int) -> None:
         key, name = PEERS[index], f"home-{index + 1}"
-        masker = Masker(key, roster)
-        message = SlotReport(name, seq, slot, masker.roster_id, masker.mask(slot, (10, 1)), Health(1, 1, 0, 1))
+        message = slot_report(key, name, roster, slot, (10, 1), CHAIN_ID, seq=seq)
         self.link.publish(topics.from_meter(name, topics.SLOT), base.sign(message, CHAIN_ID, key.signing_key))
 
 
@@ -120,7 +120,8 @@ def hub_for(hubs: Hubs, broker: Broker, folder: Path, last: DeviceKey, events: I
     devices = [Device(f"home-{i}", key.address, 1) for i, key in enumerate(PEERS, 1)]
     devices += [Device("home-5", last.address, 1), Device("feeder-1", DeviceKey(bytes([8]) * 32).address, 1, "feeder")]
     settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY, first_slot=SLOT)
-    return hubs.make(settings, Registry(devices), folder / "ingest.sqlite", VirtualClock(T0, time.time(), 1.0), events)
+    clock = VirtualClock(T0, time.time(), 1.0)
+    return hubs.make(settings, Registry(devices), folder / "ingest.sqlite", clock, events, (*PEERS, last))
 
 
 def close_slot(agent: Agent, slot: int) -> None:
@@ -296,7 +297,7 @@ async def test_an_outbox_that_overflowed_empties_again(
         close_slot(agent, slot)
     settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY)
     registry = Registry([Device("feeder-1", agent.key.address, 1, "feeder")])
-    hub = hubs.make(settings, registry, tmp_path / "i.sqlite", VirtualClock(T0, time.time(), 1.0), IngestEvents())
+    hub = hubs.make(settings, registry, tmp_path / "i.sqlite", VirtualClock(T0, time.time(), 1.0), IngestEvents(), ())
     await agent._report()
     assert agent.store.totals().lost == 18 and agent.store.totals().outbox_rows == 12
     running.start(agent)

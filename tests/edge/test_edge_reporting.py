@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker, agent_toml
+from slot_reports import ReportOpener
 
+from edge_agent import reporting
 from edge_agent.agent import Agent, load_device_key
-from edge_agent.config import AgentConfig
+from edge_agent.config import AgentConfig, SlotProofSection, WalletSection
 from edge_agent.publisher import Publisher
 from edge_agent.reporting import Reporter
 from edge_agent.services import MAX_EVENTS, AgentContext, ServiceRunner
+from edge_agent.slot_prover import SlotProver, slot_prover
 from edge_agent.slots import Baseline, ClosedSlot
 from edge_agent.store import Store
 from openmg.clock import VirtualClock, slot_of
-from openmg.config import load_toml
+from openmg.config import ConfigError, load_toml
 from openmg.identity import DeviceKey
 from openmg.masking import Masker, make_roster, open_sum
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FeederReport
 from openmg.messages.telemetry import Ack, Roster, RosterMember, SlotReport
 from openmg.mqtt import MqttLink
+from openmg.zk.babyjub import SUBGROUP_ORDER
+from openmg.zk.circuits.commit import CommitWitness
+from openmg.zk.slot_openings import export_opening, import_opening
 
 SLOT = slot_of(T0)
 PEERS = tuple(DeviceKey(bytes([i]) * 32) for i in range(1, 5))
@@ -38,7 +46,7 @@ class Home:
         self.config = load_toml(agent_toml(folder, 1502, "mqtt://127.0.0.1:1883", role=role), AgentConfig)
         self.key = load_device_key(self.config)
         self.store = Store(self.config.store_path, first_seq=1)
-        self.reporter = Reporter(self.config, self.key, self.store)
+        self.reporter = Reporter(self.config, self.key, self.store, slot_prover(self.config))
 
     def members(self) -> list[RosterMember]:
         keys = (self.key, *PEERS)
@@ -73,8 +81,115 @@ def test_a_masked_report_opens_only_together_with_all_others(home: Home) -> None
     assert opened.signer == home.key.address
     assert (report.device, report.seq, report.slot, report.health.outbox_rows) == ("home-1", 1, SLOT, 1)
     assert max(report.masked) > 2**40  # nothing of 123 or 45 is to be seen
-    masked = {key.address: Masker(key, roster).mask(SLOT, (10, 1)) for key in PEERS}
-    assert open_sum(roster, {**masked, home.key.address: report.masked}) == (123 + 40, 45 + 4)
+    blindings = export_opening(home.key, SLOT, 45).blinding, import_opening(home.key, SLOT, 123).blinding
+    masked = {key.address: Masker(key, roster).mask(SLOT, (10, 1, 2, 3)) for key in PEERS}
+    sums = open_sum(roster, {**masked, home.key.address: report.masked})
+    assert sums == (123 + 40, 45 + 4, (blindings[0] + 8) % SUBGROUP_ORDER, (blindings[1] + 12) % SUBGROUP_ORDER)
+
+
+def test_a_report_proves_what_it_commits_to(home: Home) -> None:
+    home.reporter.accept_roster(signed(home.roster()))
+    home.close(SLOT, 123, 45)
+    home.reporter.report_due()
+    report = base.open_signed(SlotReport, home.payloads()[0], CHAIN_ID).message
+    points = export_opening(home.key, SLOT, 45).point, import_opening(home.key, SLOT, 123).point
+    assert ReportOpener([home.key], CHAIN_ID)(home.key.address, report) == points
+
+
+def test_a_slot_without_a_proof_stays_and_is_reported_when_there_is_one(
+    home: Home, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = home.reporter._prover
+    home.reporter._prover = SlotProver(SlotProofSection(key_file=tmp_path / "missing.pk", key_sha256="0" * 64))
+    home.reporter.accept_roster(signed(home.roster()))
+    for slot in (SLOT, SLOT + 1):
+        home.close(slot, 1, 1)
+    assert home.reporter.report_due() == 0 and home.reporter.report_due() == 0 and home.payloads() == []
+    assert caplog.text.count("cannot be proved") == 1 and "fetch it from the ceremony" in caplog.text
+    home.reporter._prover = good
+    assert home.reporter.report_due() == 2 and len(home.payloads()) == 2
+
+
+def test_a_backlog_is_proved_in_parts(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that an agent which ends does not wait for a day of proofs."""
+    monkeypatch.setattr(reporting, "PROVED_AT_ONCE", 2)
+    home.reporter.accept_roster(signed(home.roster()))
+    for slot in range(SLOT, SLOT + 3):
+        home.close(slot, 1, 1)
+    assert [home.reporter.report_due() for _ in range(3)] == [2, 1, 0]
+
+
+def test_proving_holds_up_neither_the_store_nor_a_roster(home: Home) -> None:
+    proving, goes_on = threading.Event(), threading.Event()
+
+    class Slow(SlotProver):
+        def prove(self, witness: CommitWitness) -> bytes:
+            proving.set()
+            assert goes_on.wait(10)
+            return super().prove(witness)
+
+    home.reporter._prover = Slow(SlotProofSection(demo=True))
+    home.reporter.accept_roster(signed(home.roster()))
+    home.close(SLOT, 1, 1)
+    worker = threading.Thread(target=home.reporter.report_due)
+    worker.start()
+    assert proving.wait(10)
+    began = time.monotonic()
+    home.close(SLOT + 1, 2, 2)  # the metering writes
+    assert home.reporter.accept_roster(signed(home.roster(SLOT + 5))) and not home.reporter.lacks_roster()
+    assert time.monotonic() - began < 5.0
+    goes_on.set()
+    worker.join(10)
+    assert len(home.payloads()) == 1
+
+
+async def test_proving_holds_up_no_metering(tmp_path: Path) -> None:
+    """The poller waits for `_on_slot`; with a backlog, that would be for minutes."""
+    agent = Agent(load_toml(agent_toml(tmp_path, 9, "mqtt://127.0.0.1:1"), AgentConfig))
+    proving, goes_on = threading.Event(), threading.Event()
+
+    class Slow(SlotProver):
+        def prove(self, witness: CommitWitness) -> bytes:
+            proving.set()
+            assert goes_on.wait(10)
+            return super().prove(witness)
+
+    agent.reporter._prover = Slow(SlotProofSection(demo=True))
+    keys = (agent.key, *PEERS)
+    members = [RosterMember(f"home-{i}", k.address, k.mask_public, 0, bytes(32)) for i, k in enumerate(keys, 1)]
+    agent.reporter.accept_roster(signed(make_roster(1, SLOT, members)))
+    agent.store.move_baseline(Baseline(SLOT + 1, 0, 0), ClosedSlot(SLOT, 1, 1, 0))
+    try:
+        await asyncio.wait_for(agent._on_slot(ClosedSlot(SLOT, 1, 1, 0)), 1.0)
+        assert await asyncio.to_thread(proving.wait, 10) and not agent.store.totals().outbox_rows
+    finally:
+        goes_on.set()
+        await asyncio.wait(agent._tasks)
+    assert agent.store.totals().outbox_rows == 1
+    agent.store.close()
+    agent._lock.close()
+
+
+def test_a_home_without_a_key_for_its_proofs_does_not_start(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"add \[slot_proof\]"):
+        slot_prover(dataclasses.replace(home.config, slot_proof=None))
+    wallet = WalletSection(tmp_path / "seed", demo=True, prover="portable")
+    stands_in = dataclasses.replace(home.config, slot_proof=None, wallet=wallet)
+    assert stands_in.slot_keys == SlotProofSection("portable", demo=True)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({}, "key_file is"),
+        ({"key_file": Path("a"), "demo": True}, "key_file is"),
+        ({"key_file": Path("a")}, "key_sha256 is"),
+        ({"demo": True, "prover": "x"}, "prover is"),
+    ],
+)
+def test_a_section_that_names_no_key_or_two_is_refused(section: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        SlotProofSection(**section)
 
 
 def test_slots_closed_before_the_roster_came_are_reported_afterwards(home: Home) -> None:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 from evm_world import ETHER, Chain, PpdlChain, refused, validator_keys
-from plasma_world import FEED_IN, plasma_plan
+from plasma_world import FEED_IN, RELAYS, plasma_plan
 
 from hub.chain.anvil import DEVELOPMENT_KEY, GENESIS_ETH
 from hub.chain.deploy import MeterPlan, deploy_plasma, deploy_root, register_meters
 from hub.chain.deployment import Deployment, load_deployment
 from hub.chain.errors import DeploymentError
+from hub.chain.verifiers import circuit_set_of
 from openmg.signing import address_of
 
 
@@ -21,19 +22,24 @@ def test_deploying_leaves_everything_in_the_bridge(start_node, tmp_path):
         chain = Chain(node.url)
         deployer, utility, operator = (chain.client(name) for name in (DEVELOPMENT_KEY, "utility", "operator"))
         ppdl = PpdlChain(validator_keys(4))
-        contracts = deploy_plasma(deployer, utility, plasma_plan(chain, ppdl, microgrids=(1, 2)))
+        contracts = deploy_plasma(deployer, operator, utility, plasma_plan(chain, ppdl, microgrids=(1, 2)))
         assert deployer.balance(deployer.address) == 0
         assert deployer.balance(contracts.bridge.address) == GENESIS_ETH * ETHER
-        assert deployer.block_number() < 20
+        assert deployer.block_number() < 30
 
         assert deployer.call(contracts.registry, "operator") == "0x" + operator.address.hex()
         assert deployer.call(contracts.registry, "relay") == "0x" + contracts.relay.address.hex()
-        assert deployer.call(contracts.confidential, "verifier") == "0x" + contracts.verifier.address.hex()
+        assert deployer.call(contracts.confidential, "verifierSet") == "0x" + contracts.verifier_set.address.hex()
+        assert bytes(deployer.call(contracts.verifier_set, "circuitSet")) == circuit_set_of(contracts.verifiers)
+        for name in RELAYS:
+            assert deployer.call(contracts.confidential, "relayQuota", chain.client(name).address)[0] == 1_000
         for market in contracts.markets:
             assert deployer.call(market.token, "microgrid") == market.microgrid
             assert deployer.call(market.token, "feedInWeiPerWh") == FEED_IN
             assert deployer.call(market.exchange, "tokenAddress") == "0x" + market.token.address.hex()
             assert deployer.call(contracts.registry, "isExchange", market.exchange.address)
+            assert deployer.call(contracts.confidential, "marketOf", market.microgrid) == "0x" + market.pool.address.hex()
+            assert deployer.call(market.pool, "registry") == "0x" + contracts.energy_registry.address.hex()
         with pytest.raises(DeploymentError, match="microgrid 3"):
             contracts.market(3)
 
@@ -65,11 +71,11 @@ def test_deploying_leaves_everything_in_the_bridge(start_node, tmp_path):
 def test_the_utility_signs_for_itself(chain):
     plan = plasma_plan(chain, PpdlChain(validator_keys(4)))
     with pytest.raises(DeploymentError, match="utility"):
-        deploy_plasma(chain.client(DEVELOPMENT_KEY), chain.client("somebody else"), plan)
+        deploy_plasma(chain.client(DEVELOPMENT_KEY), chain.client("operator"), chain.client("somebody else"), plan)
 
 
 def test_a_clock_in_the_future_is_refused(chain):
     plan = plasma_plan(chain, PpdlChain(validator_keys(4)))
     late = replace(plan, clock=replace(plan.clock, millis=plan.clock.millis + 10**9))
     with refused("InvalidClock"):
-        deploy_plasma(chain.client(DEVELOPMENT_KEY), chain.client("utility"), late)
+        deploy_plasma(chain.client(DEVELOPMENT_KEY), chain.client("operator"), chain.client("utility"), late)

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from evm_world import ETHER, Chain, validator_keys
 from lossy_rpc import lossy_rpc
+from notes_world import prove_here
+from pool_world import deploy_pool
 
 from hub.chain.artifacts import load_artifact
 from hub.chain.client import Contract, EvmClient
 from hub.chain.deploy import deploy_root
 from hub.chain.errors import ChainError, ChainUnreachable
+from hub.plasma.appender import Appender
 from hub.plasma.checkpoint import Checkpoint, InvalidCheckpoint, checkpoint_hash, genesis_hash
 from hub.plasma.operator import PlasmaOperator
 from hub.plasma.signer import GOSSIP_KIND, CheckpointSigner, SignedEpoch, SigningMemory
@@ -25,6 +28,7 @@ from openmg.signing import address_of
 
 ROOT_CHAIN_ID, PLASMA_CHAIN_ID = 7_040, 7_041
 EPOCH_BLOCKS = 4
+NOTE_EPOCH_SECONDS = 60
 KEYS = validator_keys(4)
 
 
@@ -40,6 +44,13 @@ class World:
 
     def deposit(self, recipient: bytes, amount: int) -> None:
         self.root.client("depositor").transact(self.links.plasma_root, "deposit", recipient, value=amount)
+
+    async def add_note(self, amount: int) -> None:
+        """A deposit of the operator, which an appender brings into the tree."""
+        client = self.plasma.client("operator")
+        client.transact(self.links.confidential, "shield", bytes(20), amount, 7, b"", value=amount)
+        self.plasma.skip(NOTE_EPOCH_SECONDS)
+        assert await Appender(self.plasma.client("appender"), self.links.confidential, prove_here).turn()
 
     def mine(self, blocks: int) -> None:
         client = EvmClient(self.plasma.url)
@@ -77,8 +88,7 @@ def world(nodes: tuple[Chain, Chain]) -> Iterator[World]:
             for name in ("operator", "depositor"):
                 chain.give(chain.client(name).address, 1_000 * ETHER)
         operator = plasma.client("operator")
-        libraries = {name: create(operator, name).address for name in ("PoseidonT3", "PoseidonT4")}
-        confidential = create(operator, "ConfidentialToken", operator.address, bytes(20), libraries=libraries)
+        confidential, _verifiers = deploy_pool(operator, operator.address, NOTE_EPOCH_SECONDS)
         bridge = create(operator, "PethBridge", operator.address, value=500 * ETHER)
         contracts = deploy_root(root.client("depositor"), PLASMA_CHAIN_ID, [address_of(key) for key in KEYS])
         yield World(root, plasma, PlasmaLinks(contracts.plasma_root, bridge, confidential))
@@ -163,8 +173,7 @@ def test_deposits_of_blocks_that_came_instead_of_others_are_seen(world, lost_blo
 async def test_checkpoints_carry_what_happened(world, hubs):
     world.deposit(b"\1" * 20, ETHER)
     hubs.operator.turn()
-    shielder = world.plasma.client("operator")
-    shielder.transact(world.links.confidential, "shield", bytes(20), 5, 7, b"", value=5)
+    await world.add_note(5)
     world.mine_epoch()
     for signer in hubs.signers[:3]:
         assert await signer.turn() is not None
@@ -190,13 +199,13 @@ async def test_checkpoints_carry_what_happened(world, hubs):
     assert hubs.operator.status().checkpoints == 4
 
 
-def test_notes_and_deposits_of_forgotten_blocks_are_forgotten(world):
+async def test_notes_and_deposits_of_forgotten_blocks_are_forgotten(world):
     """The plasma node took back blocks and made others: a view that had seen the first ones sees what a new view sees."""
-    view, shielder = world.view(), world.plasma.client("operator")
-    shielder.transact(world.links.confidential, "shield", bytes(20), 5, 7, b"", value=5)
+    view = world.view()
+    await world.add_note(5)
     world.deposit(b"\1" * 20, ETHER)
     with world.plasma.undone():
-        shielder.transact(world.links.confidential, "shield", bytes(20), 6, 8, b"", value=6)
+        await world.add_note(6)
         assert PlasmaOperator(world.view(operator=True)).mint_deposits() == 1
         last = EvmClient(world.plasma.url).block_number()
         view.epoch_blocks = last
@@ -370,8 +379,7 @@ async def test_running_roles_on_mining_chains(start_node, tmp_path):
             for name in ("operator", "depositor"):
                 chain.give(chain.client(name).address, 1_000 * ETHER)
         operator_client = plasma.client("operator")
-        libraries = {name: create(operator_client, name).address for name in ("PoseidonT3", "PoseidonT4")}
-        pool = create(operator_client, "ConfidentialToken", operator_client.address, bytes(20), libraries=libraries)
+        pool, _verifiers = deploy_pool(operator_client, operator_client.address, NOTE_EPOCH_SECONDS)
         bridge = create(operator_client, "PethBridge", operator_client.address, value=500 * ETHER)
         contracts = deploy_root(root.client("depositor"), PLASMA_CHAIN_ID, [address_of(key) for key in KEYS])
         world = World(root, plasma, PlasmaLinks(contracts.plasma_root, bridge, pool))

@@ -29,7 +29,7 @@ GROUP_EXPORT_WH = sum(range(6))
 def deploy(chain: Chain) -> PlasmaContracts:
     chain.give(chain.client("utility").address, 100 * ETHER)
     plan = plasma_plan(chain, PpdlChain(validator_keys(4)), microgrids=(1, 2))
-    return deploy_plasma(chain.client(DEVELOPMENT_KEY), chain.client("utility"), plan)
+    return deploy_plasma(chain.client(DEVELOPMENT_KEY), chain.client("operator"), chain.client("utility"), plan)
 
 
 @dataclass
@@ -85,6 +85,12 @@ class MarketWorld:
         """(microgrid, slot, members, import_wh, export_wh) in the order of recording."""
         self.settle()
         events = self.client.events(self.contracts.registry, "SlotRecorded", 0, self.client.block_number())
+        return [tuple(int(value) for value in event.args.values()) for event in events]
+
+    def rooted(self) -> list[tuple[int, ...]]:
+        """(microgrid, slot, root, leaves) in the order of recording."""
+        self.settle()
+        events = self.client.events(self.contracts.energy_registry, "SlotRootRecorded", 0, self.client.block_number())
         return [tuple(int(value) for value in event.args.values()) for event in events]
 
     def sent(self, name: str) -> int:

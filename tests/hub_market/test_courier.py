@@ -24,6 +24,10 @@ from hub.ppdl.app.transactions import InferenceRequest, inference_tx
 from hub.ppdl.application import QueryResult
 from openmg.hashing import words
 from openmg.messages import base
+from openmg.messages.market import SlotLeavesNotice
+from openmg.zk.babyjub import decompress
+from openmg.zk.meters import SlotLeaf
+from openmg.zk.tree import NoteTree
 
 REPORT = (1, FIRST_SLOT, 6, GROUP_IMPORT_WH, GROUP_EXPORT_WH)
 
@@ -49,14 +53,22 @@ def test_a_slot_waits_for_the_header_after_its_block(world):
     courier.step()
     world.relay()  # the block's own header proves the state before it, not its events
     courier.step()
-    assert (courier.waiting, courier.delivered, world.recorded(), world.sent("courier")) == (1, 0, [], 0)
+    assert (courier.waiting, courier.delivered, world.recorded(), world.sent("courier")) == (2, 0, [], 0)
     world.decide()
     courier.step()  # decided, but not relayed
-    assert courier.waiting == 1
+    assert courier.waiting == 2
     world.relay()
     courier.step()
-    assert (courier.waiting, courier.delivered) == (0, 1)
+    assert (courier.waiting, courier.delivered) == (0, 2)
     assert world.recorded() == [REPORT]
+    assert world.rooted() == [(1, FIRST_SLOT, leaves_root(world), 6)]
+
+
+def leaves_root(world: MarketWorld) -> int:
+    """Root of the leaves that meters are told of, computed anew."""
+    notice = base.decode(SlotLeavesNotice, world.query(f"slot-leaves/1/{FIRST_SLOT}").value)
+    points = [(leaf.meter_id, decompress(leaf.export_commitment), decompress(leaf.import_commitment)) for leaf in notice.leaves]
+    return NoteTree(SlotLeaf(mid, FIRST_SLOT, exported, imported).digest for mid, exported, imported in points).root()
 
 
 def test_nothing_is_delivered_twice(world):
@@ -70,12 +82,12 @@ def test_nothing_is_delivered_twice(world):
         courier.step()
         world.settle()
     assert courier.waiting == 0
-    assert world.recorded() == [REPORT]
-    assert world.sent("courier") == 1
+    assert world.recorded() == [REPORT] and len(world.rooted()) == 1
+    assert world.sent("courier") == 2
 
 
 def test_the_oldest_events_go_first_and_a_step_is_bounded(world, monkeypatch):
-    monkeypatch.setattr("hub.market.courier.EVENTS_PER_STEP", 3)
+    monkeypatch.setattr("hub.market.courier.EVENTS_PER_STEP", 6)  # a slot has two: its sums and its root
     courier = world.courier()
     slots = [FIRST_SLOT + i for i in range(5)]
     for slot in slots:
@@ -109,12 +121,12 @@ def test_a_refused_event_is_tried_again(world, caplog):
         liar.transact(world.contracts.relay, "submitHeaders", batch, 0, world.ppdl.seals(wrong, 2))
         with caplog.at_level(logging.WARNING):
             courier.step()
-        assert (courier.waiting, courier.delivered, world.recorded()) == (1, 0, [])
+        assert (courier.waiting, courier.delivered, world.recorded(), world.rooted()) == (2, 0, [], [])
         assert "EventNotProved" in caplog.text and "block 1" in caplog.text
     world.decide()
     world.relay()
     courier.step()
-    assert (courier.waiting, courier.delivered, world.recorded()) == (0, 1, [REPORT])
+    assert (courier.waiting, courier.delivered, world.recorded()) == (0, 2, [REPORT])
 
 
 def test_a_restarted_courier_looks_through_the_last_blocks(world):
@@ -128,10 +140,10 @@ def test_a_restarted_courier_looks_through_the_last_blocks(world):
     world.relay()
     restarted = world.courier("restarted courier")
     restarted.replay(world.app.info().last_height)
-    assert restarted.waiting == 2
+    assert restarted.waiting == 4
     restarted.step()
     assert [item[1] for item in world.recorded()] == [FIRST_SLOT, FIRST_SLOT + 1]
-    assert (restarted.waiting, world.sent("restarted courier")) == (0, 1)
+    assert (restarted.waiting, world.sent("restarted courier")) == (0, 2)
 
 
 def test_replay_before_the_first_block_finds_nothing(world):
@@ -211,12 +223,12 @@ def test_blocks_come_while_a_step_delivers(world):
 
 
 def test_the_oldest_waiting_event_gives_way_and_that_is_said(world, monkeypatch, caplog):
-    monkeypatch.setattr("hub.market.courier.MAX_WAITING", 2)
+    monkeypatch.setattr("hub.market.courier.MAX_WAITING", 4)
     courier = world.courier()
     with caplog.at_level(logging.ERROR):
         for i in range(3):
             world.decide_slot(courier, FIRST_SLOT + i)
-    assert courier.waiting == 2 and "more than 2 are waiting" in caplog.text
+    assert courier.waiting == 4 and "more than 4 are waiting" in caplog.text
     world.decide()
     world.relay()
     courier.step()

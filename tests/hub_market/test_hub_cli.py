@@ -75,9 +75,9 @@ def test_an_unknown_key_is_named_with_file_and_line(config, capsys, command):
     [
         ("roles = []", 'roles = ["mint"]', "5: hub.roles", "'mint'"),
         ("roles = []", 'roles = ["ingest"]', "1:", "mqtt is missing"),
-        ("[zk]\ndemo = true\n", "", "1:", "zk is missing; write [zk]"),
-        ("demo = true", "demo = false", "17: zk.verifying_key", "or demo = true, and not both"),
-        ("demo = true", 'verifying_key = "0x12"', "18: zk.verifying_key", "64 hex digits"),
+        ("[zk]\ndemo = true\n", "", "1:", "zk is missing; write [zk.verifying_keys]"),
+        ("demo = true", "demo = false", "17: zk.", "or demo = true, and not both"),
+        ("demo = true", '[zk.verifying_keys]\ntransfer = "0x12"', "", "64 hex digits"),
         ('name = "hub-1"', "name = 5", "2: hub.name", "text in quotes"),
         ('name = "hub-1"\n', "", "1: hub.name", "is missing"),
         ("peers = []", "peers = [", "", ""),

@@ -4,31 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 from evm_world import ETHER, key
 from market_world import MarketWorld
+from notes_world import prove_here
 from plasma_world import FEED_IN, FIRST_SLOT
 from test_energy import DEADLINE
 from test_energy import World as EnergyWorld
 
 from hub.chain.client import EvmClient
 from hub.chain.errors import ChainUnreachable
+from hub.chain.verifiers import circuit_set_of
 from hub.market.courier import EventCourier
 from hub.market.service import MarketService, Owner
+from hub.market.slot_leaves import leaves_of_slot
 from hub.market.view import ChainView
+from hub.plasma.appender import Appender
 from openmg.messages import base, topics
-from openmg.messages.market import AccountNotice, ChainNotice, EnergyMarket, MarketNotice, NotesBatch
+from openmg.messages.market import (
+    PADDING,
+    AccountNotice,
+    ChainNotice,
+    EnergyMarket,
+    EnergyPoolPlace,
+    MarketNotice,
+    NotesBatch,
+    PoolNotice,
+    SlotLeavesNotice,
+)
 
 RETAIL = 140 * 10**9
+FIRST = [topics.CHAIN, *(topic(microgrid) for topic in (topics.market, topics.pool) for microgrid in (1, 2))]
+"""What is told of a chain on which nothing has happened yet."""
 
 
 def notice(world: MarketWorld) -> ChainNotice:
     contracts = world.contracts
     markets = tuple(EnergyMarket(m.microgrid, m.token.address, m.exchange.address) for m in contracts.markets)
-    relays = (b"\7" * 32,)
-    return ChainNotice(contracts.chain_id, contracts.confidential.address, contracts.registry.address, markets, relays)
+    places = contracts.confidential.address, contracts.registry.address
+    circuits = circuit_set_of(contracts.verifiers)
+    pools = tuple(EnergyPoolPlace(m.microgrid, m.pool.address, FEED_IN, 2 * FEED_IN) for m in contracts.markets)
+    registry = contracts.energy_registry.address
+    return ChainNotice(contracts.chain_id, *places, markets, (b"\7" * 32,), circuits, pools, registry)
 
 
 @dataclass
@@ -69,7 +89,9 @@ def make(world: MarketWorld, courier: EventCourier | None = None, view: ChainVie
         return not told.away
 
     chosen = courier or world.courier()
-    service = MarketService(view or world.view(), chosen, notice(world), RETAIL, lambda: owners, publish)
+    leaves = partial(leaves_of_slot, world.query)
+    untold = replace(notice(world), pools=())  # their limits are read from the chain
+    service = MarketService(view or world.view(), chosen, untold, RETAIL, lambda: owners, publish, leaves)
     told = Told(world, service, owners)
     return told
 
@@ -86,6 +108,9 @@ def shield(world: MarketWorld, count: int = 1) -> None:
     world.chain.give(client.address, ETHER)
     for i in range(count):
         client.transact(world.contracts.confidential, "shield", bytes(20), i + 1, 77 + i, bytes([i]) * 137, value=i + 1)
+    world.chain.skip(1)  # an epoch: what came before it is ripe
+    appender = Appender(world.chain.client("appender"), world.contracts.confidential, prove_here)
+    assert asyncio.run(appender.turn())
 
 
 def mine(world: MarketWorld) -> None:
@@ -101,7 +126,7 @@ def energy(world: MarketWorld) -> EnergyWorld:
 
 def test_the_first_step_tells_the_chain_and_every_market(world):
     told = make(world)
-    assert told.step() == [topics.CHAIN, topics.market(1), topics.market(2)]
+    assert told.step() == FIRST
     assert base.decode(ChainNotice, told.last(topics.CHAIN)) == notice(world)
     block = world.client.block_number()
     assert told.market() == MarketNotice(1, block, 0, 0, FEED_IN, RETAIL, ())
@@ -114,30 +139,28 @@ def test_nothing_is_told_when_nothing_changes(world, told):
         assert told.step() == []
 
 
-def test_leaves_are_told_in_batches_as_they_come(world, told, monkeypatch):
-    for module in ("hub.market.noticeboard", "openmg.messages.market"):
-        monkeypatch.setattr(f"{module}.NOTES_PER_BATCH", 2)
+def test_leaves_are_told_in_batches_as_they_come(world, told):
     shield(world, 3)
-    assert told.step() == [topics.notes(0), topics.notes(1)]
+    assert told.step() == [topics.notes(0)]
     shield(world, 2)
-    assert told.step() == [topics.notes(1), topics.notes(2)]
+    assert told.step() == [topics.notes(0)]
     assert told.step() == []
-    batches = [base.decode(NotesBatch, told.last(topics.notes(number))) for number in range(3)]
-    assert [item.first_position for item in batches] == [0, 2, 4]
-    assert [note.ciphertext[0] for item in batches for note in item.notes] == [0, 1, 2, 0, 1]
-    events = world.client.events(world.contracts.confidential, "NewNote", 0, world.client.block_number())
-    assert [note.commitment for item in batches for note in item.notes] == [event.args["cm"] for event in events]
-    assert told.service.notes == 5
+    (batch,) = [base.decode(NotesBatch, told.last(topics.notes(0)))]
+    assert batch.first_position == 0 and len(batch.notes) == 32 == told.service.notes
+    notes = [(position, note.ciphertext[0]) for position, note in enumerate(batch.notes) if note != PADDING]
+    assert notes == [(0, 0), (1, 1), (2, 2), (16, 0), (17, 1)]
+    events = world.client.events(world.contracts.confidential, "NoteQueued", 0, world.client.block_number())
+    assert [note.commitment for note in batch.notes if note != PADDING] == [event.args["cm"] for event in events]
 
 
 def test_many_blocks_are_looked_through_step_by_step(world, monkeypatch):
-    monkeypatch.setattr("hub.market.service.MAX_BLOCKS_PER_STEP", 5)
+    monkeypatch.setattr("hub.chain.cursor.MAX_BLOCKS_PER_SPAN", 5)
     shield(world, 2)
     told = make(world)
     steps = -(-(world.client.block_number() + 1) // 5)
     for _ in range(steps):
         told.step()
-    assert told.service.notes == 2
+    assert told.service.notes == 16
     assert told.step() == []
 
 
@@ -163,8 +186,11 @@ def test_recorded_slots_reach_the_market(world):
     world.decide()
     world.relay()
     told.step()  # delivers
-    assert told.step() == [topics.market(1)]
+    assert told.step() == [topics.market(1), topics.pool(1), topics.slot_leaves(1, FIRST_SLOT)]
     assert told.market().recorded_slots == (FIRST_SLOT,)
+    assert base.decode(PoolNotice, told.last(topics.pool(1))).recorded_slots == (FIRST_SLOT,)
+    leaves = base.decode(SlotLeavesNotice, told.last(topics.slot_leaves(1, FIRST_SLOT)))
+    assert len(leaves.leaves) == 6 and leaves == leaves_of_slot(world.query, 1, FIRST_SLOT)
     assert told.step() == []
 
 
@@ -215,7 +241,7 @@ def test_a_lost_broker_gets_everything_again(world, told):
     shield(world)
     told.owners["home-1"] = Owner(b"\x23" * 20, 2)
     told.step()
-    everything = {topics.CHAIN, topics.market(1), topics.market(2), topics.account("home-1"), topics.notes(0)}
+    everything = {*FIRST, topics.account("home-1"), topics.notes(0)}
     last = {topic: told.last(topic) for topic in everything}
     told.service.forget()
     assert set(told.step()) == everything
@@ -233,7 +259,7 @@ async def test_a_chain_that_is_away_is_said_once(world, free_port, caplog, monke
         stop.set()
         await asyncio.wait_for(running, 5)
     assert [record.getMessage().endswith("trying again") for record in caplog.records] == [True]
-    assert {topic for topic, _ in told.messages} == {topics.CHAIN}  # where the contracts are is known without it
+    assert not told.messages
 
 
 async def test_the_role_runs_until_it_is_stopped(world, monkeypatch):
@@ -249,7 +275,7 @@ async def test_the_role_runs_until_it_is_stopped(world, monkeypatch):
     stop.set()
     await asyncio.wait_for(running, 5)
     first = list(dict.fromkeys(topic for topic, _ in told.messages))
-    assert first == [topics.CHAIN, topics.market(1), topics.market(2), topics.notes(0)]
+    assert first == [*FIRST, topics.notes(0)]
 
 
 async def test_a_notice_that_the_broker_lost_is_told_again(world, monkeypatch):
@@ -289,4 +315,4 @@ def test_notices_outlast_a_step_that_fails(world, free_port):
     with pytest.raises(ChainUnreachable):
         told.step()
     told.service.courier = world.courier()
-    assert told.step() == [topics.CHAIN, topics.market(1), topics.market(2)]
+    assert told.step() == FIRST

@@ -12,6 +12,7 @@ from openmg.messages.market import (
     AccountNotice,
     ChainNotice,
     EnergyMarket,
+    EnergyPoolPlace,
     MarketNotice,
     NoteEntry,
     NotesBatch,
@@ -19,11 +20,18 @@ from openmg.messages.market import (
 
 POOL = PoolState(1, 5_000, 300, 20, 0, 0, 0, 0, 0)
 STATE = AccountState(4, 1_000, 30, 2)
-CHAIN = ChainNotice(7, b"\1" * 20, b"\2" * 20, (EnergyMarket(1, b"\3" * 20, b"\4" * 20),), (b"\5" * 32,))
+CHAIN = ChainNotice(
+    7, b"\1" * 20, b"\2" * 20, (EnergyMarket(1, b"\3" * 20, b"\4" * 20),), (b"\5" * 32,), b"\6" * 32,
+    (EnergyPoolPlace(1, b"\7" * 20, 20, 40),), b"\x08" * 20,
+)  # fmt: skip
 
 
-def leaves(first: int, count: int) -> list[tuple[int, NoteEntry]]:
-    return [(position, NoteEntry(1_000 + position, bytes([position % 256]))) for position in range(first, first + count)]
+def leaves(first: int, count: int) -> list[NoteEntry]:
+    return [NoteEntry(1_000 + position, bytes([position % 256])) for position in range(first, first + count)]
+
+
+def add(board: Noticeboard, first: int, count: int) -> list[tuple[str, bytes]]:
+    return board.notes.add(first, leaves(first, count))
 
 
 def batch(payload: bytes) -> NotesBatch:
@@ -75,21 +83,21 @@ def test_recorded_slots_are_sorted_distinct_and_the_newest():
 def test_leaves_come_in_full_batches_and_a_growing_last_one():
     board = Noticeboard(40)
     count = 2 * NOTES_PER_BATCH + 3
-    told = board.add_notes(leaves(0, count))
+    told = add(board, 0, count)
     assert [topic for topic, _ in told] == [topics.notes(0), topics.notes(1), topics.notes(2)]
     batches = [batch(payload) for _, payload in told]
     assert [item.first_position for item in batches] == [0, NOTES_PER_BATCH, 2 * NOTES_PER_BATCH]
-    assert [note for item in batches for note in item.notes] == [note for _, note in leaves(0, count)]
-    ((topic, payload),) = board.add_notes(leaves(count, 1))
+    assert [note for item in batches for note in item.notes] == leaves(0, count)
+    ((topic, payload),) = add(board, count, 1)
     assert topic == topics.notes(2) and len(batch(payload).notes) == 4
 
 
 def test_known_leaves_are_skipped_and_a_gap_takes_nothing():
     board = Noticeboard(40)
-    board.add_notes(leaves(0, 5))
-    assert board.add_notes(leaves(0, 5)) == []
-    assert board.add_notes(leaves(6, 2)) == []
-    ((_, payload),) = board.add_notes(leaves(3, 4))
+    add(board, 0, 5)
+    assert add(board, 0, 5) == []
+    assert add(board, 6, 2) == []
+    ((_, payload),) = add(board, 3, 4)
     assert [note.commitment for note in batch(payload).notes] == [1_000 + i for i in range(7)]
 
 
@@ -99,11 +107,11 @@ def test_notices_are_told_again_in_turn():
     board.chain(CHAIN)
     board.market(1, POOL)
     board.account(2, "home-1", STATE)
-    board.add_notes(leaves(0, NOTES_PER_BATCH + 1))
+    add(board, 0, NOTES_PER_BATCH + 1)
     everything = board.again()
     told = [item for _ in range(2 * len(everything)) for item in board.next_again()]
     assert told == everything * 2
-    board.add_notes(leaves(NOTES_PER_BATCH + 1, NOTES_PER_BATCH))  # the turn goes on with what came meanwhile
+    add(board, NOTES_PER_BATCH + 1, NOTES_PER_BATCH)  # the turn goes on with what came meanwhile
     assert dict(item for _ in range(len(everything) + 1) for item in board.next_again()) == dict(board.again())
 
 
@@ -114,7 +122,7 @@ def test_a_broker_that_lost_everything_gets_the_current_state():
     assert board.chain(CHAIN) == []
     board.market(1, POOL)
     current = board.market(2, replace(POOL, reserve_wh=301)) + board.account(2, "home-1", STATE)
-    notes = board.add_notes(leaves(0, NOTES_PER_BATCH + 1))
+    notes = add(board, 0, NOTES_PER_BATCH + 1)
     expected = dict([(topics.CHAIN, base.encode(CHAIN)), *current, *notes])
     assert dict(board.again()) == expected and len(board.again()) == len(expected)
     assert board.market(3, replace(POOL, reserve_wh=301)) == []

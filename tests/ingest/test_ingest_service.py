@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker, Hubs, until
+from slot_reports import slot_report
 
 from hub.ingest.events import IngestEvents
 from hub.ingest.groups import Gap, GroupSum
@@ -19,11 +21,11 @@ from hub.ingest.status import IngestSettings
 from openmg import codec
 from openmg.clock import VirtualClock, slot_of
 from openmg.identity import DeviceKey
-from openmg.masking import Masker
+from openmg.masking import make_roster
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
 from openmg.messages.learning import Evaluation
-from openmg.messages.telemetry import Ack, Birth, Health, Roster, SlotReport
+from openmg.messages.telemetry import Ack, Birth, Health, Roster
 from openmg.mqtt import MqttAddress, MqttLink
 from openmg.signing import address_of, domain_digest, sign_digest
 
@@ -93,10 +95,9 @@ class Meters:
         self.say(NAMES[index], topics.BIRTH, base.sign(message, CHAIN_ID, key.signing_key))
 
     def report(self, index: int, seq: int, slot: int, import_wh: int, export_wh: int, waiting: int = 1) -> bytes:
-        masker = Masker(KEYS[index], self.rosters[-1])
-        health = Health(5, 6, 0, waiting)
-        masked = masker.mask(slot, (import_wh, export_wh))
-        message = SlotReport(NAMES[index], seq, slot, masker.roster_id, masked, health)
+        values, health = (import_wh, export_wh), Health(5, 6, 0, waiting)
+        roster = self.rosters[-1]
+        message = slot_report(KEYS[index], NAMES[index], roster, slot, values, CHAIN_ID, seq=seq, health=health)
         payload = base.sign(message, CHAIN_ID, KEYS[index].signing_key)
         self.say(NAMES[index], topics.SLOT, payload)
         return payload
@@ -110,7 +111,7 @@ def registry() -> Registry:
 def service(hubs: Hubs, broker: Broker, folder: Path, heard: Heard, speed: float = 1.0) -> IngestService:
     settings = IngestSettings(MqttAddress.parse(broker.url), "hub-1", CHAIN_ID, OPERATOR_KEY, first_slot=SLOT)
     clock = VirtualClock(T0, time.time(), speed)
-    return hubs.make(settings, registry(), folder / "ingest.sqlite", clock, heard)
+    return hubs.make(settings, registry(), folder / "ingest.sqlite", clock, heard, KEYS)
 
 
 @pytest.fixture
@@ -188,10 +189,55 @@ async def test_a_report_of_another_roster_is_stored_but_enters_no_sum(
     world: tuple[IngestService, Meters, Heard],
 ) -> None:
     hub, meters, heard = world
-    message = SlotReport("home-1", 1, SLOT, bytes(32), (1, 2), Health(0, 0, 0, 1))
+    other = make_roster(1, SLOT + 9, meters.rosters[-1].members)
+    message = slot_report(KEYS[0], "home-1", other, SLOT, (1, 2), CHAIN_ID)
     meters.say("home-1", topics.SLOT, base.sign(message, CHAIN_ID, KEYS[0].signing_key))
     await until(lambda: meters.acks.get("home-1") == 1)
     assert hub.stats().malformed == 1 and not heard.groups
+
+
+async def test_a_report_with_a_bad_proof_holds_up_neither_its_group_nor_the_hub(
+    world: tuple[IngestService, Meters, Heard], caplog: pytest.LogCaptureFixture
+) -> None:
+    hub, meters, heard = world
+    roster = meters.rosters[-1]
+    good = slot_report(KEYS[0], "home-1", roster, SLOT, (10, 1), CHAIN_ID)
+    others = slot_report(KEYS[1], "home-2", roster, SLOT, (10, 1), CHAIN_ID)
+    bad = [
+        dataclasses.replace(good, proof=others.proof),
+        dataclasses.replace(good, commitments=others.commitments, proof=others.proof),
+        dataclasses.replace(good, slot=SLOT + 1),
+        dataclasses.replace(good, commitments=(bytes(32), good.commitments[1])),
+    ]
+    for message in bad * 2:
+        meters.say("home-1", topics.SLOT, base.sign(message, CHAIN_ID, KEYS[0].signing_key))
+    for index in range(1, 5):
+        meters.report(index, seq=1, slot=SLOT, import_wh=10, export_wh=1)
+    await until(lambda: hub.stats().malformed == 8 and hub.stats().stored == 4)
+    assert "home-1" not in meters.acks and not heard.groups  # its slot is missing
+    assert sum("is not proved" in record.message for record in caplog.records) == 1
+    meters.report(0, seq=1, slot=SLOT, import_wh=10, export_wh=1)
+    await until(lambda: heard.groups and meters.acks.get("home-1") == 1)
+    assert heard.groups[0].import_wh == 50
+
+
+async def test_commitments_that_do_not_open_to_the_sums_close_their_slot_alone(
+    world: tuple[IngestService, Meters, Heard],
+) -> None:
+    _hub, meters, heard = world
+    roster = meters.rosters[-1]
+    honest = slot_report(KEYS[0], "home-1", roster, SLOT, (10, 1), CHAIN_ID)
+    other = slot_report(KEYS[0], "home-1", roster, SLOT, (10, 2), CHAIN_ID)
+    cheat = dataclasses.replace(honest, commitments=other.commitments, proof=other.proof)
+    meters.say("home-1", topics.SLOT, base.sign(cheat, CHAIN_ID, KEYS[0].signing_key))
+    for index in range(1, 5):
+        meters.report(index, seq=1, slot=SLOT, import_wh=10, export_wh=1)
+    await until(lambda: heard.gaps)
+    assert [(gap.slot, "do not open" in gap.reason) for gap in heard.gaps] == [(SLOT, True)] and not heard.groups
+    for index in range(5):
+        meters.report(index, seq=2, slot=SLOT + 1, import_wh=10, export_wh=1)
+    await until(lambda: heard.groups)
+    assert heard.groups[0].slot == SLOT + 1
 
 
 async def test_a_receiver_that_fails_costs_no_other_report(
@@ -211,7 +257,10 @@ async def test_numbers_no_database_holds_spoil_no_other_report(world: tuple[Inge
     hub, meters, heard = world
     for seq, slot, waiting in ((2**63, SLOT, 1), (1, 2**63, 1), (1, SLOT, 2**80)):
         health = {"uptime_s": 0, "polls": 0, "poll_errors": 0, "outbox_rows": waiting}
-        fields = {"device": "home-1", "seq": seq, "slot": slot, "roster_id": bytes(32), "masked": [1, 2], "health": health}
+        fields = {
+            "device": "home-1", "seq": seq, "slot": slot, "roster_id": bytes(32), "masked": [1, 2, 3, 4],
+            "commitments": [bytes(32), bytes(32)], "proof": bytes(256), "health": health,
+        }  # fmt: skip
         body = codec.encode(fields)
         signature = sign_digest(KEYS[0].signing_key, domain_digest("slot", CHAIN_ID, body))
         meters.say("home-1", topics.SLOT, codec.encode([body, signature]))
@@ -310,6 +359,8 @@ async def test_a_restart_keeps_rosters_and_hands_on_what_was_not_taken(
     await third.start()
     await asyncio.sleep(0.3)
     assert third_heard.groups == []  # everything was taken
+    whole = {slot: group.done for (_roster, slot), group in third._groups._groups.items()}
+    assert whole == {SLOT: True, SLOT + 1: True}  # so neither is told as a gap
 
 
 async def test_gaps_are_told_with_the_names_of_the_missing(hubs: Hubs, meters: Meters, broker: Broker, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_the_same_number_with_other_bytes_is_a_conflict(store: IngestStore) -> N
     store.add([report(1, payload=b"first")], 0, 10**6)
     result = store.add([report(1, payload=b"second")], 0, 10**6)
     assert [item.payload for item in result.conflicts] == [b"second"]
-    assert store.reports("slot", 0) == (("home-1", b"first"),)
+    assert store.reports("slot", 0) == (("home-1", 1, b"first"),)
 
 
 def test_a_new_database_goes_on_where_the_meter_stands(store: IngestStore) -> None:

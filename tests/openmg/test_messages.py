@@ -1,6 +1,7 @@
 """Messages, masks and envelopes: what is sent comes back, and nothing else is accepted."""
 
 import contextlib
+import dataclasses
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -11,12 +12,15 @@ from openmg import codec, envelope, masking
 from openmg.identity import DeviceKey
 from openmg.messages import base, topics
 from openmg.messages.telemetry import Ack, Health, RosterMember, SlotReport
+from openmg.zk.babyjub import SUBGROUP_ORDER
+from openmg.zk.field import R
 
 KEYS = [DeviceKey(bytes([i]) * 32) for i in range(1, 8)]
 ROSTER = masking.make_roster(
     1, 100, [RosterMember(f"m{i}", key.address, key.mask_public, i, bytes(32)) for i, key in enumerate(KEYS)]
 )
-REPORT = SlotReport("m1", 1, 5, bytes(32), (1, 2), Health(1, 2, 3, 4))
+REPORT = SlotReport("m1", 1, 5, bytes(32), (1, 2, 3, 4), (bytes(32), bytes(32)), bytes(256), Health(1, 2, 3, 4))
+ENERGY, BLINDING = st.integers(0, 2**32 - 1), st.integers(0, SUBGROUP_ORDER - 1)
 
 
 def test_signed_message_comes_back_with_its_signer():
@@ -49,25 +53,48 @@ def test_wrong_fields_are_refused(body):
         base.decode(Ack, codec.encode(body))
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), min_size=7, max_size=7), st.integers(0, 2**31))
+@pytest.mark.parametrize(
+    "change",
+    [{"masked": (1, 2)}, {"masked": (2**64, 0, 0, 0)}, {"masked": (0, 0, 0, SUBGROUP_ORDER)}, {"masked": (0, 0, -1, 0)},
+     {"commitments": (bytes(32),)}, {"commitments": (bytes(32), bytes(31))}, {"proof": bytes(255)}],
+)  # fmt: skip
+def test_a_report_of_another_shape_is_refused(change):
+    with pytest.raises(ValueError, match="masked value|slot report has"):
+        dataclasses.replace(REPORT, **change)
+
+
+def test_the_device_key_gives_a_secret_for_circuits_of_its_own():
+    secrets = {key.meter_secret for key in KEYS}
+    assert len(secrets) == len(KEYS) and all(2**200 < secret < R for secret in secrets)
+
+
+@given(st.lists(st.tuples(ENERGY, ENERGY, BLINDING, BLINDING), min_size=7, max_size=7), st.integers(0, 2**31))
 def test_masks_cancel_in_the_sum_of_all(values, slot):
     masked = {k.address: masking.Masker(k, ROSTER).mask(slot, v) for k, v in zip(KEYS, values, strict=True)}
-    assert masking.open_sum(ROSTER, masked) == tuple(map(sum, zip(*values, strict=True)))
+    sums = [sum(column) for column in zip(*values, strict=True)]
+    assert masking.open_sum(ROSTER, masked) == (*sums[:2], *(total % SUBGROUP_ORDER for total in sums[2:]))
+
+
+def test_values_that_no_slot_has_are_not_masked():
+    for values in ((1, 2), (-1, 0, 0, 0), (0, 2**32, 0, 0), (0, 0, SUBGROUP_ORDER, 0), (0, 0, 0, -1)):
+        with pytest.raises(ValueError, match="two energies"):
+            masking.Masker(KEYS[0], ROSTER).mask(1, values)
 
 
 def test_a_smaller_set_or_another_slot_opens_nothing():
-    masked = {key.address: masking.Masker(key, ROSTER).mask(7, (100, 0)) for key in KEYS}
+    masked = {key.address: masking.Masker(key, ROSTER).mask(7, (100, 0, 5, 6)) for key in KEYS}
     missing = dict(list(masked.items())[1:])
     with pytest.raises(ValueError, match="not those of all members"):
         masking.open_sum(ROSTER, missing)
-    masked[KEYS[0].address] = masking.Masker(KEYS[0], ROSTER).mask(8, (100, 0))
+    masked[KEYS[0].address] = masking.Masker(KEYS[0], ROSTER).mask(8, (100, 0, 5, 6))
     with pytest.raises(ValueError, match="do not cancel"):
         masking.open_sum(ROSTER, masked)
 
 
 def test_equal_values_look_unrelated_under_masks():
-    masked = [masking.Masker(key, ROSTER).mask(7, (100, 100)) for key in KEYS]
-    assert len({value for pair in masked for value in pair}) == 14
+    masked = [masking.Masker(key, ROSTER).mask(7, (100, 100, 100, 100)) for key in KEYS]
+    assert len({value for row in masked for value in row}) == 28
+    assert all(row[2] > 2**200 and row[3] > 2**200 for row in masked)
 
 
 def test_roster_needs_five_different_members():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import slot_reports
 
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.genesis_state import AppGenesis, Device, Feeder, make_app_genesis
@@ -17,10 +18,10 @@ from openmg.forecast.spec import PARAMETERS
 from openmg.identity import DeviceKey
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import update_bytes
-from openmg.masking import Masker, make_roster
+from openmg.masking import make_roster
 from openmg.messages import base
 from openmg.messages.learning import Evaluation, ModelUpdate
-from openmg.messages.telemetry import Health, Roster, RosterMember, SlotReport
+from openmg.messages.telemetry import Roster, RosterMember, SlotReport
 from openmg.signing import address_of
 
 CHAIN_ID = 31_415
@@ -51,8 +52,9 @@ def feeder_wh(microgrid: int) -> tuple[int, ...]:
 
 
 def app_genesis(plan: LearningPlan = PLAN) -> AppGenesis:
-    devices = [Device(m.key.address, m.key.mask_public, m.microgrid, m.name) for m in METERS]
-    return make_app_genesis(devices, [Feeder(grid, START_HOUR, feeder_wh(grid)) for grid in (1, 2)], plan)
+    devices = [Device(m.key.address, m.key.mask_public, m.microgrid, m.name, slot_reports.mid(m.key)) for m in METERS]
+    feeders = [Feeder(grid, START_HOUR, feeder_wh(grid)) for grid in (1, 2)]
+    return make_app_genesis(devices, feeders, plan, slot_reports.commit_key().to_bytes())
 
 
 def genesis(plan: LearningPlan = PLAN) -> Genesis:
@@ -86,10 +88,18 @@ def roster(microgrid: int = 1, from_slot: int = FIRST_SLOT - 96, meters: Iterabl
     return make_roster(microgrid, from_slot, [member(meter) for meter in chosen])
 
 
+def honest(meter: Meter, group: Roster, slot: int, values: tuple[int, int]) -> SlotReport:
+    """What the meter should say: import and export in Wh, masked, committed to and proved."""
+    return slot_reports.slot_report(meter.key, meter.name, group, slot, values, CHAIN_ID, seq=5)
+
+
+def signed(meter: Meter, message: SlotReport) -> bytes:
+    return base.sign(message, CHAIN_ID, meter.key.signing_key)
+
+
 def report(meter: Meter, group: Roster, slot: int, values: tuple[int, int], **changes: object) -> bytes:
-    masker = Masker(meter.key, group)
-    whole = SlotReport(meter.name, 5, slot, masker.roster_id, masker.mask(slot, values), Health(1, 2, 3, 4))
-    return base.sign(dataclasses.replace(whole, **changes), CHAIN_ID, meter.key.signing_key)  # type: ignore[arg-type]
+    """The meter's signed report, with fields changed after the honest ones were made."""
+    return signed(meter, dataclasses.replace(honest(meter, group, slot, values), **changes))  # type: ignore[arg-type]
 
 
 def by_address(group: Roster) -> list[Meter]:

@@ -110,7 +110,7 @@ def test_events_are_proven_against_the_app_hash(app: PpdlApplication) -> None:
     result = block(app, [slot_tx(FIRST_SLOT), tx(), slot_tx(FIRST_SLOT + 1)])
     proofs = base.decode(EventsAnswer, app.query("events/1", b"").value)
     assert proofs.app_hash == result.app_hash == app.info().app_hash
-    assert tuple(item.event for item in proofs.events) == result.events and len(result.events) == 3
+    assert tuple(item.event for item in proofs.events) == result.events and len(result.events) == 5
     root = merkle_root(result.events)
     joined = keccak256(b"openmg.ppdl.app.v1") + proofs.state_hash + root + proofs.model_hash
     assert keccak256(joined) == proofs.app_hash

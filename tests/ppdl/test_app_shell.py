@@ -39,6 +39,9 @@ from hub.ppdl.application import Application, Verdict
 from openmg import codec
 from openmg.forecast.model import initial_master
 from openmg.learning.quantise import model_hash
+from openmg.zk.curve import G1_BYTES, G2_BYTES
+from openmg.zk.field import R
+from openmg.zk.keys import ensure_keys
 
 NAME = model_hash(initial_master(PLAN.seed))
 
@@ -66,15 +69,18 @@ def test_it_is_an_application(tmp_path: Path) -> None:
 
 def test_replicas_with_other_hash_seeds_and_cpu_kernels_agree(tmp_path: Path, repo_root: Path) -> None:
     code = """
-import sys; sys.path.insert(0, "tests/ppdl")
+import sys; sys.path[:0] = ["tests", "tests/ppdl"]
 from pathlib import Path
-from test_app_shell import play, script, started
-print("\\n".join(digest.hex() for digest in play(started(Path(sys.argv[1])), script())))
+from openmg import codec
+from test_app_shell import play, started
+blocks = codec.decode(Path(sys.argv[2]).read_bytes())
+print("\\n".join(digest.hex() for digest in play(started(Path(sys.argv[1])), blocks)))
 """
-    outputs = []
+    outputs, blocks = [], tmp_path / "blocks.cbor"
+    blocks.write_bytes(codec.encode(script()))
     for number, kernel in enumerate(("NEHALEM", "HASWELL")):
         env = {**os.environ, "PYTHONHASHSEED": str(number + 1), "OPENBLAS_CORETYPE": kernel}
-        command = [sys.executable, "-c", code, str(tmp_path / f"{number}.sqlite")]
+        command = [sys.executable, "-c", code, str(tmp_path / f"{number}.sqlite"), str(blocks)]
         out = subprocess.run(command, cwd=repo_root, env=env, capture_output=True, text=True, timeout=60)
         assert out.returncode == 0, out.stderr
         outputs.append(out.stdout.split())
@@ -152,7 +158,7 @@ def test_databases_of_other_chains_and_layouts_are_refused(tmp_path: Path) -> No
     with sqlite3.connect(tmp_path / "app.sqlite") as db:
         db.execute("PRAGMA user_version=9")
     db.close()
-    with pytest.raises(StorageError, match="layout 9 instead of 1"):
+    with pytest.raises(StorageError, match="layout 9 instead of 2"):
         PpdlApplication(tmp_path / "app.sqlite")
     with pytest.raises(StorageError, match="cannot be opened"):
         PpdlApplication(tmp_path / "missing" / "app.sqlite")
@@ -189,6 +195,9 @@ def test_unknown_queries_are_answered_with_a_sentence(tmp_path: Path) -> None:
         "slots/",
         "slots/x",
         "slots/9",
+        "slot-leaves/1",
+        f"slot-leaves/1/{FIRST_SLOT}",
+        "slot-leaves/1/" + "9" * 40,
         "history/9",
         "inference/1",
         "events/1",
@@ -209,14 +218,32 @@ def test_genesis_state_is_canonical_and_checked() -> None:
         ([device], list(whole.feeders), "4 devices but 1"),
     ):
         with pytest.raises(AppStateError, match=problem):
-            make_app_genesis(devices, feeders, PLAN)
+            make_app_genesis(devices, feeders, PLAN, whole.commit_key)
     with pytest.raises(AppStateError, match="100 hours of past"):
         Feeder(1, 0, (0,) * 100)
     with pytest.raises(AppStateError, match="wrong length"):
-        Device(b"", bytes(32), 1, "home-1")
+        Device(b"", bytes(32), 1, "home-1", 5)
+    for meter_id in (0, R):
+        with pytest.raises(AppStateError, match="meter id outside"):
+            dataclasses.replace(device, meter_id=meter_id)
+    with pytest.raises(AppStateError, match="have one meter id"):
+        dataclasses.replace(whole, devices=(device, dataclasses.replace(whole.devices[1], meter_id=device.meter_id)))
+    for key, problem in (
+        (whole.commit_key[:-1], "no verifying key"),
+        (ensure_keys("period").verifying_key.to_bytes(), "3 public inputs; give that of commit"),
+        (_forgeable(whole.commit_key), "gamma = delta"),
+    ):
+        with pytest.raises(AppStateError, match=problem):
+            dataclasses.replace(whole, commit_key=key)
     for bad in (b"", codec.encode([]), codec.encode({"devices": 1, "feeders": [], "plan": b""})):
         with pytest.raises(AppStateError):
             AppGenesis.decode(bad)
+
+
+def _forgeable(commit_key: bytes) -> bytes:
+    """The key with delta in place of gamma: its bytes are alpha1, then beta2, gamma2 and delta2."""
+    gamma, delta, rest = G1_BYTES + G2_BYTES, G1_BYTES + 2 * G2_BYTES, G1_BYTES + 3 * G2_BYTES
+    return commit_key[:gamma] + commit_key[delta:rest] + commit_key[delta:]
 
 
 AGREED = ("hub/ppdl/app", "openmg/learning/aggregate.py", "openmg/learning/plan.py", "openmg/forecast/fixedpoint.py")

@@ -46,8 +46,8 @@ def test_the_sum_is_opened_recorded_and_told_to_the_evm(app: PpdlApplication) ->
     assert result.tx_results[0].ok, result.tx_results[0].reason
     assert slots(app) == [(FIRST_SLOT, 6, 841, 712)]
     tag = keccak256(b"openmg.event.slot.v1")
-    assert result.events == (words(tag, CHAIN_ID, 1, FIRST_SLOT, 6, 841, 712),)
-    assert len(result.events[0]) == 7 * 32
+    assert result.events[0] == words(tag, CHAIN_ID, 1, FIRST_SLOT, 6, 841, 712)
+    assert len(result.events) == 2 and len(result.events[0]) == 7 * 32
 
 
 def test_a_slot_is_recorded_once(app: PpdlApplication) -> None:
@@ -72,7 +72,7 @@ def test_wrong_slot_sums_are_refused(app: PpdlApplication) -> None:
     meters = by_address(group)
     good = [report(meter, group, FIRST_SLOT, (10, 0)) for meter in meters]
     later = report(meters[0], group, FIRST_SLOT + 1, (10, 0))
-    forged = report(meters[0], group, FIRST_SLOT, (10, 0), masked=(1, 2))
+    forged = report(meters[0], group, FIRST_SLOT, (10, 0), masked=(1, 2, 3, 4))
     renamed = report(meters[0], group, FIRST_SLOT, (10, 0), device="home-9")
     outsider = dataclasses.replace(METERS[6], microgrid=1)
     mixed = roster(meters=[*METERS[:5], outsider])
@@ -125,7 +125,7 @@ def test_four_slots_make_an_hour_of_the_history(app: PpdlApplication) -> None:
 def grid(*records: tuple[int, int]) -> Grid:
     """A grid that ends at hour 1000; records are (slot offset from there, net energy)."""
     past = tuple(range(HISTORY_HOURS))
-    kept = tuple(SlotRecord(4000 + slot, 6, max(0, net), max(0, -net)) for slot, net in records)
+    kept = tuple(SlotRecord(4000 + slot, 6, max(0, net), max(0, -net), 1) for slot, net in records)
     return Grid(1, 1000 - HISTORY_HOURS, past, kept)
 
 

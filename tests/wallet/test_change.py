@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.wallet.change import NO_POSITION, Change, ChangeCipher, purpose_number
+from edge_agent.wallet.change import NO_POSITION, Change, ChangeCipher, change_of, purpose_number
 from openmg.identity import hkdf
 from openmg.zk.field import R
 
@@ -19,7 +19,7 @@ CIPHER = ChangeCipher(SEED)
 POSITIONS = st.integers(0, NO_POSITION - 1)
 CHANGES = st.builds(
     Change,
-    st.one_of(st.tuples(POSITIONS), st.tuples(POSITIONS, POSITIONS)),
+    st.one_of(st.just(()), st.tuples(POSITIONS), st.tuples(POSITIONS, POSITIONS)),
     st.integers(0, 2**64 - 1),
     st.integers(0, 2**20 - 1),
 )
@@ -72,9 +72,16 @@ def test_one_bit_of_the_change_turns_half_of_the_blinding():
 
 
 def test_what_does_not_fit_is_refused():
-    for positions, purpose in (((), 0), ((1, 2, 3), 0), ((-1,), 0), ((NO_POSITION,), 0), ((1,), 2**64), ((1,), -1)):
+    for positions, purpose in (((1, 2, 3), 0), ((-1,), 0), ((NO_POSITION,), 0), ((1,), 2**64), ((1,), -1)):
         with pytest.raises(ValueError):
             Change(positions, purpose)
+
+
+def test_a_change_of_many_notes_names_none_but_its_purpose():
+    assert change_of((4, 5), "rent", 1) == Change((4, 5), purpose_number("rent"), 1)
+    many = change_of(range(8), "rent", 3)
+    assert many == Change((), purpose_number("rent"), 3)
+    assert CIPHER.read(CIPHER.blinding(many, 0, 7), 0, 7) == many
 
 
 def test_purposes_have_numbers():

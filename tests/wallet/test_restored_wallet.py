@@ -8,6 +8,7 @@ from pathlib import Path
 
 import eth_abi
 import pytest
+from purse_kit import whole
 from test_wallet_service import (
     _TRANSACT,
     ALICE,
@@ -22,7 +23,7 @@ from test_wallet_service import (
     until,
 )
 
-from edge_agent.config import WalletSection
+from edge_agent.config import ProvingKeySection, WalletSection
 from edge_agent.wallet import service as wallet_service
 from edge_agent.wallet.journal import Journal, WalletError
 from edge_agent.wallet.keys import OwnerKeys
@@ -54,60 +55,59 @@ async def payment_of_the_old_meter(folder: Path) -> tuple[NoteEntry, ...]:
     folder.mkdir()
     old = Home(folder, **PAYING)
     wallet = await hear_everything(old)
-    await until(lambda: bool(old.sent))
-    (action,) = old.contents()[0].actions
+    (action,) = (await old.until_sent())[0].actions
     _, _, _, commitments, _, ext = eth_abi.decode(_TRANSACT, action.data[4:])
     assert wallet._notes.payment_under_way()
     await old.stop()
     old.store.close()
-    return tuple(map(NoteEntry, commitments, (ext[5], ext[6])))
+    return tuple(whole(*map(NoteEntry, commitments, (ext[5], ext[6]))))
 
 
 async def test_a_restored_wallet_does_not_pay_what_its_predecessor_paid(home_of, quick, tmp_path, monkeypatch):  # noqa: F811
     made = await payment_of_the_old_meter(tmp_path / "old")
-    monkeypatch.setattr(wallet_service, "RESTORE_SECONDS", 1.0)
+    monkeypatch.setattr(wallet_service, "restore_seconds", lambda clock: 1.0)
     restored(tmp_path)
     home = home_of(**PAYING)
     wallet = await hear_everything(home, *made)
-    assert wallet._purse.balance_wei() == 60 and wallet._notes.has_payment("pay 0")
+    assert wallet.purse.balance_wei() == 60 and wallet._notes.has_payment("pay 0")
     await until(lambda: wallet._restored_until is None)
-    await asyncio.sleep(0.3)
-    assert not home.sent and not wallet._notes.payment_under_way() and not wallet._journal.is_restored()
+    await asyncio.sleep(0.5)
+    assert not home.contents() and not wallet._notes.payment_under_way() and not wallet._journal.is_restored()
 
 
 async def test_a_restored_wallet_pays_after_its_wait_what_nobody_paid(home_of, quick, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(wallet_service, "RESTORE_SECONDS", 0.5)
+    monkeypatch.setattr(wallet_service, "restore_seconds", lambda clock: 0.5)
     restored(tmp_path)
     home = home_of(**PAYING)
     wallet = await hear_everything(home)
-    assert wallet._paying is None and wallet._journal.is_restored()
-    await until(lambda: bool(home.sent))
+    assert not wallet._payer.is_busy and wallet._journal.is_restored()
+    await home.until_sent()
     assert wallet._notes.payment_under_way() and not wallet._journal.is_restored()
 
 
 async def test_the_wait_begins_anew_when_it_is_cut_short(home_of, quick, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(wallet_service, "RESTORE_SECONDS", 60.0)
+    monkeypatch.setattr(wallet_service, "restore_seconds", lambda clock: 60.0)
     restored(tmp_path)
     home = home_of(**PAYING)
     await hear_everything(home)
     await home.stop()
     wallet = await hear_everything(home)
-    assert wallet._restored_until is not None and wallet._journal.is_restored() and wallet._paying is None
+    assert wallet._restored_until is not None and wallet._journal.is_restored() and not wallet._payer.is_busy
 
 
 @pytest.mark.parametrize("shielded", [False, True])
 async def test_a_shielding_is_made_once_in_the_life_of_the_owner(home_of, quick, tmp_path, monkeypatch, shielded):  # noqa: F811
-    monkeypatch.setattr(wallet_service, "RESTORE_SECONDS", 0.3)
+    monkeypatch.setattr(wallet_service, "restore_seconds", lambda clock: 0.3)
     restored(tmp_path)
     home = home_of(shield_wei=77)
     key = ALICE.spending_key
     mine = Note(0, 77, key.public_key, derive_blinding(ALICE.seed, b"shield" + (1).to_bytes(8, "big")))
     leaf = NoteEntry(mine.commitment, encrypt_note(mine, key.address, secrets.token_bytes(32)))
-    wallet = await hear_everything(home, *([leaf] if shielded else []))
+    wallet = await hear_everything(home, *(whole(leaf) if shielded else []))
     assert wallet._journal.shieldings() == 0
     await until(lambda: wallet._journal.shieldings() == 1)
-    await asyncio.sleep(0.2)
-    assert wallet._journal.shieldings() == 1 and len(home.sent) == (0 if shielded else 1)
+    await asyncio.sleep(0.5)
+    assert wallet._journal.shieldings() == 1 and len(home.contents()) == (0 if shielded else 1)
 
 
 def test_a_database_is_of_one_owner(tmp_path):
@@ -126,8 +126,7 @@ async def test_an_address_can_be_paid_without_a_roster(home_of, quick):  # noqa:
     await home.hear_the_chain()
     await home.hear(topics.notes(0), NotesBatch(0, NOTES))
     await wallet.on_slot(NOW_SLOT, 0, 0)
-    await until(lambda: bool(home.sent))
-    (action,) = home.contents()[0].actions
+    (action,) = (await home.until_sent())[0].actions
     _, _, _, commitments, _, ext = eth_abi.decode(_TRANSACT, action.data[4:])
     paid = NoteScanner(BOB.spending_key.viewing_key).open(ext[5], commitments[0])
     assert paid is not None and paid.amount == 40
@@ -142,3 +141,16 @@ def test_an_address_that_is_none_is_a_wrong_configuration(tmp_path):
     ):
         with pytest.raises(ValueError, match=why):
             WalletSection(tmp_path / "seed", pay_to=pay_to, network=network, demo=True)
+
+
+def test_a_wallet_proves_with_a_ceremonys_keys_or_as_a_demo_and_never_with_both(tmp_path):
+    seed, digest = tmp_path / "seed", "ab" * 32
+    transfer, merge, mint = (ProvingKeySection(name, tmp_path / name, digest) for name in ("transfer", "merge", "mint"))
+    wallet = WalletSection(seed, proving_keys=(transfer, merge, mint))
+    assert wallet.proving_key("merge") == merge and wallet.proving_key("burn") is None
+    for keys, demo in (((), False), ((transfer, merge), True), ((transfer,), False), ((transfer, merge, merge), False)):
+        with pytest.raises(ValueError, match="proving_keys"):
+            WalletSection(seed, proving_keys=keys, demo=demo)
+    for circuit, sha256 in (("append", digest), ("transfer", "ab")):
+        with pytest.raises(ValueError):
+            ProvingKeySection(circuit, seed, sha256)

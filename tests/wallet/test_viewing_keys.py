@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from owner_kit import CHAIN_ID, CONTRACT, SOON, make_wallet_database, run, seed_of
+from purse_kit import published, whole
 
 from edge_agent.config import AgentConfig
 from edge_agent.wallet import tool
@@ -19,8 +20,7 @@ from edge_agent.wallet.service import DATABASE
 from openmg.keys.audit import Disclosure, audit
 from openmg.keys.audit import main as audit_main
 from openmg.keys.text import decode_viewing_key
-from openmg.messages.market import NoteEntry
-from openmg.zk.circuits.transfer import publics_of
+from openmg.messages.market import PADDING, NoteEntry
 from openmg.zk.notes import Note, encrypt_note
 
 pytestmark = pytest.mark.usefixtures("nobody_at_a_terminal_and_a_cheap_seal")
@@ -32,11 +32,10 @@ def notes(owner) -> list[NoteEntry]:
     keys, bob = OwnerKeys(seed_of(owner)), OwnerKeys(b"b" * 32)
     make_wallet_database(owner)
     store = NoteStore(owner.device.state_dir / DATABASE)
-    purse = NotePurse(keys, store, CHAIN_ID, CONTRACT)
-    leaves = [leaf(keys, 30), leaf(bob, 5), leaf(keys, 100), leaf(keys, 7)]
+    purse = NotePurse(keys, store, CHAIN_ID, CONTRACT, bytes(32))
+    leaves = whole(leaf(keys, 30), leaf(bob, 5), leaf(keys, 100), leaf(keys, 7))
     purse.learn(0, leaves)
-    payment = purse.begin_payment("rent", bob.spending_key.address, 60, SOON)
-    leaves += [NoteEntry(*pair) for pair in zip(publics_of(payment.witness).commitments, payment.ciphertexts, strict=True)]
+    leaves += whole(*published(purse.begin_payment("rent", bob.spending_key.address, 60, SOON)))
     purse.learn(0, leaves)
     assert purse._store.spendable(PETH)[0].amount == 40
     store.close()
@@ -49,11 +48,13 @@ def leaf(keys: OwnerKeys, amount: int) -> NoteEntry:
 
 
 def chain_file(folder: Path, owner: AgentConfig, notes: list[NoteEntry]) -> Path:
-    """The events that an auditor reads from its own node."""
+    """The events that an auditor reads from its own node: of four notes and two, in a batch each, and one in the queue."""
+    queued = [entry for entry in notes if entry != PADDING] + [leaf(OwnerKeys(seed_of(owner)), 1)]
     rows = [
-        {"position": place, "cm": hex(entry.commitment), "ciphertext": "0x" + entry.ciphertext.hex()}
-        for place, entry in enumerate(notes)
+        {"index": place, "cm": hex(entry.commitment), "ciphertext": "0x" + entry.ciphertext.hex()}
+        for place, entry in enumerate(queued)
     ]
+    rows += [{"start": 0, "firstIndex": 0, "count": 4}, {"start": 16, "firstIndex": 4, "count": 2}]
     key = OwnerKeys(seed_of(owner)).spending_key
     spent = Note(PETH, 100, key.public_key, opening(owner, 2)).nullifier(key.nullifier_key, 0, 2)
     path = folder / "chain.jsonl"
@@ -80,7 +81,7 @@ def test_an_auditor_sees_with_a_viewing_key_what_it_is_for(owner, config_path, n
     capsys.readouterr()
     assert audit_main([str(output), str(chain_file(tmp_path, owner, notes))]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(row["position"], row["amount"]) for row in rows] == [(0, "30"), (2, "100"), (3, "7"), (5, "40")]
+    assert [(row["position"], row["amount"]) for row in rows] == [(0, "30"), (2, "100"), (3, "7"), (17, "40")]
     seen = [row["spent"] for row in rows]
     assert seen == (["unspent", "spent", "unspent", "unspent"] if kind == "full" else ["not shown"] * 4)
 
@@ -109,7 +110,7 @@ def test_a_disclosure_shows_its_range_and_holds_no_key(owner, config_path, notes
 
 def test_a_disclosure_of_what_was_not_heard_is_refused(owner, config_path, notes, capsys):
     for first, last, why in (
-        (0, 6, "has heard of 6 notes, so positions end at 5"),
+        (0, 32, "has heard of 32 leaves, so positions end at 31"),
         (3, 2, "are no range"),
         (-1, 2, "no range"),
     ):
@@ -145,12 +146,22 @@ def test_garbage_is_no_disclosure_and_no_key(text, tmp_path, capsys):
     assert audit_main([str(secret), str(chain)]) == 1 and capsys.readouterr().err.startswith(str(secret))
 
 
-@pytest.mark.parametrize("line", ["[]", "1", "{}", '{"position": 0}', '{"nullifier": 5}', '{"position": 0, "cm": "x"}', "nul"])
+@pytest.mark.parametrize(
+    "line", ["[]", "1", "{}", '{"index": 0}', '{"nullifier": 5}', '{"index": 0, "cm": "x"}', '{"start": 0}', "nul"]
+)
 def test_a_line_of_the_chain_file_that_is_no_event_is_named(owner, line, tmp_path, capsys):
     secret, chain = tmp_path / "secret", tmp_path / "chain"
     secret.write_text(tool.viewing_key(owner, "full"), encoding="utf-8")
     chain.write_text("\n" + line, encoding="utf-8")
     assert audit_main([str(secret), str(chain)]) == 1 and "line 2 of the chain file" in capsys.readouterr().err
+
+
+def test_a_chain_file_that_leaves_out_a_note_is_refused(owner, tmp_path, capsys):
+    """An auditor who lost an event would believe that a note does not exist."""
+    secret, chain = tmp_path / "secret", tmp_path / "chain"
+    secret.write_text(tool.viewing_key(owner, "full"), encoding="utf-8")
+    chain.write_text('{"start": 0, "firstIndex": 0, "count": 1}', encoding="utf-8")
+    assert audit_main([str(secret), str(chain)]) == 1 and "add all NoteQueued events" in capsys.readouterr().err
 
 
 def test_an_auditor_without_files_is_told_so(tmp_path, capsys):
@@ -159,7 +170,7 @@ def test_an_auditor_without_files_is_told_so(tmp_path, capsys):
 
 
 def test_every_field_of_a_disclosure_counts(owner, notes):
-    table = json.loads(tool.disclosure(owner, "full", 0, 5))
+    table = json.loads(tool.disclosure(owner, "full", 0, 17))
     assert Disclosure.from_json(json.dumps(table), "test").to_json() == json.dumps(table, indent=1)
     row = table["notes"][1]
     for name, value in (("amount", "99"), ("asset", "0x4"), ("blinding", "0x5"), ("commitment", "0x5"), ("nullifier", None)):

@@ -16,7 +16,7 @@ from openmg.zk import groth16
 from openmg.zk.backend import BackendError, get_backend
 from openmg.zk.circuits.transfer import publics_of
 from openmg.zk.field import R
-from openmg.zk.prover import MAX_REQUEST_BYTES, ProofResult, ProverError, TransferRequest, prove_in_child
+from openmg.zk.prover import MAX_REQUEST_BYTES, ProofRequest, ProofResult, ProverError, prove_in_child
 from openmg.zk.verify_file import ProofFileError, check_proof_file
 
 
@@ -27,7 +27,7 @@ def fastest():
 
 @pytest.fixture
 def request_of(transfer_key, key_cache, fastest):
-    return lambda witness: TransferRequest(witness, fastest, key_cache, demo=True)
+    return lambda witness: ProofRequest("transfer", witness, fastest, key_cache, demo=True)
 
 
 async def test_a_child_proves_what_verifies_here(transfer_key, request_of, fastest):
@@ -116,8 +116,8 @@ def test_a_prover_does_not_outlive_a_killed_agent(request_of, tmp_path):
     request = tmp_path / "request.json"
     request.write_text(replace(request_of(Cases().transfer()), backend="portable").to_json(), encoding="utf-8")
     script = (
-        "import asyncio, sys; from pathlib import Path; from openmg.zk.prover import TransferRequest, prove_in_child\n"
-        f"asyncio.run(prove_in_child(TransferRequest.from_json(Path({str(request)!r}).read_text())))"
+        "import asyncio, sys; from pathlib import Path; from openmg.zk.prover import ProofRequest, prove_in_child\n"
+        f"asyncio.run(prove_in_child(ProofRequest.from_json(Path({str(request)!r}).read_text())))"
     )
     agent = subprocess.Popen([sys.executable, "-c", script])
     deadline = time.monotonic() + 60
@@ -167,19 +167,22 @@ def test_bad_requests_are_one_sentence_and_exit_code_1(text, why):
 
 
 def test_requests_survive_json(key_cache):
-    request = TransferRequest(Cases().unshield(), "portable", key_cache, 2, key_cache / "transfer.pk", "ab" * 32, True)
-    assert TransferRequest.from_json(request.to_json()) == request
+    request = ProofRequest(
+        "transfer", Cases().unshield(), "portable", key_cache,
+        threads=2, key_file=key_cache / "transfer.pk", key_sha256="ab" * 32, demo=True,
+    )  # fmt: skip
+    assert ProofRequest.from_json(request.to_json()) == request
     assert len(request.to_json()) < MAX_REQUEST_BYTES / 8
 
 
 @pytest.mark.parametrize("change", [{"asset": "-0x1"}, {"asset": True}, {"asset": 1.5}, {"ext": hex(R)}, {"inputs": []}])
 def test_requests_with_bad_numbers_are_refused(change):
-    document = json.loads(TransferRequest(Cases().transfer()).to_json())
-    document["inputs"] |= change
+    document = json.loads(ProofRequest("transfer", Cases().transfer()).to_json())
+    document["witness"] |= change
     with pytest.raises(ValueError):
-        TransferRequest.from_json(json.dumps(document))
+        ProofRequest.from_json(json.dumps(document))
     with pytest.raises(ValueError, match="use one of native"):
-        replace(TransferRequest(Cases().transfer()), backend="quick")
+        replace(ProofRequest("transfer", Cases().transfer()), backend="quick")
 
 
 @pytest.mark.parametrize("answer", ["", "[]", '{"error": "no"}', '{"proof": "00"}'])

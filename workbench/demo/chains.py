@@ -11,9 +11,12 @@ import json
 from hub.chain.anvil import DEVELOPMENT_KEY
 from hub.chain.client import EvmClient
 from hub.chain.deploy import (
+    Calendar,
     MeterPlan,
     PlasmaContracts,
     PlasmaPlan,
+    PrivatePlan,
+    RelayPlan,
     RootContracts,
     SlotClock,
     deploy_plasma,
@@ -21,14 +24,22 @@ from hub.chain.deploy import (
     register_meters,
 )
 from hub.chain.deployment import Deployment
+from hub.chain.energy_leaves import OPEN_END, MeterLeaf, register_leaves
 from hub.ppdl.genesis import Genesis
 from openmg.clock import slot_of
+from openmg.forecast.calendar import KOREA_UTC_OFFSET_HOURS
+from openmg.hashing import keccak256
 from openmg.signing import address_of
+from openmg.units import SLOTS_PER_HOUR
+from openmg.zk.meters import RegistryLeaf, meter_id
 from workbench.demo.options import DEFAULT_START
 from workbench.demo.site import (
     DEPOSIT_WEI,
+    ENVELOPE_RELAYS,
     FEED_IN_WEI_PER_WH,
+    GRID_FEE_WEI_PER_WH,
     PLASMA_CHAIN_ID,
+    RETAIL_WEI_PER_WH,
     WEI,
     Site,
 )
@@ -41,6 +52,10 @@ ESCROW_WEI = WEI
 INFERENCE_FEE_WEI = 10**14
 OPERATOR_ROOT_WEI = 10 * WEI
 OPERATOR_DEPOSIT_WEI = 20 * WEI
+MAX_EPOCH_SECONDS = 2
+"""Notes wait for an epoch's end to enter the tree; a demo has seconds for what takes a quarter of an hour elsewhere."""
+RELAY_QUOTA = 4_096
+"""Calls without a fee in an epoch: above all that a demo's homes can send."""
 
 
 def deploy(site: Site, genesis: Genesis, w0: float) -> Deployment:
@@ -63,14 +78,43 @@ def deploy(site: Site, genesis: Genesis, w0: float) -> Deployment:
         ),
         microgrids=tuple(range(1, site.options.microgrids + 1)),
         feed_in_wei_per_wh=FEED_IN_WEI_PER_WH,
+        private=_private_plan(site),
         relay_reward_wei=RELAY_REWARD_WEI,
         inference_min_fee_wei=INFERENCE_FEE_WEI,
     )
-    contracts = deploy_plasma(plasma, utility, plan)
+    contracts = deploy_plasma(plasma, operator, utility, plan)
     register_meters(operator, utility, contracts.registry, _meters(site))
+    register_leaves(operator, utility, contracts.energy_registry, _leaves(site))
     deployment = Deployment(root_contracts, contracts)
     site.deployment_file.write_text(json.dumps(deployment.to_json(), indent=2) + "\n", encoding="utf-8")
     return deployment
+
+
+def _private_plan(site: Site) -> PrivatePlan:
+    """Development keys, Korean days, and every envelope relay admitted without a fee."""
+    relays = [site.hubs[f"hub-{number}"] for number in ENVELOPE_RELAYS if number <= site.options.validators]
+    return PrivatePlan(
+        epoch_seconds=max(1, min(MAX_EPOCH_SECONDS, int(site.options.slot_seconds))),
+        floor_wei_per_wh=FEED_IN_WEI_PER_WH,
+        cap_wei_per_wh=RETAIL_WEI_PER_WH - GRID_FEE_WEI_PER_WH,
+        relays=tuple(RelayPlan(address_of(hub.role_key("envelope-relay")), RELAY_QUOTA) for hub in relays),
+        verifying_keys=None,
+        calendar=Calendar(utc_offset_slots=KOREA_UTC_OFFSET_HOURS * SLOTS_PER_HOUR),
+    )
+
+
+def _leaves(site: Site) -> list[MeterLeaf]:
+    """Every home's leaf of the energy registry, in force from the demo's first slot on."""
+    first = slot_of(DEFAULT_START)
+    found = []
+    for item in site.homes:
+        owner, device = site.owners[item.name], site.devices[item.name]
+        capacities = item.cap_export_wh, item.cap_import_wh
+        leaf = RegistryLeaf(
+            meter_id(device.meter_secret), owner.spending_key.public_key, *capacities, item.microgrid, first, OPEN_END
+        )
+        found.append(MeterLeaf(leaf, keccak256(item.name.encode())))
+    return found
 
 
 def _deploy_root(site: Site) -> RootContracts:

@@ -13,6 +13,8 @@ from hub.ppdl.genesis import Genesis, make_genesis, save_genesis
 from openmg.forecast.calendar import KOREA_UTC_OFFSET_HOURS, korean_holidays
 from openmg.learning.plan import LearningPlan
 from openmg.units import SLOTS_PER_HOUR
+from openmg.zk.keys import ensure_keys
+from openmg.zk.meters import meter_id
 from workbench.demo.options import DEFAULT_START
 from workbench.demo.site import PPDL_CHAIN_ID, Site
 
@@ -25,15 +27,21 @@ SECONDS_PER_HOUR = 3600
 def make_demo_genesis(site: Site) -> Genesis:
     """The genesis with the feeders' history of STATE/history; written to the site's genesis file."""
     devices = [
-        Device(site.devices[item.name].address, site.devices[item.name].mask_public, item.microgrid, item.name)
+        Device(key.address, key.mask_public, item.microgrid, item.name, meter_id(key.meter_secret))
         for item in site.homes
+        for key in (site.devices[item.name],)
     ]
     feeders = [_feeder(microgrid, site.folder / "history" / f"{name}.csv") for microgrid, name in enumerate(site.feeders, 1)]
-    state = make_app_genesis(devices, feeders, learning_plan(len(devices)))
+    state = make_app_genesis(devices, feeders, learning_plan(len(devices)), _commit_key())
     validators = [hub.validator for hub in site.hubs.values()]
     genesis = make_genesis(PPDL_CHAIN_ID, validators, state.encode(), int(time.time() * 1000))
     save_genesis(site.genesis_file, genesis)
     return genesis
+
+
+def _commit_key() -> bytes:
+    """The development key under which slot proofs are verified."""
+    return ensure_keys("commit").verifying_key.to_bytes()
 
 
 def learning_plan(devices: int) -> LearningPlan:

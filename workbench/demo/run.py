@@ -35,6 +35,7 @@ from openmg.config import CONFIG_EXIT_CODE, load_toml
 from openmg.mqtt import MqttAddress
 from openmg.signing import address_of
 from openmg.zk.backend import BackendError, get_backend
+from openmg.zk.circuits.registry import DEMO_CIRCUITS
 from openmg.zk.keys import KeysError, ensure_keys
 from workbench.demo import chains
 from workbench.demo.checks import MIN_CHECKPOINTS, MIN_LEARNING_ROUNDS, shortfalls
@@ -169,7 +170,7 @@ class Demo:
             self._tool("firmware_sim", "--config", site.sim_config, "--history", site.folder / "history", "--serve"),
         )
         self._start_chains()
-        keys = in_background(ensure_keys, "transfer", None, get_backend(self.backend), None)
+        keys = in_background(self._ensure_keys)
         self.waiting.until("the homes' past", lambda: "serving " in sim.tail(), START_SECONDS)
         genesis = make_demo_genesis(site)
         say("35 days of past and the PPDL genesis are made")
@@ -185,6 +186,10 @@ class Demo:
         self.deployment = self.waiting.result("contracts", deployed)
         self._write_endpoints()
         say("contracts are deployed, meters registered, stores filled")
+
+    def _ensure_keys(self) -> None:
+        for circuit in DEMO_CIRCUITS:
+            ensure_keys(circuit, None, get_backend(self.backend), None)
 
     def _start_chains(self) -> None:
         for name, chain_id, port, free in (

@@ -33,6 +33,8 @@ PLASMA_CHAIN_ID = 8_600_003
 FEED_IN_WEI_PER_WH = 20_000_000_000
 RETAIL_WEI_PER_WH = 40_000_000_000
 """80 and 160 won a kWh at 4,000,000 won an ETH (demo values of 2026-06)."""
+GRID_FEE_WEI_PER_WH = 5_000_000_000
+"""20 won a kWh: what a neighbour's energy may cost is that much below retail."""
 WEI = 10**18
 DEPOSIT_WEI = 2 * WEI
 SHIELD_WEI = WEI // 2
@@ -250,7 +252,7 @@ def write_hub_configs(site: Site, w0: float) -> None:
 def _hub_table(site: Site, number: int, name: str, w0: float) -> dict[str, Any]:
     roles = ["relayer", "envelope-relay"] if number in ENVELOPE_RELAYS else []
     if number == 1:
-        roles = ["ingest", "plasma", "market", "inference", "console"]
+        roles = ["ingest", "plasma", "appender", "clearing", "market", "inference", "console"]
     table: dict[str, Any] = {
         "hub": {"name": name, "key_file": "hub.key", "state_dir": "state", "roles": roles},
         "clock": site.clock(w0),
@@ -273,6 +275,7 @@ def _hub_table(site: Site, number: int, name: str, w0: float) -> dict[str, Any]:
     if number == 1:
         relays = [site.hubs[f"hub-{i}"].envelope_public.hex() for i in ENVELOPE_RELAYS if i <= site.options.validators]
         table["mqtt"] = {"url": site.mqtt_url}
+        table["appender"] = {"prover": site.options.prover}
         table["relay"] = {"envelope_keys": relays}
         table["console"] = {"host": HOST, "port": site.ports.console}
         table["market"] = {"retail_wei_per_wh": RETAIL_WEI_PER_WH}

@@ -63,11 +63,15 @@ contract TransferVerifier {
         assembly ("memory-safe") {
             /// acc at m += scalar * (x, y); 1 when both precompiles accept.
             function accumulate(m, x, y, scalar) -> done {
-                mstore(add(m, 64), x)
-                mstore(add(m, 96), y)
-                mstore(add(m, 128), scalar)
-                done := staticcall(gas(), 7, add(m, 64), 96, add(m, 64), 64)
-                done := and(done, staticcall(gas(), 6, m, 128, m, 64))
+                done := 1
+                // Nothing is added for 0, which many public inputs are most of the time.
+                if scalar {
+                    mstore(add(m, 64), x)
+                    mstore(add(m, 96), y)
+                    mstore(add(m, 128), scalar)
+                    done := staticcall(gas(), 7, add(m, 64), 96, add(m, 64), 64)
+                    done := and(done, staticcall(gas(), 6, m, 128, m, 64))
+                }
             }
 
             let m := mload(0x40)

@@ -6,6 +6,8 @@ round               RoundAnswer        how far the open round is
 rounds              RoundsAnswer       the latest rounds and round 0
 evaluations         EvaluationsAnswer  mean loss of the model that each round started from
 slots/MICROGRID     SlotsAnswer        agreed sums of the last two days
+slot-leaves/MICROGRID/SLOT
+                    SlotLeavesNotice   (`openmg.messages.market`) the leaves under a recorded slot's root
 history/MICROGRID   HistoryAnswer      hourly net energy on which forecasts are made
 inference/ID        InferenceAnswer    the latest answer to a request with this number, and its event; with
                                        inference/ID/CHAIN/0xCONTRACT that contract's (plasma chain id, address)
@@ -202,6 +204,15 @@ def _grid(state: State, text: str) -> Grid:
     return grid
 
 
+def _leaves(storage: Storage, text: str) -> bytes:
+    microgrid, _, slot = text.partition("/")
+    numbers = _number(microgrid), _number(slot)
+    notice = storage.leaves(*numbers) if max(numbers) < 2**63 else None
+    if notice is None:
+        raise NoAnswer(f"query: slot {slot} of microgrid {microgrid} is not recorded yet or no longer kept")
+    return notice
+
+
 def _inference(state: State, text: str, env: Env) -> InferenceAnswer:
     """`ID` or `ID/CHAIN/CONTRACT`; requests of different contracts may have the same number."""
     name, _, asked_by = text.partition("/")
@@ -235,6 +246,8 @@ def answer_query(path: str, state: State, height: int, env: Env, storage: Storag
     elif head == "slots":
         grid = _grid(state, rest)
         answer = SlotsAnswer(grid.microgrid, grid.slots)
+    elif head == "slot-leaves":
+        return _leaves(storage, rest)
     elif head == "history":
         grid = _grid(state, rest)
         answer = HistoryAnswer(grid.microgrid, grid.start_hour, grid.net_wh)

@@ -2,7 +2,8 @@
 
 Rules: the engine calls all but `query` from one thread; `query` reads one immutable committed state and may be called
 from any. A block that a correct validator proposes holds only transactions that take effect, so `process_proposal`
-rejects any other; `finalize_block` takes whatever was decided.
+rejects any other; `finalize_block` takes whatever was decided. Slot proofs are verified by the fastest backend there is;
+all of them give the same answer.
 Not here: the rules themselves (`execute` and what it calls), consensus.
 """
 
@@ -23,7 +24,13 @@ from hub.ppdl.app.transactions import MAX_TX_BYTES, InvalidTransaction
 from hub.ppdl.application import AppInfo, BlockCtx, BlockResult, InitResult, QueryResult, TxVerdict, Verdict
 from hub.ppdl.genesis import Genesis
 from openmg.hashing import keccak256
+from openmg.masking import Commitments
 from openmg.messages.base import encode
+from openmg.messages.market import SlotLeavesNotice
+from openmg.messages.telemetry import SlotReport
+from openmg.zk.backend import get_backend
+from openmg.zk.proof import VerifyingKey
+from openmg.zk.slot_proof import SlotProofs
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +51,13 @@ class _Finalized:
 
     state: State
     row: BlockRow
+    leaves: tuple[SlotLeavesNotice, ...]
 
 
 def _env(genesis: Genesis) -> Env:
-    return Env(
-        genesis.chain_id,
-        frozenset(genesis.validators),
-        AppGenesis.decode(genesis.app_state),
-        keccak256(genesis.app_state),
-    )
+    state = AppGenesis.decode(genesis.app_state)
+    proofs = SlotProofs(VerifyingKey.from_bytes(state.commit_key), get_backend().verify, genesis.chain_id)
+    return Env(genesis.chain_id, frozenset(genesis.validators), state, keccak256(genesis.app_state), proofs.commitments)
 
 
 class PpdlApplication:
@@ -170,7 +175,8 @@ class PpdlApplication:
         state_hash = cache.state_hash(view.env)
         name = outcome.state.model.model_hash
         digest = app_hash(state_hash, outcome.events, name)
-        self._finalized = _Finalized(outcome.state, BlockRow(ctx.height, digest, state_hash, name, outcome.events))
+        row = BlockRow(ctx.height, digest, state_hash, name, outcome.events)
+        self._finalized = _Finalized(outcome.state, row, outcome.leaves)
         return BlockResult(digest, outcome.results, (), outcome.events)
 
     def commit(self) -> None:
@@ -178,9 +184,21 @@ class PpdlApplication:
         view, done = self._view(), self._finalized
         if done is None:
             raise RuntimeError("application: commit without a finalized block")
-        self._storage.save(self._genesis, self._cache.refresh(done.state), done.row)
+        self._storage.save(self._genesis, self._cache.refresh(done.state), done.row, done.leaves)
         self._committed = _Committed(done.state, done.row.height, done.row.app_hash, view.env)
         self._finalized = None
+
+    def open_report(self, address: bytes, report: SlotReport) -> Commitments:
+        """The proved commitments of a report that the device with this address signed. Safe from any thread.
+
+        What it verified, a block's execution does not verify again. Raises ValueError, as a rule a SlotProofError, with one
+        sentence for a device that the genesis does not name and for commitments that are not proved.
+        """
+        env = self._view().env
+        device = env.devices.get(address)
+        if device is None:
+            raise ValueError(f"0x{address.hex()} is not a meter of this chain's genesis")
+        return env.commitments(report, device.meter_id)
 
     def query(self, path: str, data: bytes) -> QueryResult:
         """An answer of `hub.ppdl.app.answers`; `data` is not used. Safe from any thread."""

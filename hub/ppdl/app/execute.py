@@ -25,24 +25,30 @@ from hub.ppdl.app.transactions import (
 )
 from hub.ppdl.application import TxResult
 from openmg.hashing import words
+from openmg.messages.market import SlotLeavesNotice
 
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A block's outcome: the next state, the result of each transaction in order, the events in order."""
+    """A block's outcome: the next state, the result of each transaction, the events and the slots' leaves, all in order."""
 
     state: State
     results: tuple[TxResult, ...]
     events: tuple[bytes, ...]
+    leaves: tuple[SlotLeavesNotice, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one transaction does. Of transactions with one `subject` only the first takes effect."""
+    """What one transaction does. Of transactions with one `subject` only the first takes effect.
+
+    `leaves`: of a slot that it records; the state holds their root.
+    """
 
     state: State
     events: tuple[bytes, ...]
     subject: bytes
+    leaves: tuple[SlotLeavesNotice, ...] = ()
 
 
 def execute_tx(state: State, tx: bytes, height: int, env: Env) -> Outcome:
@@ -59,8 +65,9 @@ def execute_tx(state: State, tx: bytes, height: int, env: Env) -> Outcome:
         return Outcome(state, (), _subject(kind, evaluation.message.round, evaluation.signer))
     if kind == KIND_SLOT_SUM:
         slot_sum, reports = open_slot_sum(payload, env.chain_id)
-        state, event = slots.record_slot_sum(state, slot_sum, reports, env)
-        return Outcome(state, (event,), _subject(kind, slot_sum.roster.microgrid, slot_sum.slot))
+        recorded = slots.record_slot_sum(state, slot_sum, reports, env)
+        subject = _subject(kind, slot_sum.roster.microgrid, slot_sum.slot)
+        return Outcome(recorded.state, recorded.events, subject, (recorded.leaves,))
     signed = open_inference(payload, env.chain_id)
     request = signed.message
     state, event = inference.answer_request(state, signed, height, env)
@@ -75,6 +82,7 @@ def execute_block(state: State, txs: Sequence[bytes], height: int, env: Env) -> 
     """Every transaction in order, then the end of the block; a bad transaction is a failed result and nothing else."""
     results: list[TxResult] = []
     events: list[bytes] = []
+    leaves: list[SlotLeavesNotice] = []
     for tx in txs:
         try:
             outcome = execute_tx(state, tx, height, env)
@@ -84,4 +92,5 @@ def execute_block(state: State, txs: Sequence[bytes], height: int, env: Env) -> 
             state = outcome.state
             results.append(TxResult(True))
             events.extend(outcome.events)
-    return Executed(learning.end_block(state, height, env), tuple(results), tuple(events))
+            leaves.extend(outcome.leaves)
+    return Executed(learning.end_block(state, height, env), tuple(results), tuple(events), tuple(leaves))

@@ -1,8 +1,9 @@
-"""The application's part of the genesis: registered devices, the feeders' past, the learning plan.
+"""The application's part of the genesis: registered devices, the feeders' past, the learning plan, the verifying key.
 
 Rules: canonical CBOR, checked in full when it is read; devices ascend by address, feeders by microgrid. The past of a
 feeder is the hourly net energy (import minus export, Wh) of its 35 days before the chain; the feeder meter is read in
-clear.
+clear. The verifying key of the circuit `commit` stands here because the replicas must agree on which slot proofs hold; it
+is that of a ceremony, or in a demo the development key, with which anybody can forge.
 Not here: validators and chain id (`hub.ppdl.genesis`).
 """
 
@@ -17,6 +18,9 @@ from openmg.forecast.spec import HOURS_PER_WEEK, MIN_HISTORY_HOURS
 from openmg.learning.plan import MAX_DEVICES, LearningPlan
 from openmg.messages.topics import DEVICE_NAME
 from openmg.units import ADDRESS_BYTES
+from openmg.zk.circuits.commit import PUBLIC_INPUTS
+from openmg.zk.field import R
+from openmg.zk.proof import UnsafeKeyError, VerifyingKey
 
 MASK_KEY_BYTES = 32
 MAX_MICROGRIDS = 256
@@ -31,18 +35,21 @@ class AppStateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A registered meter: 20-byte address, X25519 mask key, its microgrid and its name in topics."""
+    """A registered meter: 20-byte address, X25519 mask key, its microgrid, its name in topics, and its mid in circuits."""
 
     address: bytes
     mask_public: bytes
     microgrid: int
     name: str
+    meter_id: int
 
     def __post_init__(self) -> None:
         if len(self.address) != ADDRESS_BYTES or len(self.mask_public) != MASK_KEY_BYTES:
             raise AppStateError(f"app state: device {self.name!r} has an address or mask key of the wrong length")
         if not 0 <= self.microgrid < 2**32 or not DEVICE_NAME.fullmatch(self.name):
             raise AppStateError(f"app state: device {self.name!r} has an unusable name or microgrid number")
+        if not 0 < self.meter_id < R:
+            raise AppStateError(f"app state: device {self.name!r} has a meter id outside 1 to r - 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +72,15 @@ class Feeder:
 
 @dataclass(frozen=True, slots=True)
 class AppGenesis:
-    """Devices, feeders and plan that a chain starts with; raises AppStateError when they do not fit together."""
+    """What a chain starts with; raises AppStateError when the parts do not fit together.
+
+    commit_key: the verifying key of the circuit `commit` (`VerifyingKey.to_bytes`).
+    """
 
     devices: tuple[Device, ...]
     feeders: tuple[Feeder, ...]
     plan: LearningPlan
+    commit_key: bytes
 
     def __post_init__(self) -> None:
         addresses = [device.address for device in self.devices]
@@ -78,6 +89,8 @@ class AppGenesis:
             raise AppStateError(f"app state: give 1 to {MAX_DEVICES} devices in ascending order of distinct addresses")
         if not 1 <= len(grids) <= MAX_MICROGRIDS or grids != sorted(set(grids)):
             raise AppStateError(f"app state: give 1 to {MAX_MICROGRIDS} feeders in ascending order of microgrids")
+        if len({device.meter_id for device in self.devices}) != len(addresses):
+            raise AppStateError("app state: two devices have one meter id; each meter has its own")
         missing = {device.microgrid for device in self.devices} - set(grids)
         if missing:
             raise AppStateError(f"app state: microgrid {min(missing)} has devices but no feeder history")
@@ -85,14 +98,21 @@ class AppGenesis:
             raise AppStateError(
                 f"app state: a round needs {self.plan.min_participants} devices but {len(addresses)} are registered"
             )
+        try:
+            inputs = VerifyingKey.from_bytes(self.commit_key).n_public
+        except UnsafeKeyError as error:
+            raise AppStateError(f"app state: commit_key: {error}") from error
+        if inputs != PUBLIC_INPUTS:
+            raise AppStateError(f"app state: commit_key is of a circuit with {inputs} public inputs; give that of commit")
 
     def encode(self) -> bytes:
         """Canonical bytes for `Genesis.app_state`."""
         return codec.encode(
             {
-                "devices": [[d.address, d.mask_public, d.microgrid, d.name] for d in self.devices],
+                "devices": [[d.address, d.mask_public, d.microgrid, d.name, d.meter_id] for d in self.devices],
                 "feeders": [[f.microgrid, f.start_hour, list(f.net_wh)] for f in self.feeders],
                 "plan": self.plan.encode(),
+                "commit_key": self.commit_key,
             }
         )
 
@@ -101,12 +121,13 @@ class AppGenesis:
         """Inverse of `encode`. Raises AppStateError."""
         try:
             value: Any = codec.decode(data, max_bytes=MAX_STATE_BYTES, max_items=MAX_STATE_BYTES)
-            if not isinstance(value, dict) or value.keys() != {"devices", "feeders", "plan"}:
-                raise AppStateError("app state: it must have exactly devices, feeders and plan")
+            if not isinstance(value, dict) or value.keys() != {"commit_key", "devices", "feeders", "plan"}:
+                raise AppStateError("app state: it must have exactly devices, feeders, plan and commit_key")
             return cls(
                 tuple(_device(item) for item in _items(value["devices"])),
                 tuple(_feeder(item) for item in _items(value["feeders"])),
                 LearningPlan.decode(value["plan"]),
+                _bytes(value["commit_key"]),
             )
         except AppStateError:
             raise
@@ -114,18 +135,25 @@ class AppGenesis:
             raise AppStateError(f"app state: {error}; make the genesis again") from error
 
 
-def make_app_genesis(devices: list[Device], feeders: list[Feeder], plan: LearningPlan) -> AppGenesis:
+def make_app_genesis(devices: list[Device], feeders: list[Feeder], plan: LearningPlan, commit_key: bytes) -> AppGenesis:
     """An AppGenesis from parts in any order. Raises AppStateError."""
     return AppGenesis(
         tuple(sorted(devices, key=lambda device: device.address)),
         tuple(sorted(feeders, key=lambda feeder: feeder.microgrid)),
         plan,
+        commit_key,
     )
 
 
 def _items(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise AppStateError("app state: a list is missing")
+    return value
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise AppStateError("app state: commit_key is not bytes")
     return value
 
 
@@ -136,7 +164,7 @@ def _fields(value: Any, *types: type) -> list[Any]:
 
 
 def _device(value: Any) -> Device:
-    return Device(*_fields(value, bytes, bytes, int, str))
+    return Device(*_fields(value, bytes, bytes, int, str, int))
 
 
 def _feeder(value: Any) -> Feeder:

@@ -1,19 +1,23 @@
 """Sums of slots as rules of the chain: every replica opens the masked sum again from the members' signed reports.
 
 A (microgrid, slot) is recorded once, from the reports of all members of one roster; all of them are registered
-devices of that microgrid with the mask keys of the genesis. The event that follows is what lets meters of that slot
-mint and burn on the plasma chain.
+devices of that microgrid with the mask keys of the genesis. Each report proves that its commitments open to energies
+that exist, under the meter id of the genesis, and the commitments add up to the opened sums. Two events follow: the sums,
+with which meters of that slot mint and burn in the public market, and the slot root, under which they prove in the
+private one. The root is that of a depth-20 Poseidon tree of one SlotLeaf for each member, in the roster's order.
 The sums also prolong the microgrid's hourly history: an hour is closed when its four slots are known, or once a slot
 two hours later is; with k of 4 slots known it counts 4/k of their sum, with none it repeats the hour of the day
 before, so that forecasts never see a gap.
-Not here: masking itself (`openmg.masking`), the collecting of reports (`hub.ingest`).
+Not here: masking itself (`openmg.masking`), the proofs (`openmg.zk.slot_proof`), the collecting of reports
+(`hub.ingest`), the keeping of leaves (`storage`).
 """
 
 from __future__ import annotations
 
+import functools
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hub.ppdl.app.genesis_state import HISTORY_HOURS
 from hub.ppdl.app.rejected import Rejected
@@ -22,21 +26,38 @@ from hub.ppdl.app.transactions import SlotSum
 from openmg.forecast.fixedpoint import MAX_ENERGY_WH
 from openmg.forecast.spec import HOURS_PER_DAY
 from openmg.hashing import keccak256, words
-from openmg.masking import open_sum, roster_id
+from openmg.masking import Commitments, SlotSums, open_sum, require_committed, roster_id
 from openmg.messages.base import Signed
+from openmg.messages.market import SlotLeafEntry, SlotLeavesNotice
 from openmg.messages.telemetry import Roster, SlotReport
 from openmg.units import SLOTS_PER_HOUR
+from openmg.zk.meters import SlotLeaf
+from openmg.zk.slot_proof import SlotProofError
+from openmg.zk.tree import NoteTree
 
 SLOT_EVENT_TAG = keccak256(b"openmg.event.slot.v1")
+SLOT_ROOT_EVENT_TAG = keccak256(b"openmg.event.slotroot.v1")
+ROOTS_REMEMBERED = 16
+"""A transaction is executed up to four times within a block or two; the root of a full group takes a third of a second."""
 GRACE_HOURS = 2
 """An hour with missing slots is closed once a slot this many hours later is agreed; late reports have that long."""
 MAX_SLOT = 2**32
 
 
-def record_slot_sum(state: State, slot_sum: SlotSum, reports: Sequence[Signed[SlotReport]], env: Env) -> tuple[State, bytes]:
-    """The state with the slot's sums, and the event [tag, chain, microgrid, slot, members, import, export]. Raises
-    Rejected.
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The state with the slot's sums, the events, and the leaves under the agreed root.
+
+    Events, as words: [tag, chain, microgrid, slot, members, import, export], [tag, chain, microgrid, slot, root, leaves].
     """
+
+    state: State
+    events: tuple[bytes, bytes]
+    leaves: SlotLeavesNotice
+
+
+def record_slot_sum(state: State, slot_sum: SlotSum, reports: Sequence[Signed[SlotReport]], env: Env) -> Recorded:
+    """Opens the group's sums from its reports. Raises Rejected."""
     roster, slot = slot_sum.roster, slot_sum.slot
     place = next((i for i, grid in enumerate(state.grids) if grid.microgrid == roster.microgrid), None)
     if place is None:
@@ -45,15 +66,49 @@ def record_slot_sum(state: State, slot_sum: SlotSum, reports: Sequence[Signed[Sl
     _check_slot(grid, roster, slot)
     _check_roster(roster, env)
     _check_reports(roster, slot, reports)
+    sums, leaves = _open(roster, reports, env)
+    record = SlotRecord(slot, len(leaves), sums.import_wh, sums.export_wh, slot_root(leaves))
+    grids = (*state.grids[:place], prolong(_with_record(grid, record)), *state.grids[place + 1 :])
+    where = (env.chain_id, roster.microgrid, slot)
+    events = (
+        words(SLOT_EVENT_TAG, *where, record.members, record.import_wh, record.export_wh),
+        words(SLOT_ROOT_EVENT_TAG, *where, record.root, len(leaves)),
+    )
+    entries = tuple(
+        SlotLeafEntry(leaf.meter_id, *report.message.commitments) for leaf, report in zip(leaves, reports, strict=True)
+    )
+    return Recorded(replace(state, grids=grids), events, SlotLeavesNotice(roster.microgrid, slot, entries))
+
+
+@functools.lru_cache(ROOTS_REMEMBERED)
+def slot_root(leaves: tuple[SlotLeaf, ...]) -> int:
+    """Root of the depth-20 tree that begins with these leaves and is empty behind them."""
+    return NoteTree(leaf.digest for leaf in leaves).root()
+
+
+def _open(roster: Roster, reports: Sequence[Signed[SlotReport]], env: Env) -> tuple[SlotSums, tuple[SlotLeaf, ...]]:
+    """Sums and leaves of reports that were checked to be the members'."""
     masked: dict[bytes, Sequence[int]] = {report.signer: report.message.masked for report in reports}
+    leaves = []
     try:
-        import_wh, export_wh = open_sum(roster, masked)
+        sums = open_sum(roster, masked)  # before the proofs, which cost far more
+        for report in reports:
+            meter_id = env.devices[report.signer].meter_id
+            leaves.append(SlotLeaf(meter_id, report.message.slot, *_proved(report, meter_id, env)))
+        require_committed(sums, ((leaf.export_commitment, leaf.import_commitment) for leaf in leaves))
+    except Rejected:
+        raise
     except ValueError as error:
         raise Rejected(f"slot sum: {error}") from error
-    record = SlotRecord(slot, len(roster.members), import_wh, export_wh)
-    grids = (*state.grids[:place], prolong(_with_record(grid, record)), *state.grids[place + 1 :])
-    event = words(SLOT_EVENT_TAG, env.chain_id, roster.microgrid, slot, record.members, import_wh, export_wh)
-    return replace(state, grids=grids), event
+    return sums, tuple(leaves)
+
+
+def _proved(report: Signed[SlotReport], meter_id: int, env: Env) -> Commitments:
+    """A report's commitments; its meter alone is at fault when they are not proved."""
+    try:
+        return env.commitments(report.message, meter_id)
+    except SlotProofError as error:
+        raise Rejected(f"slot sum: report of 0x{report.signer.hex()}: {error}", report.signer) from error
 
 
 def _check_slot(grid: Grid, roster: Roster, slot: int) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from openmg.forecast.model import initial_master, master_bytes
 from openmg.forecast.spec import PARAMETERS
 from openmg.hashing import keccak256, merkle_root
 from openmg.learning.quantise import model_hash
+from openmg.masking import Commitments
+from openmg.messages.telemetry import SlotReport
 
 APP_TAG = keccak256(b"openmg.ppdl.app.v1")
 STATE_TAG = keccak256(b"openmg.ppdl.state.v1")
@@ -96,12 +99,13 @@ class RoundRecord:
 
 @dataclass(frozen=True, slots=True)
 class SlotRecord:
-    """The agreed sum of one slot: how many meters, and their import and export energy in Wh."""
+    """The agreed sum of one slot: how many meters, their import and export energy in Wh, and the root of their leaves."""
 
     slot: int
     members: int
     import_wh: int
     export_wh: int
+    root: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +156,17 @@ _HINTS = typing.get_type_hints(State)
 
 @dataclass(frozen=True)
 class Env:
-    """What never changes while a chain lives: its id, its validators, its genesis state."""
+    """What never changes while a chain lives: its id, its validators, its genesis state, and how slot proofs are verified.
+
+    commitments: the proved points of a report of the meter with this mid; raises SlotProofError. The same for every replica
+    (`openmg.zk.slot_proof`), so it is a part of the rules although it comes from outside.
+    """
 
     chain_id: int
     validators: frozenset[bytes]
     genesis: AppGenesis
     genesis_hash: bytes
+    commitments: Callable[[SlotReport, int], Commitments]
 
     @functools.cached_property
     def devices(self) -> dict[bytes, Device]:

@@ -1,8 +1,9 @@
-"""The application's disk: one SQLite file with the state's sections and the events of recent blocks.
+"""The application's disk: one SQLite file with the state's sections, the events of recent blocks and the slots' leaves.
 
 Rules: a commit is one SQLite transaction over everything that changed; synchronous=NORMAL in WAL mode may lose the
 last commits in a power cut but never half of one, and the engine then replays those blocks. Reads may come from any
-thread, one lock orders them.
+thread, one lock orders them. Leaves are kept as long as the state records their slot; they are no section, since a full
+group's two days would be hashed again with every slot, and the root in the state commits to them.
 Not here: votes and blocks (the engine's store), the meaning of the bytes (`state`).
 """
 
@@ -10,14 +11,17 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub.ppdl.app.state import RECORDED_SLOTS
 from openmg import codec
+from openmg.messages.base import encode
+from openmg.messages.market import SlotLeavesNotice
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BLOCKS_KEPT = 20_000
 """Blocks whose events can still be proven; eleven hours of blocks at one every two seconds, a day of slots in a demo.
 """
@@ -27,6 +31,8 @@ CREATE TABLE chain (id INTEGER PRIMARY KEY CHECK (id = 0), genesis BLOB NOT NULL
                     height INTEGER NOT NULL, app_hash BLOB NOT NULL);
 CREATE TABLE block (height INTEGER PRIMARY KEY, app_hash BLOB NOT NULL, state_hash BLOB NOT NULL,
                     model_hash BLOB NOT NULL, events BLOB NOT NULL);
+CREATE TABLE leaves (microgrid INTEGER NOT NULL, slot INTEGER NOT NULL, notice BLOB NOT NULL,
+                     PRIMARY KEY (microgrid, slot)) WITHOUT ROWID;
 """
 
 
@@ -97,8 +103,8 @@ class Storage:
             sections = dict(self._db.execute("SELECT name, data FROM section"))
         return None if row is None else Snapshot(row[0], row[1], row[2], sections)
 
-    def save(self, genesis: bytes, sections: Mapping[str, bytes], block: BlockRow) -> None:
-        """Makes a commit durable: the changed sections, the height and the block's events, all or nothing."""
+    def save(self, genesis: bytes, sections: Mapping[str, bytes], block: BlockRow, leaves: Sequence[SlotLeavesNotice]) -> None:
+        """Makes a commit durable: the changed sections, the height, the block's events and leaves, all or nothing."""
         with self._transaction() as db:
             db.executemany(
                 "INSERT INTO section VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET data = excluded.data",
@@ -114,6 +120,14 @@ class Storage:
                 (block.height, block.app_hash, block.state_hash, block.model_hash, codec.encode(list(block.events))),
             )
             db.execute("DELETE FROM block WHERE height <= ?", (block.height - BLOCKS_KEPT,))
+            for notice in leaves:
+                row = (notice.microgrid, notice.slot, encode(notice))
+                db.execute("INSERT OR REPLACE INTO leaves VALUES (?, ?, ?)", row)
+                db.execute(
+                    "DELETE FROM leaves WHERE microgrid = ?1 AND"
+                    " slot <= (SELECT max(slot) FROM leaves WHERE microgrid = ?1) - ?2",
+                    (notice.microgrid, RECORDED_SLOTS),
+                )
 
     def block(self, height: int) -> BlockRow | None:
         """The block's row; None when it is not committed yet or no longer kept."""
@@ -122,6 +136,12 @@ class Storage:
                 "SELECT height, app_hash, state_hash, model_hash, events FROM block WHERE height = ?", (height,)
             ).fetchone()
         return None if row is None else BlockRow(row[0], row[1], row[2], row[3], tuple(codec.decode(row[4])))
+
+    def leaves(self, microgrid: int, slot: int) -> bytes | None:
+        """The encoded SlotLeavesNotice of a recorded slot; None when it is not recorded or no longer kept."""
+        with self._lock:
+            row = self._db.execute("SELECT notice FROM leaves WHERE microgrid = ? AND slot = ?", (microgrid, slot)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def close(self) -> None:
         with self._lock:

@@ -27,7 +27,7 @@ KIND_EVALUATION = "evaluation"
 KIND_INFERENCE = "inference"
 KINDS = (KIND_EVALUATION, KIND_INFERENCE, KIND_SLOT_SUM, KIND_UPDATE)
 MAX_TX_BYTES = MAX_MESSAGE_BYTES
-"""The engine's own limit too; a group of 256 meters needs about 110 KiB."""
+"""The engine's own limit too; a group of 256 meters needs up to 230 KiB, its proofs a quarter of that."""
 
 
 class InvalidTransaction(ValueError):

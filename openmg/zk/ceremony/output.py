@@ -16,9 +16,8 @@ from pathlib import Path
 from openmg.zk.ceremony.files import require_new, write_new
 from openmg.zk.ceremony.transcript import Transcript
 from openmg.zk.ceremony.verification import contributions_of, key_bytes, verifying_key
-from openmg.zk.circuits import transfer
 from openmg.zk.r1cs import ConstraintSystem
-from openmg.zk.solidity import PUBLIC_INPUT_NAMES, verifier_contract
+from openmg.zk.solidity import PUBLIC_INPUTS, verifier_contract
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def write_output(transcript: Transcript, system: ConstraintSystem, output: Outpu
     """Write the four files and return the manifest; CeremonyError when the transcript is not final."""
     key, data = key_bytes(transcript, system), transcript.to_bytes()
     name, count = transcript.circuit.name, transcript.circuit.header.n_public
-    inputs = PUBLIC_INPUT_NAMES if name == transfer.NAME else f"the {count} public wires in the circuit's order"
+    inputs = PUBLIC_INPUTS.get(name, f"the {count} public wires in the circuit's order")
     circuit_hash = transcript.circuit.header.circuit_hash
     source = verifier_contract(contract_name(name), verifying_key(transcript), circuit_hash, inputs, development=False)
     manifest = manifest_of(transcript, key, data)

@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from types import ModuleType
+from typing import Any, Protocol
 
 from openmg.zk.circuits import append, burn, buy, commit, exit, merge, mint, period, transfer
-from openmg.zk.r1cs import ConstraintSystem, MatrixBuilder, system_of
+from openmg.zk.r1cs import ConstraintSystem, MatrixBuilder, WitnessBuilder, system_of
 
-P = TypeVar("P")
-W = TypeVar("W")
+
+class Publics(Protocol):
+    """The public inputs of a statement."""
+
+    def as_list(self) -> list[int]:
+        """In the order of the verifier's `input`."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A satisfying assignment: every wire, the constant first, and the public inputs among them."""
+
+    wires: list[int]
+    publics: list[int]
 
 
 @dataclass(frozen=True)
@@ -25,88 +38,56 @@ class Circuit:
     circuit_hash: bytes
     n_public: int
     development_key_sha256: bytes
-    build: Callable[[], ConstraintSystem]
+    witness_type: type[Any]
+    """The dataclass of what the prover knows."""
+    publics_of: Callable[[Any], Publics]
+    """The public inputs that an honest prover states for a witness."""
+    synthesize: Callable[[Any, Any, Any], None]
+    """(builder, publics, witness): the statement, for either builder."""
+    blank: Callable[[], tuple[Publics, Any]]
+    """Values of the right shape for a builder that does not look at them."""
 
-
-def _matrices(
-    synthesize: Callable[[MatrixBuilder, P, W], None], blank: Callable[[], tuple[P, W]]
-) -> Callable[[], ConstraintSystem]:
-    def build() -> ConstraintSystem:
+    def build(self) -> ConstraintSystem:
+        """The matrices."""
         builder = MatrixBuilder()
-        synthesize(builder, *blank())
+        self.synthesize(builder, *self.blank())
         return system_of(builder)
 
-    return build
+    def solve(self, witness: object) -> Solution:
+        """All wires for a witness of `witness_type`; UnsatisfiedError with the rule that it breaks."""
+        publics = self.publics_of(witness)
+        builder = WitnessBuilder()
+        self.synthesize(builder, publics, witness)
+        return Solution(builder.witness, [int(value) for value in publics.as_list()])
+
+
+def _circuit(statement: ModuleType, witness_type: type[Any]) -> Circuit:
+    return Circuit(
+        name=statement.NAME,
+        circuit_hash=statement.CIRCUIT_HASH,
+        n_public=statement.PUBLIC_INPUTS,
+        development_key_sha256=statement.DEVELOPMENT_KEY_SHA256,
+        witness_type=witness_type,
+        publics_of=statement.publics_of,
+        synthesize=statement.synthesize,
+        blank=statement.blank,
+    )
 
 
 _ALL = (
-    Circuit(
-        transfer.NAME,
-        transfer.CIRCUIT_HASH,
-        transfer.PUBLIC_INPUTS,
-        transfer.DEVELOPMENT_KEY_SHA256,
-        _matrices(transfer.synthesize, transfer.blank),
-    ),
-    Circuit(
-        merge.NAME,
-        merge.CIRCUIT_HASH,
-        merge.PUBLIC_INPUTS,
-        merge.DEVELOPMENT_KEY_SHA256,
-        _matrices(merge.synthesize, merge.blank),
-    ),
-    Circuit(
-        append.NAME,
-        append.CIRCUIT_HASH,
-        append.PUBLIC_INPUTS,
-        append.DEVELOPMENT_KEY_SHA256,
-        _matrices(append.synthesize, append.blank),
-    ),
-    Circuit(
-        exit.NAME,
-        exit.CIRCUIT_HASH,
-        exit.PUBLIC_INPUTS,
-        exit.DEVELOPMENT_KEY_SHA256,
-        _matrices(exit.synthesize, exit.blank),
-    ),
-    Circuit(
-        commit.NAME,
-        commit.CIRCUIT_HASH,
-        commit.PUBLIC_INPUTS,
-        commit.DEVELOPMENT_KEY_SHA256,
-        _matrices(commit.synthesize, commit.blank),
-    ),
-    Circuit(
-        period.NAME,
-        period.CIRCUIT_HASH,
-        period.PUBLIC_INPUTS,
-        period.DEVELOPMENT_KEY_SHA256,
-        _matrices(period.synthesize, period.blank),
-    ),
-    Circuit(
-        mint.NAME,
-        mint.CIRCUIT_HASH,
-        mint.PUBLIC_INPUTS,
-        mint.DEVELOPMENT_KEY_SHA256,
-        _matrices(mint.synthesize, mint.blank),
-    ),
-    Circuit(
-        buy.NAME,
-        buy.CIRCUIT_HASH,
-        buy.PUBLIC_INPUTS,
-        buy.DEVELOPMENT_KEY_SHA256,
-        _matrices(buy.synthesize, buy.blank),
-    ),
-    Circuit(
-        burn.NAME,
-        burn.CIRCUIT_HASH,
-        burn.PUBLIC_INPUTS,
-        burn.DEVELOPMENT_KEY_SHA256,
-        _matrices(burn.synthesize, burn.blank),
-    ),
+    _circuit(transfer, transfer.TransferWitness),
+    _circuit(merge, merge.MergeWitness),
+    _circuit(append, append.AppendWitness),
+    _circuit(exit, exit.ExitWitness),
+    _circuit(commit, commit.CommitWitness),
+    _circuit(period, period.PeriodWitness),
+    _circuit(mint, mint.MintWitness),
+    _circuit(buy, buy.BuyWitness),
+    _circuit(burn, burn.BurnWitness),
 )
 CIRCUITS = {circuit.name: circuit for circuit in _ALL}
 
-DEMO_CIRCUITS = (transfer.NAME,)
+DEMO_CIRCUITS = (transfer.NAME, merge.NAME, append.NAME, commit.NAME, mint.NAME, buy.NAME, burn.NAME)
 """The circuits a run of the whole microgrid proves with; set-up makes the keys of these alone."""
 
 

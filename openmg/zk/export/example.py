@@ -1,8 +1,9 @@
-"""True statements made for the purpose: what is exported and what is measured, never anybody's own notes.
+"""True statements made for the purpose: what is exported, measured and mutated, never anybody's own notes.
 
 Rules: a pure function of the circuit's name and a seed, so that several programs can work on the same statement; every
 value is a hash of the seed. A fresh statement is one with a fresh seed. Whoever reads the exported witness learns a
-spending key that owns nothing. Not here: proofs (`writer`), times (`bench`).
+spending key that owns nothing, or the secret of a meter that does not exist.
+Not here: proofs (`writer`), times (`bench`), what the statements say (`note_examples`, `meter_examples`).
 """
 
 from __future__ import annotations
@@ -10,19 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from openmg.hashing import keccak256
-from openmg.zk.circuits import transfer
-from openmg.zk.circuits.transfer import TransferInput, TransferOutput, TransferWitness
-from openmg.zk.field import reduce_wide
-from openmg.zk.r1cs import WitnessBuilder
-from openmg.zk.tags import H
-from openmg.zk.tree import NoteTree
+from openmg.zk.circuits import append, burn, buy, commit, exit, merge, mint, period, transfer
+from openmg.zk.circuits.registry import circuit_named
+from openmg.zk.export import meter_examples, note_examples
+from openmg.zk.export.draw import Draw
 
-EXAMPLE_TAG = b"openmg.zk.example.v1\0"
 SEED_BYTES = 32
-AMOUNTS_WEI = (10**18, 24)
-OTHER_LEAVES = 3
-"""Notes of others in the tree, so that no path consists of empty subtrees alone."""
 
 
 @dataclass(frozen=True)
@@ -37,53 +31,35 @@ class Statement:
 Solve = Callable[[], Statement]
 """Computes public inputs and witness; this is what a wallet does for each proof, and what is timed as such."""
 
-
-class _Draw:
-    """Named field elements from a seed."""
-
-    def __init__(self, circuit: str, seed: bytes) -> None:
-        self._material = EXAMPLE_TAG + circuit.encode("ascii") + b"\0" + seed
-
-    def felt(self, name: str) -> int:
-        material = self._material + name.encode("ascii")
-        return int(reduce_wide(keccak256(material + b"\0") + keccak256(material + b"\1")))
-
-
-def _transfer(seed: bytes) -> Solve:
-    """Two notes of one owner become one for somebody else and one of change."""
-    draw = _Draw(transfer.NAME, seed)
-    spending_key = draw.felt("spending key")
-    owner, receiver = H("pk", spending_key), H("pk", draw.felt("receiver"))
-    blindings = [draw.felt(f"blinding {i}") for i in range(len(AMOUNTS_WEI))]
-    notes = [H("cm", 0, amount, H("own", owner, b)) for amount, b in zip(AMOUNTS_WEI, blindings, strict=True)]
-    tree = NoteTree([draw.felt(f"leaf {i}") for i in range(OTHER_LEAVES)] + notes)
-    first, second = (
-        TransferInput(amount, blinding, OTHER_LEAVES + i, tree.path(OTHER_LEAVES + i))
-        for i, (amount, blinding) in enumerate(zip(AMOUNTS_WEI, blindings, strict=True))
-    )
-    paid = AMOUNTS_WEI[0] // 3
-    outputs = (
-        TransferOutput(paid, receiver, draw.felt("output 0")),
-        TransferOutput(sum(AMOUNTS_WEI) - paid, owner, draw.felt("output 1")),
-    )
-    values = TransferWitness(spending_key, 0, 0, tree.root(), (first, second), outputs, 0, 0, draw.felt("ext"))
-
-    def solve() -> Statement:
-        publics = transfer.publics_of(values)
-        builder = WitnessBuilder()
-        transfer.synthesize(builder, publics, values)
-        return Statement(transfer.NAME, builder.witness, [int(value) for value in publics.as_list()])
-
-    return solve
+EXAMPLES: dict[str, Callable[[Draw], object]] = {
+    transfer.NAME: note_examples.transfer_example,
+    merge.NAME: note_examples.merge_example,
+    append.NAME: note_examples.append_example,
+    exit.NAME: note_examples.exit_example,
+    commit.NAME: meter_examples.commit_example,
+    period.NAME: meter_examples.period_example,
+    mint.NAME: meter_examples.mint_example,
+    buy.NAME: meter_examples.buy_example,
+    burn.NAME: meter_examples.burn_example,
+}
+"""What the prover of each circuit knows, as a witness of the circuit's type."""
 
 
-EXAMPLES: dict[str, Callable[[bytes], Solve]] = {transfer.NAME: _transfer}
-
-
-def example(circuit: str, seed: bytes) -> Solve:
-    """The statement of that circuit for 32 bytes of seed; ValueError for a circuit that has none."""
+def witness_example(circuit: str, seed: bytes) -> object:
+    """The witness of that circuit for 32 bytes of seed; ValueError for an unknown circuit."""
     if circuit not in EXAMPLES:
         raise ValueError(f"there is no example of a circuit {circuit!r}; use one of {', '.join(sorted(EXAMPLES))}")
     if len(seed) != SEED_BYTES:
         raise ValueError(f"the seed of an example has {SEED_BYTES} bytes, not {len(seed)}")
-    return EXAMPLES[circuit](seed)
+    return EXAMPLES[circuit](Draw(circuit, seed))
+
+
+def example(circuit: str, seed: bytes) -> Solve:
+    """The statement of that circuit for 32 bytes of seed; ValueError for an unknown circuit."""
+    witness, chosen = witness_example(circuit, seed), circuit_named(circuit)
+
+    def solve() -> Statement:
+        solution = chosen.solve(witness)
+        return Statement(circuit, solution.wires, solution.publics)
+
+    return solve

@@ -1,0 +1,106 @@
+"""Reports as they come from MQTT, opened and checked before anything of them is kept.
+
+Rules: pure of state; a report counts only when its device is registered for that kind, signed it and speaks for itself, and a
+home's only when its commitments are proved. What is refused is neither stored nor acknowledged, so its slot counts as
+missing until a right report comes.
+Not here: the proof (`openmg.zk.slot_proof`), storage and acknowledgement (`service`, `store`), groups (`groups`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hub.ingest.registry import FEEDER as FEEDER_ROLE
+from hub.ingest.registry import HOME, Device
+from hub.ingest.store import IncomingReport
+from openmg.masking import Commitments
+from openmg.messages import base, topics
+from openmg.messages.feeder import FEEDER, FeederReport
+from openmg.messages.telemetry import SlotReport
+
+M = TypeVar("M", bound=base.Message)
+LEAVES = {HOME: topics.SLOT, FEEDER_ROLE: FEEDER}
+"""What a device of each role reports with."""
+
+OpenReport = Callable[[bytes, SlotReport], Commitments]
+"""The proved commitments of a report that the device with this address signed; ValueError with one sentence."""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A report as it came, and the number of its arrival."""
+
+    device: Device
+    leaf: str
+    payload: bytes
+    arrival: int
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A home's report with the points that it was proved to commit to."""
+
+    message: SlotReport
+    commitments: Commitments
+
+
+@dataclass
+class Checked:
+    """A batch: rows for the store, what they say by (device, seq), the last arrival by device, (topic, why) of the refused."""
+
+    incoming: list[IncomingReport] = field(default_factory=list)
+    reports: dict[tuple[str, int], Masked | FeederReport] = field(default_factory=dict)
+    heard: dict[str, int] = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def open_from(cls: type[M], device: Device, payload: bytes, chain_id: int) -> base.Signed[M]:
+    """The message, signed by the device and speaking for no other. Raises InvalidMessage."""
+    signed = base.open_signed(cls, payload, chain_id)
+    if signed.signer != device.address:
+        raise base.InvalidMessage(f"signed by 0x{signed.signer.hex()}, which is not {device.name}")
+    if getattr(signed.message, "device", device.name) != device.name:
+        raise base.InvalidMessage(f"speaks for another device than {device.name}")
+    return signed
+
+
+class ReportCheck:
+    """Checks reports for one chain; calls take milliseconds a report and belong into a worker thread."""
+
+    def __init__(self, chain_id: int, open_report: OpenReport) -> None:
+        self._chain_id, self._open_report = chain_id, open_report
+
+    def masked(self, device: Device, payload: bytes) -> Masked:
+        """A home's report. Raises InvalidMessage."""
+        message = open_from(SlotReport, device, payload, self._chain_id).message
+        try:
+            return Masked(message, self._open_report(device.address, message))
+        except ValueError as error:
+            raise base.InvalidMessage(f"is not proved: {error}") from error
+
+    def batch(self, batch: Sequence[Arrived]) -> Checked:
+        """Every report of the batch, taken or refused."""
+        checked = Checked()
+        for item in batch:
+            try:
+                self._one(item, checked)
+            except base.InvalidMessage as error:
+                checked.refused.append((topics.from_meter(item.device.name, item.leaf), str(error)))
+        return checked
+
+    def _one(self, item: Arrived, checked: Checked) -> None:
+        device, payload = item.device, item.payload
+        if item.leaf != LEAVES[device.role]:
+            raise base.InvalidMessage(f"a {device.role} does not send {item.leaf} reports")
+        report: Masked | FeederReport
+        if item.leaf == topics.SLOT:
+            report = self.masked(device, payload)
+            message: SlotReport | FeederReport = report.message
+        else:
+            report = message = open_from(FeederReport, device, payload, self._chain_id).message
+        waiting = message.health.outbox_rows
+        checked.incoming.append(IncomingReport(device.name, message.seq, item.leaf, message.slot, payload, waiting))
+        checked.reports.setdefault((device.name, message.seq), report)
+        checked.heard[device.name] = item.arrival
