@@ -1,0 +1,152 @@
+"""The price of a slot's orders on the private market: a constant product between two prices, one price for all.
+
+The pool of a key trades on (X + Vx)(Y + Vy) = k, X its PETH in wei and Y its energy in Wh. The virtual offsets come from
+the PETH it opens with, so that its price is almost the cap while it has no energy and almost the floor when its PETH is used
+up; "almost" is a millionth, which is more than all rounding together.
+What is sold in a slot is always taken: by buyers, by the pool as far as its PETH goes, the rest by the utility's escrow at
+the floor. What is wanted is served as far as sellers and pool have energy, each order its share. Only the difference touches
+the curve, and everybody pays or gets the same price for a lot.
+Rules: integers; rounding is always for the pool, so k never falls; what comes in is what goes out.
+Source: `CollarCurve.sol` and `EnergyPool.sol`, number for number; Uniswap v1 for the fee of 0.3 %.
+Not here: notes and proofs (`openmg.zk`), when a batch is cleared (`hub.market.clearing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isqrt
+
+from openmg.zk.meters import LOT_WH
+
+FEE_NUMERATOR, FEE_DENOMINATOR = 997, 1000
+MARGIN = 1_000_000
+"""The curve's collar lies this part of one inside the market's, at either end."""
+_ROOT_BITS = 64
+"""Binary places of the square roots."""
+
+
+@dataclass(frozen=True)
+class Collar:
+    """Lowest and highest price, wei for one Wh. ValueError for a range that has no room for a curve."""
+
+    floor_wei_per_wh: int
+    cap_wei_per_wh: int
+
+    def __post_init__(self) -> None:
+        floor, cap = self.floor_wei_per_wh, self.cap_wei_per_wh
+        if floor < MARGIN or floor + floor // 1000 >= cap or cap >= 1 << 64:
+            raise ValueError(f"the cap of a collar is over a thousandth above its floor, which is {MARGIN} wei or more")
+
+    @property
+    def floor_wei_per_lot(self) -> int:
+        return self.floor_wei_per_wh * LOT_WH
+
+    @property
+    def cap_wei_per_lot(self) -> int:
+        return self.cap_wei_per_wh * LOT_WH
+
+    def clamp(self, wei_per_lot: int) -> int:
+        """The price, or the nearer end of the collar."""
+        return max(self.floor_wei_per_lot, min(self.cap_wei_per_lot, wei_per_lot))
+
+
+@dataclass(frozen=True)
+class Reserves:
+    """A key's pool: its PETH and energy, and the virtual offsets (0 without liquidity)."""
+
+    wei: int = 0
+    wh: int = 0
+    virtual_wei: int = 0
+    virtual_wh: int = 0
+
+    @property
+    def product(self) -> int:
+        """k, which never falls."""
+        return (self.wei + self.virtual_wei) * (self.wh + self.virtual_wh)
+
+
+@dataclass(frozen=True)
+class Clearing:
+    """What becomes of a batch: the price of a lot, the lots that buyers get, those that pool and escrow take.
+
+    `pool_lots` is negative when the pool gives. `reserves` is the pool afterwards, `escrow_wei` what the escrow paid.
+    """
+
+    wei_per_lot: int
+    cleared_lots: int
+    pool_lots: int
+    escrow_lots: int
+    escrow_wei: int
+    reserves: Reserves
+
+
+def _ceil_div(value: int, by: int) -> int:
+    return -(-value // by)
+
+
+def opened(wei: int, collar: Collar) -> Reserves:
+    """A pool that begins with so much PETH and no energy."""
+    low = isqrt((collar.floor_wei_per_wh + _ceil_div(collar.floor_wei_per_wh, MARGIN)) << 2 * _ROOT_BITS)
+    high = isqrt((collar.cap_wei_per_wh - _ceil_div(collar.cap_wei_per_wh, MARGIN)) << 2 * _ROOT_BITS)
+    liquidity = (wei << _ROOT_BITS) // (high - low)
+    return Reserves(wei, 0, liquidity * low >> _ROOT_BITS, (liquidity << _ROOT_BITS) // high)
+
+
+def cost_wei(pool: Reserves, wh: int) -> int:
+    """PETH that so much of the pool's energy costs, with the fee."""
+    x, y = pool.wei + pool.virtual_wei, pool.wh + pool.virtual_wh
+    return _ceil_div(x * wh * FEE_DENOMINATOR, (y - wh) * FEE_NUMERATOR)
+
+
+def revenue_wei(pool: Reserves, wh: int) -> int:
+    """PETH that the pool pays for so much energy, after the fee."""
+    if not wh:
+        return 0
+    x, y, counted = pool.wei + pool.virtual_wei, pool.wh + pool.virtual_wh, wh * FEE_NUMERATOR
+    return x * counted // (y * FEE_DENOMINATOR + counted)
+
+
+def room_lots(pool: Reserves) -> int:
+    """Lots that the pool can take before its PETH is used up."""
+    return pool.wei * (pool.wh + pool.virtual_wh) // pool.virtual_wei // LOT_WH if pool.virtual_wei else 0
+
+
+def spot_wei_per_lot(pool: Reserves, collar: Collar) -> int:
+    """Price of a lot at the margin; the middle of the collar for a pool without liquidity."""
+    y = pool.wh + pool.virtual_wh
+    if not y:
+        return (collar.floor_wei_per_lot + collar.cap_wei_per_lot) // 2
+    return (pool.wei + pool.virtual_wei) * LOT_WH // y
+
+
+def clear(pool: Reserves, sold_lots: int, wanted_lots: int, collar: Collar) -> Clearing:
+    """The outcome of a batch in which so many lots are offered and wanted."""
+    cleared = min(wanted_lots, sold_lots + pool.wh // LOT_WH)
+    if cleared > sold_lots:
+        given = cleared - sold_lots
+        price = collar.clamp(_ceil_div(cost_wei(pool, given * LOT_WH), given))
+        after = replace(pool, wei=pool.wei + given * price, wh=pool.wh - given * LOT_WH)
+        return Clearing(price, cleared, -given, 0, 0, after)
+    surplus = sold_lots - cleared
+    if not surplus:
+        return Clearing(collar.clamp(spot_wei_per_lot(pool, collar)), cleared, 0, 0, 0, pool)
+    taken = min(surplus, room_lots(pool))
+    escrow_wei = (surplus - taken) * collar.floor_wei_per_lot
+    price = collar.clamp((revenue_wei(pool, taken * LOT_WH) + escrow_wei) // surplus)
+    after = replace(pool, wei=pool.wei - (surplus * price - escrow_wei), wh=pool.wh + taken * LOT_WH)
+    return Clearing(price, cleared, taken, surplus - taken, escrow_wei, after)
+
+
+def fills(wanted: Sequence[int], cleared_lots: int) -> tuple[int, ...]:
+    """What each order gets of the cleared lots, in the order in which they came; the parts add up."""
+    total, before, parts = sum(wanted), 0, []
+    for lots in wanted:
+        parts.append((before + lots) * cleared_lots // total - before * cleared_lots // total)
+        before += lots
+    return tuple(parts)
+
+
+def redeemed(pool: Reserves, collar: Collar) -> Reserves:
+    """The pool after its day: its energy went to the utility at the floor."""
+    return replace(pool, wei=pool.wei + pool.wh * collar.floor_wei_per_wh, wh=0)

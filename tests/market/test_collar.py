@@ -1,0 +1,132 @@
+"""The private market's price: always inside the collar, for the pool's good, and nothing is made or lost."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openmg.market.collar import (
+    Collar,
+    Reserves,
+    clear,
+    cost_wei,
+    fills,
+    opened,
+    redeemed,
+    revenue_wei,
+    room_lots,
+    spot_wei_per_lot,
+)
+from openmg.zk.meters import LOT_WH
+
+COLLAR = Collar(20_000_000_000, 40_000_000_000)
+POOL = opened(10**17, COLLAR)
+"""A tenth of an ETH: some 3.5 MWh at the floor."""
+
+collars = st.builds(
+    lambda floor, above: Collar(floor, floor + floor // 1000 + above), st.integers(10**6, 10**12), st.integers(1, 10**12)
+)
+batches = st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 3_000)), min_size=1, max_size=12)
+
+
+def test_the_curve_spans_the_collar():
+    """Full of PETH the price is the cap, out of PETH it is the floor, each a millionth inside."""
+    assert COLLAR.cap_wei_per_lot * (1 - Fraction(3, 10**6)) < spot_wei_per_lot(POOL, COLLAR) < COLLAR.cap_wei_per_lot
+    empty_wh = room_lots(POOL) * LOT_WH
+    left = POOL.wei - (POOL.wei + POOL.virtual_wei - POOL.product // (POOL.virtual_wh + empty_wh))
+    price = Fraction((left + POOL.virtual_wei) * LOT_WH, POOL.virtual_wh + empty_wh)
+    assert COLLAR.floor_wei_per_lot < price < COLLAR.floor_wei_per_lot * (1 + Fraction(1, 10**3))
+
+
+def test_buyers_and_sellers_meet_at_the_spot_price():
+    result = clear(POOL, 30, 30, COLLAR)
+    assert result.cleared_lots == 30 and result.reserves == POOL and result.escrow_lots == 0
+    assert result.wei_per_lot == spot_wei_per_lot(POOL, COLLAR)
+
+
+def test_nobody_gets_what_is_not_there():
+    """A pool begins without energy: what is wanted beyond what is sold in the slot stays on the tariff."""
+    result = clear(POOL, 10, 90, COLLAR)
+    assert result.cleared_lots == 10 and result.reserves.wh == 0
+    assert clear(Reserves(), 0, 5, COLLAR).cleared_lots == 0
+
+
+def test_a_sale_always_fills_if_only_by_the_escrow():
+    result = clear(Reserves(), 12, 2, COLLAR)
+    assert (result.cleared_lots, result.pool_lots, result.escrow_lots) == (2, 0, 10)
+    assert result.wei_per_lot == COLLAR.floor_wei_per_lot and result.escrow_wei == 10 * COLLAR.floor_wei_per_lot
+
+
+def test_a_pool_out_of_peth_leaves_the_rest_to_the_escrow():
+    many = room_lots(POOL) + 5_000
+    result = clear(POOL, many, 0, COLLAR)
+    assert result.escrow_lots == 5_000 and 0 <= result.reserves.wei < POOL.wei // 100
+    assert result.wei_per_lot >= COLLAR.floor_wei_per_lot
+
+
+def test_selling_and_buying_back_earns_nothing():
+    sold = clear(POOL, 500, 0, COLLAR)
+    bought = clear(sold.reserves, 0, 500, COLLAR)
+    assert bought.cleared_lots == 500 and bought.wei_per_lot > sold.wei_per_lot
+
+
+def _conserved(before: Reserves, sold: int, result) -> None:
+    """Buyers' and the escrow's money goes to sellers and pool, sellers' and the pool's energy to buyers and escrow."""
+    paid, got = result.cleared_lots * result.wei_per_lot, sold * result.wei_per_lot
+    assert paid + result.escrow_wei - got == result.reserves.wei - before.wei
+    assert (sold - result.cleared_lots - result.escrow_lots) * LOT_WH == result.reserves.wh - before.wh
+
+
+@settings(max_examples=300, deadline=None)
+@given(collars, st.integers(0, 10**20), batches)
+def test_money_and_energy_are_conserved_and_the_pool_never_loses(collar, provided, orders):
+    pool = opened(provided, collar) if provided else Reserves()
+    for sold, wanted in orders:
+        result = clear(pool, sold, wanted, collar)
+        assert collar.floor_wei_per_lot <= result.wei_per_lot <= collar.cap_wei_per_lot
+        assert 0 <= result.cleared_lots <= wanted and result.escrow_lots >= 0
+        _conserved(pool, sold, result)
+        assert result.reserves.wei >= 0 and result.reserves.wh >= 0 and result.reserves.wh % LOT_WH == 0
+        assert result.reserves.product >= pool.product
+        pool = result.reserves
+    assert redeemed(pool, collar).wh == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 10**20), st.lists(st.integers(1, 2_000), min_size=1, max_size=8))
+def test_whoever_provides_loses_nothing_but_what_prices_move(provided, sales):
+    """Everything sold and bought back again in any steps leaves the pool with at least its PETH: the fee is its own."""
+    pool = opened(provided, COLLAR)
+    for lots in sales:
+        pool = clear(pool, min(lots, room_lots(pool)), 0, COLLAR).reserves
+    while pool.wh:
+        pool = clear(pool, 0, max(1, pool.wh // LOT_WH // 3), COLLAR).reserves
+    assert pool.wei >= provided
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from((1, 2, 5, 10, 20, 50)), min_size=1, max_size=40), st.data())
+def test_shares_add_up_and_nobody_gets_more_than_it_wanted(wanted, data):
+    cleared = data.draw(st.integers(0, sum(wanted)))
+    parts = fills(wanted, cleared)
+    assert sum(parts) == cleared and all(0 <= part <= lots for part, lots in zip(parts, wanted, strict=True))
+    exact = [Fraction(lots * cleared, sum(wanted)) for lots in wanted]
+    assert all(abs(part - share) < 1 for part, share in zip(parts, exact, strict=True))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(10**12, 10**20), st.integers(1, 500))
+def test_the_fee_is_a_thousandth_times_three(provided, lots):
+    pool = clear(opened(provided, COLLAR), 1_000, 0, COLLAR).reserves
+    wh = min(lots * LOT_WH, pool.wh)
+    if wh:
+        x, y = pool.wei + pool.virtual_wei, pool.wh + pool.virtual_wh
+        assert cost_wei(pool, wh) == -(-Fraction(x * wh, y - wh) * 1000 // 997)
+    assert revenue_wei(pool, 0) == 0
+
+
+@pytest.mark.parametrize(("floor", "cap"), [(10**5, 10**6), (10**7, 10**7), (10**6, 10**6 + 1000), (10**6, 1 << 64)])
+def test_a_collar_has_room(floor, cap):
+    with pytest.raises(ValueError, match="cap of a collar"):
+        Collar(floor, cap)
