@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from openmg import __version__
-from workbench import ceremony_cli, zk_cli
+from workbench import ceremony_cli, linkage_cli, zk_cli
 from workbench.demo.options import DemoError, DemoOptions
 from workbench.failure import failed
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(zk_cli.app, name="zk")
 zk_cli.app.add_typer(ceremony_cli.app, name="ceremony")
+app.command("linkage")(linkage_cli.linkage)
 
 
 def _version(value: bool) -> None:
