@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,7 +34,7 @@ from openmg.clock import VirtualClock
 from openmg.identity import DeviceKey
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FeederReport
-from openmg.messages.telemetry import Ack, Health
+from openmg.messages.telemetry import Ack, Health, SlotReport
 from openmg.mqtt import MqttAddress, MqttLink
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,12 +82,17 @@ class Meters:
         return len(self.messages) / (time.perf_counter() - began)
 
 
+def no_homes(address: bytes, report: SlotReport) -> NoReturn:
+    """What opens a home's report: there are feeders only."""
+    raise ValueError(f"0x{address.hex()} is no feeder; slot {report.slot} is not measured here")
+
+
 async def measure(address: MqttAddress, folder: Path, readings: int, devices: int) -> float:
     keys = {f"meter-{i}": DeviceKey(i.to_bytes(32, "big")) for i in range(1, devices + 1)}
     registry = Registry(Device(name, key.address, 1, "feeder") for name, key in keys.items())
     store = IngestStore(folder / f"ingest-{time.time_ns()}.sqlite")
     settings = IngestSettings(address, "hub", CHAIN_ID, OPERATOR_KEY)
-    hub = IngestService(settings, registry, store, VirtualClock.real(), IngestEvents())
+    hub = IngestService(settings, registry, store, VirtualClock.real(), IngestEvents(), no_homes)
     meters = Meters(address, keys, readings)
     await hub.start()
     meters.link.start()

@@ -87,6 +87,7 @@ def test_unknown_circuit_and_backend():
 
 def test_command_line_ensures_keys(transfer_key, key_cache):
     command = [sys.executable, "-m", "openmg.zk.keys", "ensure", "--backend", "portable", "--cache-dir", str(key_cache)]
+    command += ["--circuit", transfer.NAME]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout == f"transfer: {transfer_key.path} (17 MiB, cached)\n"
 

@@ -16,7 +16,6 @@ from openmg.zk.circuits import transfer
 from openmg.zk.field import Q, R
 from openmg.zk.poseidon import poseidon
 from openmg.zk.proof import Proof
-from openmg.zk.solidity_poseidon import poseidon_library
 from openmg.zk.tags import H
 
 VERIFY_GAS_LIMIT = 1_000_000
@@ -40,7 +39,7 @@ def test_check_finds_a_difference(files, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(solidity, "generated_files", lambda: files)
     assert solidity.main([str(tmp_path)]) == 0 and solidity.main([str(tmp_path), "--check"]) == 0
     (tmp_path / "ZkTags.sol").write_text("changed")
-    (tmp_path / "PoseidonT3.sol").unlink()
+    (tmp_path / "PoseidonT4.sol").unlink()
     assert solidity.main([str(tmp_path), "--check"]) == 1
     assert capsys.readouterr().out.count("is not what the generator writes") == 2
 
@@ -49,12 +48,6 @@ def test_the_verifier_names_its_key(files, transfer_key):
     source = files["TransferVerifier.sol"]
     assert transfer.CIRCUIT_HASH.hex() in source and transfer_key.verifying_key.digest().hex() in source
     assert "DEVELOPMENT_KEYS = true" in source
-
-
-def test_other_widths_have_no_solidity():
-    for width in (2, 5):
-        with pytest.raises(ValueError, match="widths 3 and 4"):
-            poseidon_library(width)
 
 
 # On a real EVM
@@ -101,7 +94,7 @@ def evm(free_port) -> Iterator[Evm]:
         yield Evm(node.url)
 
 
-@pytest.mark.parametrize(("name", "arity"), [("PoseidonT3", 2), ("PoseidonT4", 3)])
+@pytest.mark.parametrize(("name", "arity"), [("PoseidonT4", 3)])
 def test_poseidon_on_chain_equals_python(evm, name, arity):
     contract = evm.deploy(name)
     generator = random.Random(arity)
