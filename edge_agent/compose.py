@@ -1,4 +1,4 @@
-"""Which services an agent runs: the one place that knows metering, learning and wallet.
+"""Which services an agent runs: the one place that knows metering, learning, wallet and market.
 
 Rules: a section that is missing in the configuration leaves its service out, and its modules are then not
 imported.
@@ -26,7 +26,12 @@ def make_agent(config: AgentConfig) -> Agent:
 
         keys = OwnerKeys(load_or_create_key(config.wallet.seed_file, config.passphrases))
         config.device.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        services.append(WalletService(config.wallet, keys, config.device.state_dir))
+        wallet = WalletService(config.wallet, keys, config.device.state_dir, trades=config.market is None)
+        services.append(wallet)
+        if config.market is not None:
+            from edge_agent.market.service import MarketService
+
+            services.append(MarketService(wallet, keys, config.device.state_dir, config.market.calendar()))
         address = keys.spending_key.address
         payment = PaymentIdentity(keys.account, address.public_key, address.encryption_key)
     return Agent(config, services, payment)

@@ -1,6 +1,6 @@
 """Configuration of one agent, read by `openmg.config.load_toml` (errors name file, line, key and remedy).
 
-Sections: device, clock, meter, mqtt, hub, home, and the optional keys, slot_proof, learning and wallet ones.
+Sections: device, clock, meter, mqtt, hub, home, and the optional keys, slot_proof, learning, wallet and market ones.
 Rules: paths are relative to the file; a section that has defaults for all of its keys may be left out.
 Not here: what learning and wallet do with their sections.
 """
@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from openmg.clock import VirtualClock
 from openmg.keys.passphrase import Passphrases
 from openmg.keys.text import ADDRESS, NETWORKS, KeyTextError, require_well_formed
+from openmg.market.calendar import BANDS, HOURS_PER_DAY, Calendar
 from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt import Credentials, MqttAddress
 from openmg.profiles.profile import TRANSPORTS, ProfileError, load_profile
@@ -271,6 +272,28 @@ class WalletSection:
 
 
 @dataclass(frozen=True)
+class MarketSection:
+    """The home trades its energy privately, in place of the public market; the wallet's section has its keys.
+
+    The tariff calendar as the microgrid's energy registry counts it: utc_offset_slots (36 in Korea), period_days of a
+    billing period, band_of_hour with the tariff band of each of a day's 24 local hours.
+    """
+
+    utc_offset_slots: int = 0
+    period_days: int = 28
+    band_of_hour: tuple[int, ...] = (0,) * HOURS_PER_DAY
+
+    def __post_init__(self) -> None:
+        if not all(0 <= band < BANDS for band in self.band_of_hour):
+            raise ValueError(f"band_of_hour holds tariff bands from 0 to {BANDS - 1}")
+        self.calendar()
+
+    def calendar(self) -> Calendar:
+        """The calendar; ValueError for one that cannot be."""
+        return Calendar(self.utc_offset_slots, self.period_days, bytes(self.band_of_hour))
+
+
+@dataclass(frozen=True)
 class AgentConfig:
     """The whole file of `openmg-agent run --config FILE`."""
 
@@ -284,6 +307,19 @@ class AgentConfig:
     slot_proof: SlotProofSection | None = None
     learning: LearningSection | None = None
     wallet: WalletSection | None = None
+    market: MarketSection | None = None
+
+    def __post_init__(self) -> None:
+        if self.market is not None:
+            self._require_trade(self.wallet)
+
+    def _require_trade(self, wallet: WalletSection | None) -> None:
+        """ValueError when the private market lacks what it trades with."""
+        if wallet is None:
+            raise ValueError("market needs a wallet: its notes are what is traded; write [wallet]")
+        missing = [circuit for circuit in WALLET_CIRCUITS if wallet.proving_key(circuit) is None]
+        if missing and not wallet.demo:
+            raise ValueError(f"market proves {missing[0]} too; write its key into [[wallet.proving_keys]]")
 
     @cached_property
     def passphrases(self) -> Passphrases:

@@ -381,4 +381,4 @@ class Trade:
             for key in {self._maker.calendar.key_of(sold) for sold in range(item - SLOTS_PER_DAY - ORDER_SLOTS, item + 1)}:
                 self._expect(Outcome.PAYOUT, Order(Kind.SELL, item, key, 0), key)
         self._journal.recover_from(stop)
-        return True
+        return stop < slot

@@ -81,12 +81,13 @@ def restore_seconds(clock: VirtualClock) -> float:
 
 
 class WalletService:
-    """`edge_agent.services.Service` of the owner's money."""
+    """`edge_agent.services.Service` of the owner's money; `trades`: whether it trades in the public market too."""
 
     name = "wallet"
 
-    def __init__(self, section: WalletSection, keys: OwnerKeys, state_dir: Path) -> None:
+    def __init__(self, section: WalletSection, keys: OwnerKeys, state_dir: Path, *, trades: bool = True) -> None:
         self._section = section
+        self._trades = trades
         self._keys = keys
         self._journal = Journal(state_dir / DATABASE)
         try:
@@ -228,6 +229,7 @@ class WalletService:
             partner=self._partner(),
             tokens={item.microgrid: item.token for item in notice.markets},
             order_seconds=order_seconds(self._context.clock),
+            settles=self._trades,
         )
         if self._journal.is_restored():
             self._restored_until = time.monotonic() + restore_seconds(self._context.clock)

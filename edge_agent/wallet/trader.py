@@ -49,6 +49,7 @@ class Trader:
         partner: Partner | None = None,
         tokens: Mapping[int, bytes] | None = None,
         order_seconds: int = ORDER_SECONDS,
+        settles: bool = True,
     ) -> None:
         self.desk = desk
         self.shield_call = shield_call
@@ -56,6 +57,8 @@ class Trader:
         self.tokens = tokens or {}
         self.journal = journal
         self.order_seconds = order_seconds
+        self.settles = settles
+        """False for a home that trades privately: then only shieldings go out, and slots are not due here."""
         self.provides_liquidity = provides_liquidity
         self.account: AccountNotice | None = None
         self.market: MarketNotice | None = None
@@ -124,7 +127,7 @@ class Trader:
     def _settlement(self, now: int) -> UnderWay | None:
         """The orders of the next recorded slot; slots that need none are dropped."""
         slots = self._recorded()
-        calls = self._orders(slots, now) if slots else []
+        calls = self._orders(slots, now) if slots and self.settles else []
         numbers = tuple(item.slot for item in slots)
         if not calls:
             self.journal.drop_slots(numbers)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contracts"))
+for folder in ("edge", "contracts"):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
 
 from evm_world import Chain  # noqa: E402
 

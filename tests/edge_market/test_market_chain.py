@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from evm_world import Chain
-from market_world import CAP, FLOOR, FUNDS, MarketChain, TradingHome
 from trade_cases import CALENDAR, HOMES, MICROGRID, SLOT, Home
+from trade_world import CAP, FLOOR, FUNDS, MarketChain, TradingHome
 
 from edge_agent.market import statement as accounts
 from edge_agent.market.journal import Kind

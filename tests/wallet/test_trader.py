@@ -263,3 +263,14 @@ def test_no_notice_makes_an_order_that_cannot_be_signed(tmp_path, wh, wei):
     trader.on_market(MarketNotice(1, 1, wei, wh, wei, MAX_AMOUNT, (5,)))
     trader.journal.add_slot(5, 250, 900)
     assert trader.next_envelope(100) is not None
+
+
+def test_a_home_that_trades_privately_sends_shieldings_and_nothing_of_its_slots(trader):
+    trader.settles = False
+    trader.journal.add_slot(10, 0, 900)
+    trader.on_account(account(1, 0))
+    trader.on_market(market(1, 10))
+    assert trader.next_envelope(100) is None
+    assert not trader.journal.due_slots(), "what is not due here must not pile up"
+    trader.journal.add_shielding(5)
+    assert trader.next_envelope(101) is not None
