@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 // The Groth16 verifiers of all circuits. `proof` is A.x A.y B.x.c1 B.x.c0 B.y.c1 B.y.c0 C.x C.y; `verify` tells whether
-// it shows the circuit's statement for the public inputs, and is false when one of them is not below the field's modulus.
+// it shows the circuit's statement for the public inputs; it is false when one is not below the field's modulus.
 
 interface ITransferVerifier {
     /// @param input root', nf 1, nf 2, cm 1, cm 2, asset, public in, public out, ext

@@ -5,7 +5,7 @@ pragma solidity 0.8.37;
 /// @notice A batch is the next 16 leaves. If fewer wait, it is those queued in earlier epochs, padded with 0: so each
 /// leaf reaches the tree an epoch later at the latest, and a batch that is being proved rarely grows meanwhile.
 /// @dev Invariant: appended <= queued, and of the leaves before `queuedAtMark` none came in `markEpoch`. What stands in
-/// a place never changes. One word holds all counters, so a transaction that queues two leaves writes it once in effect.
+/// a place never changes. One word holds all counters: a transaction that queues two leaves pays for one write of it.
 library NoteQueue {
     /// @notice Leaves of a batch; `BATCH` of them are also one subtree of the note tree.
     uint256 internal constant BATCH = 16;

@@ -18,13 +18,13 @@ import {VerifierSet} from "./VerifierSet.sol";
 /// part out. Who pays whom, and how much, stays hidden; the contract learns nullifiers, commitments and what is paid
 /// out. New notes are queued, and `append` brings sixteen at a time into the tree. Registered markets spend and make
 /// notes of PETH and of their microgrid's energy.
-/// @dev A note is cm = H(cm, asset, amount, partial); an asset is kind + 4 id: kind 0 with a token's address (PETH is 0),
+/// @dev A note is cm = H(cm, asset, amount, partial); an asset is kind + 4 id: kind 0 with a token's address (0: PETH),
 /// kind 1 supplied and 2 delivered energy with microgrid << 40 | day and band. Replay is stopped by nullifiers alone,
 /// never by a proof's bytes, which anybody can rerandomise. Every root that the tree had stays valid. Receiver, relay,
 /// fee, deadline, token, ciphertexts and the set of circuits are bound by the proof through `ext`. Only deposits can be
-/// paused: nobody can lock notes in. A market is trusted with the energy of its microgrid, and with PETH only for what
-/// proofs paid it. Not here: what energy costs (`EnergyPool`), which verifiers count (`VerifierSet`), the tree itself
-/// (`openmg.zk.tree`; the contract knows its roots).
+/// paused: nobody can lock notes in. A market's code is trusted: it says what its proofs must bind, and which energy of
+/// its microgrid there is; it is never paid more than its proofs spend. Not here: what energy costs (`EnergyPool`),
+/// which verifiers count (`VerifierSet`), the tree itself (`openmg.zk.tree`; the contract knows its roots).
 contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
     using NoteQueue for NoteQueue.Queue;
     using SafeERC20 for IERC20;
@@ -240,8 +240,8 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
         Ext calldata ext
     ) external nonReentrant {
         _admit(publicOut, ext);
-        uint256[9] memory input =
-            _transferInput(root, nullifiers, commitments, _paidAsset(publicOut, ext.token), publicOut, transferExt(ext));
+        uint256 asset = _paidAsset(publicOut, ext.token);
+        uint256[9] memory input = _transferInput(root, nullifiers, commitments, asset, publicOut, transferExt(ext));
         _spendTransfer(proof, input);
         _queueNotes(commitments, ext.ciphertext1, ext.ciphertext2);
         if (publicOut > 0) _payOut(publicOut, ext);
@@ -318,8 +318,7 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
         onlyMarket
     {
         _checkTaken(asset, publicOut);
-        uint256[16] memory input =
-            _mergeInput(spend.root, spend.nullifiers, spend.commitments, spend.returnPartial);
+        uint256[16] memory input = _mergeInput(spend.root, spend.nullifiers, spend.commitments, spend.returnPartial);
         (input[11], input[13], input[14]) = (asset, publicOut, ext);
         _spendMerge(spend.proof, input);
         _queueNotes(spend.commitments, spend.ciphertext1, spend.ciphertext2);
@@ -377,7 +376,7 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
         }
     }
 
-    /// @notice Calls without a fee that a relay may make in an epoch (0: it is no relay), and those it has made in this.
+    /// @notice Calls without a fee that a relay may make in an epoch (0: it is no relay), and how many it made.
     function relayQuota(address relay) external view returns (uint32 quotaPerEpoch, uint32 usedThisEpoch) {
         Quota storage quota = _quotas[relay];
         return (quota.perEpoch, quota.epoch == _epoch() ? quota.used : 0);
