@@ -50,8 +50,10 @@ TABLE = (
         NOT_YET,
         "everybody who reads the plasma chain, under the account of the home",
         "플라스마 체인을 읽는 누구나(가정의 계정으로)",
-        "A meter's signed export, and its import when it buys, stand on chain until mint and purchase proofs replace them.",
-        "발행·구매 증명이 도입되기 전까지 서명된 역송량과 구매 시 수전량이 체인에 공개됩니다.",
+        "In the public market, which the demo uses, signed readings stand on chain; a home with [market] in its file trades by "
+        "proofs instead.",
+        "데모가 쓰는 공개 시장에서는 서명된 계량값이 체인에 남습니다. 설정에 [market]이 있는 가정은 "
+        "증명으로 비공개 거래합니다.",
     ),
     PrivacyRow(
         "Who pays whom, and how much, in a private transfer",

@@ -130,3 +130,11 @@ def test_the_fee_is_a_thousandth_times_three(provided, lots):
 def test_a_collar_has_room(floor, cap):
     with pytest.raises(ValueError, match="cap of a collar"):
         Collar(floor, cap)
+
+
+def test_the_example_of_the_documentation():
+    result = clear(Reserves(), 12, 2, COLLAR)
+    gwei = 10**9
+    assert result.wei_per_lot == 2_000 * gwei and result.escrow_wei == 20_000 * gwei
+    assert 12 * result.wei_per_lot == 24_000 * gwei == result.cleared_lots * result.wei_per_lot + result.escrow_wei
+    assert 2 * COLLAR.cap_wei_per_lot - 2 * result.wei_per_lot == 4_000 * gwei
