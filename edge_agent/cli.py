@@ -46,7 +46,9 @@ def _config(arguments: argparse.Namespace) -> AgentConfig:
 
 def run(arguments: argparse.Namespace) -> int:
     from edge_agent.compose import make_agent
+    from edge_agent.memory import use_few_arenas
 
+    use_few_arenas()
     config = _config(arguments)
 
     async def until_interrupted() -> None:

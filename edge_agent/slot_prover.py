@@ -7,6 +7,7 @@ loop that reads meter and broker. Not here: what is proved (`openmg.zk.slot_proo
 from __future__ import annotations
 
 from edge_agent.config import AgentConfig, SlotProofSection
+from edge_agent.memory import give_back
 from openmg.config import ConfigError
 from openmg.zk.backend import BackendError
 from openmg.zk.circuits import commit
@@ -30,6 +31,7 @@ class SlotProver:
                 witness,
                 section.prover,
                 section.cache_dir,
+                threads=1,  # the loop has the other cores, and each thread's memory stays with the agent
                 key_file=section.key_file,
                 key_sha256=section.key_sha256,
                 demo=section.demo,
@@ -37,6 +39,8 @@ class SlotProver:
             return prove_now(request).proof
         except (KeysError, BackendError, OSError, ValueError) as error:
             raise ProverError(str(error)) from error
+        finally:
+            give_back()
 
 
 def slot_prover(config: AgentConfig) -> SlotProver | None:

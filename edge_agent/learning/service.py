@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edge_agent.learning.learner import HourlyHistory, LearnerNotReady, LocalLearner
+from edge_agent.memory import give_back
 from edge_agent.services import AgentContext
 from openmg.forecast.model import master_from_bytes
 from openmg.forecast.trainer import Trainer
@@ -123,6 +124,8 @@ class LearningService:
         except (LearnerNotReady, ValueError) as error:
             self._complain(str(error))
             return
+        finally:
+            give_back()
         if answer is not None:
             self._publish(context, answer)
 

@@ -152,6 +152,7 @@ def test_the_console_showed_live_values_that_change_and_loaded_nothing_else(demo
     assert seen["requests"] and all(request.startswith("http://127.0.0.1:") for request in seen["requests"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="children are tied to their parent by a Linux call")
 @pytest.mark.timeout(180)
 def test_nothing_is_left_when_the_demo_itself_is_killed(tmp_path):

@@ -20,6 +20,7 @@ from openmg.zk.r1cs import system_bytes
 CIRCUIT = CIRCUITS[transfer.NAME]
 
 
+@pytest.mark.slow
 def test_portable_keys_are_the_written_down_ones(portable, transfer_key):
     data = make_development_key(CIRCUIT, portable)
     assert hashlib.sha256(data).digest() == transfer.DEVELOPMENT_KEY_SHA256
