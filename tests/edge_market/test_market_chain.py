@@ -5,7 +5,7 @@ Two homes and one slot in the normal run; five homes and two slots in the slow o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from edge_agent.market.journal import Kind
 from edge_agent.market.planner import BURN_LAST_SLOTS, ORDER_SLOTS, SETTLE_SLOTS
 from edge_agent.market.statement import SlotAccount
 from edge_agent.market.witnesses import asset_of
+from hub.chain.abi import to_hex
 from hub.chain.errors import CallReverted
 from openmg.market.ladder import largest_step
 from openmg.market.statement import BurnRecord, Record, Registers, SlotRecord, settle
 from openmg.zk import assets
 from openmg.zk.backend import get_backend
 from openmg.zk.circuits import period
+from openmg.zk.field import R
 from openmg.zk.keys import ensure_keys
 from openmg.zk.prove import prove_now
 from openmg.zk.prover import ProofRequest
@@ -168,6 +170,51 @@ def test_a_call_that_is_sent_again_is_refused_by_the_chain(story):
         with pytest.raises(CallReverted) as refused:
             story.market.operator.simulate(story.market.pool.address, data)
         assert refused.value.error in ("AlreadyUsed", "AlreadySpent", "Expired")
+
+
+BURN_WORDS = {"key": 8, "root": 9, "nullifier": 10, "tag": 18, "sum": 19, "until": 21}
+"""Where the words of a burn's call data stand."""
+
+
+def burning(story: Story, name: str, change: Callable[[int], int], block: str = "latest") -> None:
+    """Try the story's burn with one word changed, on the state of that block; raises CallReverted."""
+    words = bytearray(next(data for purpose, data in story.market.sent if purpose == f"burn {KEY}"))
+    place = 4 + 32 * BURN_WORDS[name]
+    value = change(int.from_bytes(words[place : place + 32], "big"))
+    words[place : place + 32] = value.to_bytes(32, "big")
+    sender, pool = story.market.operator, story.market.pool
+    sender.rpc("eth_call", {"from": to_hex(sender.address), "to": pool.checksum_address, "data": to_hex(bytes(words))}, block)
+
+
+@pytest.mark.parametrize(
+    ("attack", "name", "change", "error"),
+    [
+        ("burn with a tag of choice", "tag", lambda tag: (tag + 1) % R, "InvalidProof"),
+        ("burn with an aliased tag", "tag", lambda tag: tag + R, "OutsideField"),
+        ("burn of more than the notes hold", "sum", lambda x: (x + 1) % R, "InvalidProof"),
+        ("burn of other notes", "nullifier", lambda nullifier: (nullifier + 1) % R, "InvalidProof"),
+        ("burn under a root that never was", "root", lambda _: 5, "UnknownRoot"),
+        ("burn of a day whose orders still come", "key", lambda key: key + 256, "KeyOutOfRange"),
+        ("burn of a day that is long over", "key", lambda key: key - 3 * 256, "KeyOutOfRange"),
+        ("a relay gives a burn a longer life", "until", lambda until: until + 1, "InvalidProof"),
+        ("burn landed after validUntil", "until", lambda _: 1, "Expired"),
+    ],
+)
+def test_burn_attacks(story, attack, name, change, error):
+    """Tried where the burn was not made yet, so that each fails for its own sake."""
+    client = story.market.operator
+    (burned, *_) = client.events(story.market.pool, "Burned", 0, client.block_number())
+    before = hex(burned.block - 1)
+    burning(story, name, lambda value: value, before)  # as it was made, it is taken there
+    with pytest.raises(CallReverted) as refused:
+        burning(story, name, change, before)
+    assert refused.value.error == error, attack
+
+
+def test_a_second_burn_of_the_day_with_other_notes_has_the_same_tag_and_is_refused(story):
+    with pytest.raises(CallReverted) as refused:
+        burning(story, "nullifier", lambda nullifier: (nullifier + 1) % R)
+    assert refused.value.error == "AlreadyUsed"
 
 
 def test_a_restored_wallet_finds_what_it_owns_and_does_nothing_again(story, tmp_path):

@@ -276,6 +276,8 @@ def test_a_leaf_under_anothers_meter_id(app: PpdlApplication, reports: tuple[Slo
     sums_match([copied, *reports[1:]])
     assert "does not hold" in refusal(app, tx_of(reports, {0: copied}))
     assert cheat.key.address.hex() in app.check_tx(tx_of(reports, {0: copied})).reason
+    assert app.check_tx(tx_of(reports)).ok  # from here on the proof is known to hold, for its own meter
+    assert "does not hold" in app.check_tx(tx_of(reports, {0: copied})).reason
 
 
 def test_a_proof_copied_from_another_chain(app: PpdlApplication, reports: tuple[SlotReport, ...]) -> None:

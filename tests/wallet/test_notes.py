@@ -79,6 +79,19 @@ def test_hostile_ciphertexts_are_no_notes_and_hide_none(alice, length):
     assert alice.purse.balance_wei() == 7
 
 
+def test_a_garbage_ciphertext_pays_nobody_and_the_sender_pays_anew(alice, bob):
+    """Only a sender can make one, since the proof binds it: the receiver goes on, and the change is the sender's as ever."""
+    alice.hear(entry(alice.keys, 50))
+    spoiled, change = published(alice.purse.begin_payment("rent", bob.address, 20, SOON))
+    for wallet in (alice, bob):
+        wallet.hear(NoteEntry(spoiled.commitment, secrets.token_bytes(len(spoiled.ciphertext))), change)
+    assert (alice.purse.balance_wei(), bob.purse.balance_wei()) == (30, 0)
+    again = published(alice.purse.begin_payment("rent again", bob.address, 20, SOON))
+    for wallet in (alice, bob):
+        wallet.hear(*again)
+    assert (alice.purse.balance_wei(), bob.purse.balance_wei()) == (10, 20)
+
+
 def test_the_same_note_twice_in_the_tree_is_two_notes(alice, bob):
     """Two leaves with one commitment have two nullifiers, so both can be spent, together too."""
     twice = entry(alice.keys, 7)
@@ -173,6 +186,7 @@ def test_an_expired_payment_is_tried_again_with_the_same_notes_only(alice, bob, 
     other = alice.purse.begin_payment("food", bob.address, 10 * count, 2_000)
     assert alice.purse.begin_payment("rent", bob.address, 10 * count, SOON) is None, "its notes are set aside for the food"
     alice.store.expire(2_001 + EXPIRY_MARGIN_SECONDS)
+    alice.hear(entry(alice.keys, 1_000))  # which would be chosen if the choice were free
     again = alice.purse.begin_payment("rent", bob.address, 10 * count, SOON)
     nullifiers = [set(payment.publics.nullifiers[:count]) for payment in (first, other, again)]
     assert nullifiers[0] == nullifiers[1] == nullifiers[2]
