@@ -54,6 +54,13 @@ class NotesWorld:
                 value=self.made,
             )  # fmt: skip
 
+    def begin_epoch(self) -> None:
+        """Go on to the first second of an epoch, so that what is queued next is all of one."""
+        self.client.rpc(
+            "evm_setNextBlockTimestamp", (self.client.block("latest").timestamp // EPOCH_SECONDS + 1) * EPOCH_SECONDS
+        )
+        self.client.rpc("evm_mine")
+
     def next_epoch(self) -> None:
         self.chain.skip(EPOCH_SECONDS)
 

@@ -45,6 +45,7 @@ def log_of(world: NotesWorld) -> NoteLog:
 async def test_sixteen_notes_enter_at_once_and_a_rest_when_its_epoch_is_over(world):
     appender = world.appender()
     assert not await appender.turn()  # nothing waits
+    world.begin_epoch()
     world.queue(LEAVES + 2)
     assert await appender.turn()
     assert (world.number("nextPosition"), world.number("appendedCount")) == (LEAVES, LEAVES)

@@ -80,7 +80,9 @@ class Told:
         return base.decode(AccountNotice, self.last(topics.account(device)))
 
 
-def make(world: MarketWorld, courier: EventCourier | None = None, view: ChainView | None = None) -> Told:
+def make(
+    world: MarketWorld, courier: EventCourier | None = None, view: ChainView | None = None, confirmations: int = 0
+) -> Told:
     owners: dict[str, Owner] = {}
 
     def publish(topic: str, payload: bytes) -> bool:
@@ -91,7 +93,9 @@ def make(world: MarketWorld, courier: EventCourier | None = None, view: ChainVie
     chosen = courier or world.courier()
     leaves = partial(leaves_of_slot, world.query)
     untold = replace(notice(world), pools=())  # their limits are read from the chain
-    service = MarketService(view or world.view(), chosen, untold, RETAIL, lambda: owners, publish, leaves)
+    service = MarketService(
+        view or world.view(), chosen, untold, RETAIL, lambda: owners, publish, leaves, confirmations=confirmations
+    )
     told = Told(world, service, owners)
     return told
 
