@@ -230,7 +230,8 @@ class HubNode:
         return self.appender
 
     def _make_clearing(self) -> Clearing:
-        self.clearing = Clearing(self.plasma_client("clearing"), self.deployment.plasma)
+        confirmations = self.config.chains.plasma_confirmations
+        self.clearing = Clearing(self.plasma_client("clearing"), self.deployment.plasma, confirmations=confirmations)
         return self.clearing
 
     def _start_envelope_desk(self, stop: asyncio.Event) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from hub.chain.client import EvmClient
@@ -285,7 +286,7 @@ class Overview:
         self._counted_to = newest
         status = self._operator.status() if self._operator else None
         self._read_checkpoints(status.checkpoints if status else 0)
-        notes = int(client.call(contracts.confidential, "noteCount"))
+        notes, market = int(client.call(contracts.confidential, "queuedCount")), self._roles.market
         transfers = self._transfers = int(client.call(contracts.confidential, "transactCount"))
         self._board.put(
             "plasma",
@@ -298,7 +299,7 @@ class Overview:
                 "checkpoints": list(self._checkpoints),
                 "checkpoint_count": status.checkpoints if status else 0,
                 "notes": notes,
-                "nullifiers": 2 * transfers,
+                "nullifiers": market.nullifiers if market else None,
                 "shielded_wei": str(client.call(contracts.confidential, "shielded", "0x" + bytes(20).hex())),
                 "contracts": contracts.addresses(),
             },
@@ -364,6 +365,7 @@ class Overview:
         homes = sum(device.role != FEEDER for device in roles.registry.by_name.values())
         first, last = comparable_losses(roles.node.query, homes)
         peers = roles.node.peers.peers()
+        appender, clearing = roles.node.appender, roles.node.clearing
         self._report = {
             "readings": {
                 "stored": stats.stored,
@@ -389,6 +391,8 @@ class Overview:
             "transfers": self._transfers,
             "swaps": roles.market.swap_count if roles.market else 0,
             "waiting_events": roles.market.courier.waiting if roles.market else 0,
+            "appender": asdict(appender.status()) if appender else None,
+            "clearing": asdict(clearing.status()) if clearing else None,
         }
 
 

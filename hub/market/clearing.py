@@ -138,9 +138,10 @@ class Clearing:
         sells, buys, settled, closed, _price = self._client.call(pool, "orderCounts", place.key, place.slot)
         if not closed:
             self._closed += self._send(pool, "close", place.key, place.slot)
-        for _ in range(int(settled), int(sells) + int(buys), SETTLE_ORDERS):
+        orders = int(sells) + int(buys)
+        for first in range(int(settled), orders, SETTLE_ORDERS):
             if self._send(pool, "settle", place.key, place.slot, SETTLE_ORDERS):
-                self._settled += min(SETTLE_ORDERS, int(sells) + int(buys) - int(settled))
+                self._settled += min(SETTLE_ORDERS, orders - first)
         self._waiting.discard(place)
 
     def _close_key(self, name: tuple[int, int], current: int) -> None:
