@@ -28,6 +28,10 @@ from openmg.zk.meters import RegistryLeaf
 log = logging.getLogger(__name__)
 
 
+class RegistryOutOfOrder(ChainError):
+    """The registry's events do not follow each other; another contract, or a node that leaves events out."""
+
+
 @dataclass(frozen=True)
 class RegistryChange:
     """An approved change of the registry: the slot from which `root` is in force, leaves added and leaves closed."""
@@ -122,11 +126,11 @@ class RegistryBook:
         self._current = True
 
     def take(self, change: RegistryChange) -> None:
-        """The next change, as the chain tells it. ChainError for one that closes a leaf which does not exist."""
+        """The next change, as the chain tells it. RegistryOutOfOrder for one that closes a leaf which does not exist."""
         try:
             self._leaves = changed_leaves(self._leaves, change.added, change.closed)
         except ValueError as error:
-            raise ChainError(f"the energy registry's change of slot {change.slot} cannot be: {error}") from error
+            raise RegistryOutOfOrder(f"the energy registry's change of slot {change.slot} cannot be: {error}") from error
         self._roots[change.slot] = change.root
         self._current = False
 

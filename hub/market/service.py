@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from hub.chain.cursor import ChainRewritten
 from hub.chain.errors import ChainError
 from hub.market.courier import EventCourier
-from hub.market.energy_view import EnergyView, RegistryBook
+from hub.market.energy_view import EnergyView, RegistryBook, RegistryOutOfOrder
 from hub.market.news import News, NewsReader
 from hub.market.noticeboard import Noticeboard, Outgoing
 from hub.market.view import AccountState, ChainView, PoolState, Swap
@@ -34,6 +34,8 @@ STEP_SECONDS = 0.5
 REFRESH_STEPS = 2
 """Notices are told again every so many steps: all of them within half a minute, a wallet's patience."""
 MAX_SWAPS_KEPT = 200
+START_OVER = "start over"
+"""Among the complaints, why everything is being read again."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class MarketService:
             news = self._reader.next()
             if news is not None:
                 self._take(news)
-        except (ChainRewritten, NotesOutOfOrder) as error:
+        except (ChainRewritten, NotesOutOfOrder, RegistryOutOfOrder) as error:
             self._start_over(error)
         if not self._caught_up:
             return
@@ -161,6 +163,11 @@ class MarketService:
         """Leaves of the note tree seen so far, padding included."""
         return len(self._notes.leaves)
 
+    @property
+    def nullifiers(self) -> int:
+        """Nullifiers seen so far: notes that were spent, whoever's they are."""
+        return len(self._board.nullifiers.items)
+
     # What happened
 
     def _take(self, news: News) -> None:
@@ -182,11 +189,14 @@ class MarketService:
             self._queue(gone + new_leaves + new_nullifiers)
         elif news.span.is_newest:
             self._caught_up = True
+            self._complaints.pop(START_OVER, None)
             self._queue(gone + board.notes.all() + board.nullifiers.all())
         self._state_block = -1  # what was read may change a notice
 
     def _start_over(self, error: ChainError) -> None:
-        log.error("market: %s; everything is read and told again", error)
+        if self._complaints.get(START_OVER) != str(error):
+            log.error("market: %s; everything is read and told again", error)
+        self._complaints[START_OVER] = str(error)
         self._reader.restart()
         self._board.clear()
         self._begin()

@@ -14,6 +14,7 @@ from market_world import MarketWorld
 
 from hub.chain.deploy import RootContracts, contract_at
 from hub.chain.deployment import Deployment
+from hub.chain.verifiers import CIRCUITS
 from hub.cli import main
 from hub.keys import HubKeys
 from hub.ppdl.genesis import save_genesis
@@ -54,6 +55,11 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+def keys(*circuits: str) -> str:
+    """The keys of ceremonies for these circuits."""
+    return "[zk.verifying_keys]\n" + "".join(f'{name} = "0x{"ab" * 32}"\n' for name in circuits)
+
+
 def sentence(text: str) -> str:
     """The only line of the text."""
     (line,) = text.strip().splitlines()
@@ -78,6 +84,12 @@ def test_an_unknown_key_is_named_with_file_and_line(config, capsys, command):
         ("[zk]\ndemo = true\n", "", "1:", "zk is missing; write [zk.verifying_keys]"),
         ("demo = true", "demo = false", "17: zk.", "or demo = true, and not both"),
         ("demo = true", '[zk.verifying_keys]\ntransfer = "0x12"', "", "64 hex digits"),
+        ("demo = true", keys("transfer"), "", "no key of merge; every circuit moves money"),
+        ("demo = true", keys(*CIRCUITS, "commit"), "", "names 'commit'"),
+        ("[chains]", '[appender]\nprover = "fast"\n[chains]', "13: appender.prover", "native, portable, auto"),
+        ("[chains]", '[appender]\nkey_file = "append.pk"\n[chains]', "12: appender", "write both or none"),
+        ("[chains]", '[appender]\nkey_file = "a"\nkey_sha256 = "12"\n[chains]', "14: appender.key_sha256", "64 hex digits"),
+        ("[chains]", "[chains]\nplasma_confirmations = -1", "13: chains.plasma_confirmations", "0 or more"),
         ('name = "hub-1"', "name = 5", "2: hub.name", "text in quotes"),
         ('name = "hub-1"\n', "", "1: hub.name", "is missing"),
         ("peers = []", "peers = [", "", ""),
@@ -104,6 +116,15 @@ def test_wrong_values_are_one_sentence(config, capsys, old, new, where, why):
     assert main(["check", "--config", str(config)]) == CONFIG_EXIT_CODE
     line = sentence(capsys.readouterr().err)
     assert line.startswith(f"{config}:{where}") and why in line
+
+
+def test_an_appender_outside_a_demonstration_needs_its_ceremonys_key(config, capsys):
+    real = CONFIG.replace("roles = []", 'roles = ["appender"]').replace("[zk]\ndemo = true\n", keys(*CIRCUITS))
+    config.write_text(real)
+    assert main(["check", "--config", str(config)]) == CONFIG_EXIT_CODE
+    assert "key_file and key_sha256 of the ceremony of append" in sentence(capsys.readouterr().err)
+    config.write_text(f'{real}[appender]\nkey_file = "append.pk"\nkey_sha256 = "{"cd" * 32}"\n')
+    assert main(["check", "--config", str(config)]) == 0
 
 
 def test_a_missing_file_is_one_sentence(tmp_path, capsys):

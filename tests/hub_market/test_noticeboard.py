@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hub.market.noticeboard import RECORDED_SLOTS, Noticeboard
+from hub.market.noticeboard import RECORDED_SLOTS, REFRESH_TURNS, Noticeboard
 from hub.market.view import AccountState, PoolState
 from openmg.messages import base, topics
 from openmg.messages.market import (
     NOTES_PER_BATCH,
+    NULLIFIERS_PER_BATCH,
     AccountNotice,
     ChainNotice,
     EnergyMarket,
@@ -16,6 +17,10 @@ from openmg.messages.market import (
     MarketNotice,
     NoteEntry,
     NotesBatch,
+    NullifiersBatch,
+    PoolNotice,
+    SlotLeafEntry,
+    SlotLeavesNotice,
 )
 
 POOL = PoolState(1, 5_000, 300, 20, 0, 0, 0, 0, 0)
@@ -126,3 +131,73 @@ def test_a_broker_that_lost_everything_gets_the_current_state():
     expected = dict([(topics.CHAIN, base.encode(CHAIN)), *current, *notes])
     assert dict(board.again()) == expected and len(board.again()) == len(expected)
     assert board.market(3, replace(POOL, reserve_wh=301)) == []
+
+
+# The private market
+
+
+def slot_leaves(microgrid: int, slot: int) -> SlotLeavesNotice:
+    return SlotLeavesNotice(microgrid, slot, (SlotLeafEntry(slot, bytes(32), bytes(32)),))
+
+
+def test_nullifiers_come_in_the_order_of_their_events():
+    board = Noticeboard(40)
+    spent = list(range(1, NULLIFIERS_PER_BATCH + 3))
+    told = board.nullifiers.add(0, spent)
+    assert [topic for topic, _ in told] == [topics.nullifiers(0), topics.nullifiers(1)]
+    batches = [base.decode(NullifiersBatch, payload) for _, payload in told]
+    assert [item.first_index for item in batches] == [0, NULLIFIERS_PER_BATCH]
+    assert [value for item in batches for value in item.nullifiers] == spent
+
+
+def test_what_a_rewritten_chain_does_not_bring_back_is_told_empty():
+    board = Noticeboard(40)
+    add(board, 0, NOTES_PER_BATCH + 1)
+    board.nullifiers.add(0, [7])
+    board.clear()
+    add(board, 0, 2)
+    told = dict(board.again())
+    assert len(batch(told[topics.notes(0)]).notes) == 2
+    assert batch(told[topics.notes(1)]) == NotesBatch(NOTES_PER_BATCH, ())
+    assert base.decode(NullifiersBatch, told[topics.nullifiers(0)]).nullifiers == ()
+
+
+def test_leaves_of_a_slot_are_told_once_and_taken_back_after_a_day():
+    board = Noticeboard(40)
+    assert board.add_rooted([(1, 5), (2, 5), (1, 6)]) == []
+    assert sorted(board.untold_slots()) == [(1, 5), (1, 6), (2, 5)]
+    for place in board.untold_slots():
+        assert [topic for topic, _ in board.slot_leaves(slot_leaves(*place))] == [topics.slot_leaves(*place)]
+    assert board.untold_slots() == [] == board.slot_leaves(slot_leaves(1, 5))
+    gone = board.add_rooted([(1, slot) for slot in range(7, 6 + RECORDED_SLOTS)])
+    assert gone == [(topics.slot_leaves(1, 5), b"")]  # an empty retained message: the broker forgets it
+    assert topics.slot_leaves(1, 5) not in dict(board.again())
+    assert topics.slot_leaves(2, 5) in dict(board.again())
+    assert (1, 5) not in board.untold_slots()
+
+
+def test_leaves_that_were_never_told_are_not_taken_back():
+    board = Noticeboard(40)
+    assert board.add_rooted([(1, slot) for slot in range(2 * RECORDED_SLOTS)]) == []
+    assert len(board.untold_slots()) == RECORDED_SLOTS
+
+
+def test_a_private_pool_is_told_when_anything_but_the_block_changes():
+    board, notice = Noticeboard(40), PoolNotice(1, 10, 5, (3, 4), 1, 2, 3, 4, 5)
+    assert board.private_pool(notice) == [(topics.pool(1), base.encode(notice))]
+    assert board.private_pool(replace(notice, block=11)) == []
+    numbers = ("key", "reserve_wei", "reserve_wh", "virtual_wei", "virtual_wh", "price_wei_per_lot")
+    for changed in (*({name: 99} for name in numbers), {"recorded_slots": (4,)}):
+        assert len(board.private_pool(replace(notice, **changed))) == 1
+    assert len(board.private_pool(replace(notice, microgrid=2))) == 1
+
+
+def test_everything_is_told_again_within_some_turns_however_much_there_is():
+    board = Noticeboard(40)
+    board.add_rooted([(1, slot) for slot in range(RECORDED_SLOTS)])
+    for place in board.untold_slots():
+        board.slot_leaves(slot_leaves(*place))
+    add(board, 0, 5 * NOTES_PER_BATCH)
+    board.nullifiers.add(0, list(range(NULLIFIERS_PER_BATCH + 1)))
+    again = dict(item for _ in range(REFRESH_TURNS) for item in board.next_again())
+    assert again == dict(board.again())
