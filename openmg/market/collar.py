@@ -1,12 +1,14 @@
 """The price of a slot's orders on the private market: a constant product between two prices, one price for all.
 
 The pool of a key trades on (X + Vx)(Y + Vy) = k, X its PETH in wei and Y its energy in Wh. The virtual offsets come from
-the PETH it opens with, so that its price is almost the cap while it has no energy and almost the floor when its PETH is used
-up; "almost" is a millionth, which is more than all rounding together.
+the PETH it opens with, so that its price is the cap while it has no energy and the floor when its PETH is used up, each but
+for rounding. k is fixed then, and X on the curve follows from Y alone, rounded up; fees and what rounding leaves are PETH
+beyond that and never priced. (On the curve they would make k grow, the curve would leave the collar, and a price held at the
+floor would take more PETH than the pool has.)
 What is sold in a slot is always taken: by buyers, by the pool as far as its PETH goes, the rest by the utility's escrow at
 the floor. What is wanted is served as far as sellers and pool have energy, each order its share. Only the difference touches
 the curve, and everybody pays or gets the same price for a lot.
-Rules: integers; rounding is always for the pool, so k never falls; what comes in is what goes out.
+Rules: integers; rounding is always for the pool, so its fees never fall; what comes in is what goes out.
 Source: `CollarCurve.sol` and `EnergyPool.sol`, number for number; Uniswap v1 for the fee of 0.3 %.
 Not here: notes and proofs (`openmg.zk`), when a batch is cleared (`hub.market.clearing`).
 """
@@ -20,10 +22,8 @@ from math import isqrt
 from openmg.zk.meters import LOT_WH
 
 FEE_NUMERATOR, FEE_DENOMINATOR = 997, 1000
-MARGIN = 1_000_000
-"""The curve's collar lies this part of one inside the market's, at either end."""
-_ROOT_BITS = 64
-"""Binary places of the square roots."""
+MIN_FLOOR = 1_000_000
+"""Lowest floor, wei for one Wh; with a cap a thousandth above it there is room for a curve."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Collar:
 
     def __post_init__(self) -> None:
         floor, cap = self.floor_wei_per_wh, self.cap_wei_per_wh
-        if floor < MARGIN or floor + floor // 1000 >= cap or cap >= 1 << 64:
-            raise ValueError(f"the cap of a collar is over a thousandth above its floor, which is {MARGIN} wei or more")
+        if floor < MIN_FLOOR or floor + floor // 1000 >= cap or cap >= 1 << 64:
+            raise ValueError(f"the cap of a collar is over a thousandth above its floor, which is {MIN_FLOOR} wei or more")
 
     @property
     def floor_wei_per_lot(self) -> int:
@@ -53,17 +53,22 @@ class Collar:
 
 @dataclass(frozen=True)
 class Reserves:
-    """A key's pool: its PETH and energy, and the virtual offsets (0 without liquidity)."""
+    """A key's pool: its PETH, fees among it, and energy; the virtual offsets and k (0 without liquidity)."""
 
     wei: int = 0
     wh: int = 0
     virtual_wei: int = 0
     virtual_wh: int = 0
+    product: int = 0
+
+    def curve_wei(self, wh: int) -> int:
+        """PETH that the curve wants beside so much energy of the pool."""
+        return _ceil_div(self.product, wh + self.virtual_wh) - self.virtual_wei if self.product else 0
 
     @property
-    def product(self) -> int:
-        """k, which never falls."""
-        return (self.wei + self.virtual_wei) * (self.wh + self.virtual_wh)
+    def fees_wei(self) -> int:
+        """PETH beyond the curve, which never falls."""
+        return self.wei - self.curve_wei(self.wh)
 
 
 @dataclass(frozen=True)
@@ -87,37 +92,33 @@ def _ceil_div(value: int, by: int) -> int:
 
 def opened(wei: int, collar: Collar) -> Reserves:
     """A pool that begins with so much PETH and no energy."""
-    low = isqrt((collar.floor_wei_per_wh + _ceil_div(collar.floor_wei_per_wh, MARGIN)) << 2 * _ROOT_BITS)
-    high = isqrt((collar.cap_wei_per_wh - _ceil_div(collar.cap_wei_per_wh, MARGIN)) << 2 * _ROOT_BITS)
-    liquidity = (wei << _ROOT_BITS) // (high - low)
-    return Reserves(wei, 0, liquidity * low >> _ROOT_BITS, (liquidity << _ROOT_BITS) // high)
+    middle = isqrt(collar.floor_wei_per_wh * collar.cap_wei_per_wh - 1) + 1
+    virtual_wh = _ceil_div(wei, collar.cap_wei_per_wh - middle)
+    virtual_wei = middle * virtual_wh
+    return Reserves(wei, 0, virtual_wei, virtual_wh, (wei + virtual_wei) * virtual_wh)
 
 
 def cost_wei(pool: Reserves, wh: int) -> int:
     """PETH that so much of the pool's energy costs, with the fee."""
-    x, y = pool.wei + pool.virtual_wei, pool.wh + pool.virtual_wh
-    return _ceil_div(x * wh * FEE_DENOMINATOR, (y - wh) * FEE_NUMERATOR)
+    moved = pool.curve_wei(pool.wh - wh) - pool.curve_wei(pool.wh)
+    return _ceil_div(moved * FEE_DENOMINATOR, FEE_NUMERATOR)
 
 
 def revenue_wei(pool: Reserves, wh: int) -> int:
     """PETH that the pool pays for so much energy, after the fee."""
-    if not wh:
-        return 0
-    x, y, counted = pool.wei + pool.virtual_wei, pool.wh + pool.virtual_wh, wh * FEE_NUMERATOR
-    return x * counted // (y * FEE_DENOMINATOR + counted)
+    return (pool.curve_wei(pool.wh) - pool.curve_wei(pool.wh + wh)) * FEE_NUMERATOR // FEE_DENOMINATOR
 
 
 def room_lots(pool: Reserves) -> int:
     """Lots that the pool can take before its PETH is used up."""
-    return pool.wei * (pool.wh + pool.virtual_wh) // pool.virtual_wei // LOT_WH if pool.virtual_wei else 0
+    return (pool.product // pool.virtual_wei - pool.virtual_wh - pool.wh) // LOT_WH if pool.product else 0
 
 
 def spot_wei_per_lot(pool: Reserves, collar: Collar) -> int:
     """Price of a lot at the margin; the middle of the collar for a pool without liquidity."""
-    y = pool.wh + pool.virtual_wh
-    if not y:
+    if not pool.product:
         return (collar.floor_wei_per_lot + collar.cap_wei_per_lot) // 2
-    return (pool.wei + pool.virtual_wei) * LOT_WH // y
+    return (pool.curve_wei(pool.wh) + pool.virtual_wei) * LOT_WH // (pool.wh + pool.virtual_wh)
 
 
 def clear(pool: Reserves, sold_lots: int, wanted_lots: int, collar: Collar) -> Clearing:

@@ -1,6 +1,7 @@
 """The private market's price: always inside the collar, for the pool's good, and nothing is made or lost."""
 
 from fractions import Fraction
+from math import isqrt
 
 import pytest
 from hypothesis import given, settings
@@ -31,10 +32,10 @@ batches = st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 3_000)), min_
 
 
 def test_the_curve_spans_the_collar():
-    """Full of PETH the price is the cap, out of PETH it is the floor, each a millionth inside."""
+    """Full of PETH the price is the cap, out of PETH it is the floor, each but for rounding."""
     assert COLLAR.cap_wei_per_lot * (1 - Fraction(3, 10**6)) < spot_wei_per_lot(POOL, COLLAR) < COLLAR.cap_wei_per_lot
     empty_wh = room_lots(POOL) * LOT_WH
-    left = POOL.wei - (POOL.wei + POOL.virtual_wei - POOL.product // (POOL.virtual_wh + empty_wh))
+    left = POOL.curve_wei(empty_wh)
     price = Fraction((left + POOL.virtual_wei) * LOT_WH, POOL.virtual_wh + empty_wh)
     assert COLLAR.floor_wei_per_lot < price < COLLAR.floor_wei_per_lot * (1 + Fraction(1, 10**3))
 
@@ -88,9 +89,56 @@ def test_money_and_energy_are_conserved_and_the_pool_never_loses(collar, provide
         assert 0 <= result.cleared_lots <= wanted and result.escrow_lots >= 0
         _conserved(pool, sold, result)
         assert result.reserves.wei >= 0 and result.reserves.wh >= 0 and result.reserves.wh % LOT_WH == 0
-        assert result.reserves.product >= pool.product
+        assert result.reserves.product == pool.product and result.reserves.fees_wei >= pool.fees_wei >= 0
         pool = result.reserves
     assert redeemed(pool, collar).wh == 0
+
+
+sweeps = st.tuples(st.booleans(), st.sampled_from((1, 2, 4, 20)), st.integers(0, 5))
+"""Whether it is sold, which part of what there is room or energy for, and lots beyond it."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(collars, st.integers(1, 10**20), st.lists(sweeps, min_size=1, max_size=40))
+def test_a_pool_that_is_traded_to_its_ends_never_owes_more_than_it_has(collar, provided, steps):
+    """However much the fees have grown: a batch that the pool cannot pay could never be closed."""
+    pool = opened(provided, collar)
+    for selling, part, more in steps:
+        lots = (room_lots(pool) if selling else pool.wh // LOT_WH) // part + more
+        sold, wanted = (lots, 0) if selling else (0, lots)
+        result = clear(pool, sold, wanted, collar)
+        assert collar.floor_wei_per_lot <= result.wei_per_lot <= collar.cap_wei_per_lot
+        _conserved(pool, sold, result)
+        assert result.reserves.curve_wei(result.reserves.wh) >= 0 and result.reserves.fees_wei >= pool.fees_wei >= 0
+        pool = result.reserves
+
+
+@settings(max_examples=200, deadline=None)
+@given(collars, st.integers(1, 10**9), st.booleans(), st.integers(0, 3))
+def test_every_price_on_the_curve_lies_in_the_collar(collar, lots, whole, more):
+    """At both ends, and tight where the offsets need no rounding: what the clamps may then cost is never the pool's."""
+    floor, cap = collar.floor_wei_per_wh, collar.cap_wei_per_wh
+    provided = lots * (cap - isqrt(floor * cap - 1) - whole) + more
+    pool = opened(provided, collar)
+    assert provided + pool.virtual_wei <= cap * pool.virtual_wh
+    assert floor * pool.product <= pool.virtual_wei**2
+
+
+def test_fees_move_no_price():
+    """They are the providers', and stay beside the curve: where the energy is as before, so is the price."""
+    sold = clear(POOL, 5_000, 0, COLLAR).reserves
+    back = clear(sold, 0, 5_000, COLLAR).reserves
+    assert back.wh == POOL.wh and back.wei > POOL.wei
+    assert spot_wei_per_lot(back, COLLAR) == spot_wei_per_lot(POOL, COLLAR)
+    assert clear(back, 777, 0, COLLAR).wei_per_lot == clear(POOL, 777, 0, COLLAR).wei_per_lot
+
+
+def test_a_price_at_the_floor_after_grown_fees_is_paid_in_full():
+    """Five batches after which a curve that had kept its fees owed more than it had."""
+    pool = POOL
+    for sold, wanted in ((17_676, 0), (17_803, 0), (0, 17_825), (17_866, 0), (13_440, 0)):
+        pool = clear(pool, sold, wanted, COLLAR).reserves
+        assert pool.wei >= 0
 
 
 @settings(max_examples=200, deadline=None)
@@ -121,8 +169,8 @@ def test_the_fee_is_a_thousandth_times_three(provided, lots):
     pool = clear(opened(provided, COLLAR), 1_000, 0, COLLAR).reserves
     wh = min(lots * LOT_WH, pool.wh)
     if wh:
-        x, y = pool.wei + pool.virtual_wei, pool.wh + pool.virtual_wh
-        assert cost_wei(pool, wh) == -(-Fraction(x * wh, y - wh) * 1000 // 997)
+        moved = pool.curve_wei(pool.wh - wh) - pool.curve_wei(pool.wh)
+        assert cost_wei(pool, wh) == -(-Fraction(moved) * 1000 // 997)
     assert revenue_wei(pool, 0) == 0
 
 

@@ -6,26 +6,33 @@ import {Ladder} from "./Ladder.sol";
 
 /// @title The price of a slot's orders: a constant product between two prices, and one price for all
 /// @notice The pool trades on (X + Vx)(Y + Vy) = k, X its PETH in wei and Y its energy in Wh. The virtual offsets come
-/// from the PETH it opens with, so that its price is almost the cap while it has no energy and almost the floor when
-/// its PETH is used up ("almost": a millionth inside, which is more than all rounding together).
-/// @dev Rounding is always for the pool, so k never falls. Equal `openmg.market.collar`, number for number.
+/// from the PETH it opens with, so that its price is the cap while it has no energy and the floor when its PETH is used
+/// up, each but for rounding.
+/// @dev k is fixed when the pool opens, and X on the curve follows from Y alone, rounded up. Fees and what rounding
+/// leaves are the pool's PETH beyond that and never priced: were they on the curve, k would grow, the curve would leave
+/// the collar, and a price held at the floor would take more PETH than the pool has. With s = ceil(sqrt(floor * cap)),
+/// Vy = ceil(X0 / (cap - s)) and Vx = s * Vy, every price on the curve lies in the collar: X0 + Vx <= cap * Vy, and
+/// floor * k <= Vx * Vx. Sums of whole lots at the floor or cap are integers, so rounding up X keeps to both bounds.
+/// Equal `openmg.market.collar`, number for number.
 /// Not here: whose orders these are (`EnergyPool`).
 library CollarCurve {
     /// @dev A fee of 0.3 % of what comes in.
     uint256 internal constant FEE_NUMERATOR = 997;
     uint256 internal constant FEE_DENOMINATOR = 1000;
-    /// @dev The collar of the curve lies this part of one inside that of the market, at either end.
-    uint256 internal constant MARGIN = 1_000_000;
+    /// @dev Lowest floor of a collar, in wei for one Wh; with a cap a thousandth above it there is room for a curve.
+    uint256 internal constant MIN_FLOOR = 1_000_000;
 
-    /// @param wei_ PETH of the pool.
+    /// @param wei_ PETH of the pool, fees among it.
     /// @param wh Energy of the pool.
     /// @param virtualWei Offset of the PETH; 0 for a pool without liquidity.
     /// @param virtualWh Offset of the energy.
+    /// @param product k; 0 for a pool without liquidity.
     struct Reserves {
         uint128 wei_;
         uint128 wh;
         uint128 virtualWei;
         uint128 virtualWh;
+        uint256 product;
     }
 
     /// @param priceWeiPerLot What every order of the batch pays or gets for a lot.
@@ -46,11 +53,16 @@ library CollarCurve {
         pure
         returns (uint128 virtualWei, uint128 virtualWh)
     {
-        uint256 low = Math.sqrt((floorWeiPerWh + Math.ceilDiv(floorWeiPerWh, MARGIN)) << 128);
-        uint256 high = Math.sqrt((capWeiPerWh - Math.ceilDiv(capWeiPerWh, MARGIN)) << 128);
-        uint256 liquidity = (wei_ << 64) / (high - low);
-        virtualWei = uint128(Math.mulDiv(liquidity, low, 1 << 64));
-        virtualWh = uint128((liquidity << 64) / high);
+        // wei_ is below 2^96 and middle / (cap - middle) below 2^11, so both fit.
+        uint256 middle = Math.sqrt(floorWeiPerWh * capWeiPerWh, Math.Rounding.Ceil);
+        uint256 wh = Math.ceilDiv(wei_, capWeiPerWh - middle);
+        (virtualWei, virtualWh) = (uint128(middle * wh), uint128(wh));
+    }
+
+    /// @notice PETH that the curve wants beside so much energy of the pool; what the pool has beyond it are fees.
+    function curveWei(Reserves memory pool, uint256 wh) internal pure returns (uint256) {
+        if (pool.product == 0) return 0;
+        return Math.ceilDiv(pool.product, wh + pool.virtualWh) - pool.virtualWei;
     }
 
     /// @notice Clears a batch: what is sold is always taken, what is wanted as far as there is energy.
@@ -83,32 +95,26 @@ library CollarCurve {
 
     /// @notice PETH that so much energy of the pool costs, with the fee; `wh` is at most what the pool has.
     function input(Reserves memory pool, uint256 wh) internal pure returns (uint256) {
-        uint256 x = uint256(pool.wei_) + pool.virtualWei;
-        uint256 y = uint256(pool.wh) + pool.virtualWh;
-        return Math.ceilDiv(x * wh * FEE_DENOMINATOR, (y - wh) * FEE_NUMERATOR);
+        uint256 moved = curveWei(pool, pool.wh - wh) - curveWei(pool, pool.wh);
+        return Math.ceilDiv(moved * FEE_DENOMINATOR, FEE_NUMERATOR);
     }
 
     /// @notice PETH that the pool pays for so much energy, after the fee.
     function output(Reserves memory pool, uint256 wh) internal pure returns (uint256) {
-        if (wh == 0) return 0;
-        uint256 x = uint256(pool.wei_) + pool.virtualWei;
-        uint256 y = uint256(pool.wh) + pool.virtualWh;
-        uint256 counted = wh * FEE_NUMERATOR;
-        return (x * counted) / (y * FEE_DENOMINATOR + counted);
+        return (curveWei(pool, pool.wh) - curveWei(pool, pool.wh + wh)) * FEE_NUMERATOR / FEE_DENOMINATOR;
     }
 
     /// @notice Lots that the pool can take before its PETH is used up.
     function room(Reserves memory pool) internal pure returns (uint256) {
-        if (pool.virtualWei == 0) return 0;
-        uint256 y = uint256(pool.wh) + pool.virtualWh;
-        // (Y + Vy + q) Vx <= (X + Vx)(Y + Vy): at that q the pool would have paid all of X.
-        return (uint256(pool.wei_) * y) / pool.virtualWei / Ladder.LOT_WH;
+        if (pool.product == 0) return 0;
+        // (Y + Vy + q) Vx <= k: at that q the pool would have paid all of X.
+        return (pool.product / pool.virtualWei - pool.virtualWh - pool.wh) / Ladder.LOT_WH;
     }
 
     /// @notice Price of a lot at the margin; the middle of the collar for a pool without liquidity.
     function spot(Reserves memory pool, uint256 floor, uint256 cap) internal pure returns (uint256) {
+        if (pool.product == 0) return (floor + cap) / 2;
         uint256 y = uint256(pool.wh) + pool.virtualWh;
-        if (y == 0) return (floor + cap) / 2;
-        return ((uint256(pool.wei_) + pool.virtualWei) * Ladder.LOT_WH) / y;
+        return ((curveWei(pool, pool.wh) + pool.virtualWei) * Ladder.LOT_WH) / y;
     }
 }

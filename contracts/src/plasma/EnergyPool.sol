@@ -262,6 +262,7 @@ contract EnergyPool is IMarket, PoolLiquidity {
         Batch storage batch = _orderBatch(key, current);
         batch.soldLots += lots;
         batch.sells.push(Sell(lots, payoutPartial));
+        _reserve(lots);
         emit SellPlaced(key, current, lots);
     }
 
@@ -280,12 +281,12 @@ contract EnergyPool is IMarket, PoolLiquidity {
         uint32 last = registry.lastSlotOf(key);
         require(current >= registry.firstSlotOf(key) && current <= last + ORDER_SLOTS, KeyOutOfRange(key, current));
         batch = _batches[key][current];
-        if (batch.sells.length + batch.buys.length == 0) _beginBatch(key);
+        if (batch.sells.length + batch.buys.length == 0) _beginBatch(key, current);
     }
 
     // ---- clearing ----------------------------------------------------------------------------------------------
 
-    /// @notice Clears a batch, once its slot is over. Anybody may call this.
+    /// @notice Clears a key's oldest open batch, once its slot is over. Anybody may call this.
     function close(uint40 key, uint32 batchSlot) external nonReentrant {
         Batch storage batch = _batches[key][batchSlot];
         uint32 current = registry.currentSlot();
@@ -293,7 +294,7 @@ contract EnergyPool is IMarket, PoolLiquidity {
         require(!batch.closed, BatchAlreadyClosed(key, batchSlot));
         require(batch.sells.length + batch.buys.length > 0, NoOrders(key, batchSlot));
         batch.closed = true;
-        CollarCurve.Clearing memory result = _clear(key, batch.soldLots, batch.wantedLots);
+        CollarCurve.Clearing memory result = _clear(key, batchSlot, batch.soldLots, batch.wantedLots);
         batch.clearedLots = result.clearedLots.toUint64();
         batch.priceWeiPerLot = result.priceWeiPerLot.toUint128();
         uint256 paidBySellersSide = batch.soldLots * result.priceWeiPerLot;

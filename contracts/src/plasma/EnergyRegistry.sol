@@ -93,6 +93,8 @@ contract EnergyRegistry is IEnergyRegistry {
     mapping(bytes32 use => bool) private _inUse;
     /// @notice First slot in which a meter that was closed may count again.
     mapping(uint256 meterId => uint32) public freeFrom;
+    /// @notice The same for the number of a physical meter, which may come back under another id.
+    mapping(bytes32 number => uint32) public numberFreeFrom;
     mapping(uint32 microgrid => mapping(uint32 slot => SlotRoot)) private _slotRoots;
 
     event ChangeProposed(bytes32 indexed hash, uint256 newRoot);
@@ -109,6 +111,7 @@ contract EnergyRegistry is IEnergyRegistry {
     error NotProposed(bytes32 hash);
     error NothingChanges();
     error NoRegistry(uint32 slot);
+    error InvalidKey(uint40 key);
     error FutureSlot(uint32 slot, uint32 currentSlot);
     error SlotRootUnknown(uint32 microgrid, uint32 slot);
     error SlotRootAlreadyRecorded(uint32 microgrid, uint32 slot);
@@ -167,8 +170,9 @@ contract EnergyRegistry is IEnergyRegistry {
 
     function _add(MeterLeaf calldata leaf, uint256 index, uint32 slot) private {
         bool numbers = leaf.meterId < ZkTags.FIELD && leaf.publicKey < ZkTags.FIELD && leaf.toSlot == OPEN;
-        bool future = leaf.fromSlot > slot && leaf.fromSlot >= freeFrom[leaf.meterId] && leaf.fromSlot < OPEN;
-        require(numbers && future && (leaf.capExportWh > 0 || leaf.capImportWh > 0), InvalidLeaf(index));
+        bool future = leaf.fromSlot > slot && leaf.fromSlot < OPEN;
+        bool free = leaf.fromSlot >= freeFrom[leaf.meterId] && leaf.fromSlot >= numberFreeFrom[leaf.number];
+        require(numbers && future && free && (leaf.capExportWh > 0 || leaf.capImportWh > 0), InvalidLeaf(index));
         _take("meter", bytes32(leaf.meterId));
         _take("owner", bytes32(leaf.publicKey));
         _take("number", leaf.number);
@@ -181,7 +185,10 @@ contract EnergyRegistry is IEnergyRegistry {
         bool open = leaf.toSlot == OPEN && closing.toSlot != OPEN;
         require(open && closing.toSlot > slot, InvalidClosing(closing.index, closing.toSlot));
         leaf.toSlot = closing.toSlot;
-        freeFrom[leaf.meterId] = closing.toSlot;
+        // A leaf that is closed before it began must not free what an earlier one still holds; its own start is no earlier.
+        uint32 free = closing.toSlot > leaf.fromSlot ? closing.toSlot : leaf.fromSlot;
+        freeFrom[leaf.meterId] = free;
+        numberFreeFrom[leaf.number] = free;
         delete _inUse[_use("meter", bytes32(leaf.meterId))];
         delete _inUse[_use("owner", bytes32(leaf.publicKey))];
         delete _inUse[_use("number", leaf.number)];
@@ -286,6 +293,8 @@ contract EnergyRegistry is IEnergyRegistry {
     /// @inheritdoc IEnergyRegistry
     function firstSlotOf(uint40 key) public view returns (uint32) {
         int256 first = int256(uint256(key >> 8) * SLOTS_PER_DAY) - _utcOffsetSlots;
+        // Cut to 32 bits, a far day would have the slots of a near one.
+        require(first <= int256(uint256(OPEN) - SLOTS_PER_DAY), InvalidKey(key));
         return first < 0 ? 0 : uint32(uint256(first));
     }
 

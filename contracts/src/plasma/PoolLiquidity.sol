@@ -11,6 +11,9 @@ import {Ladder} from "../lib/Ladder.sol";
 /// @notice Each key (a day and a tariff band) is a pool of its own. Providers bring PETH before the key's first order and
 /// take their share after it is closed; the rest of its energy is redeemed then, at the floor.
 /// @dev Invariant: the balance is the sum of all keys' PETH, the escrow, and what orders have locked (`EnergyPool`).
+/// The escrow keeps the floor for every lot that is offered or lies in a pool, so no clearing and no closing ever waits
+/// for it: a sale that it could not redeem is not taken. Batches of a key are cleared in the order of their slots, since
+/// the price of one depends on those before it and whoever clears must not choose.
 /// Not here: orders (`EnergyPool`), prices (`CollarCurve`).
 abstract contract PoolLiquidity is ReentrancyGuardTransient {
     using SafeCast for uint256;
@@ -22,12 +25,14 @@ abstract contract PoolLiquidity is ReentrancyGuardTransient {
 
     /// @param provided PETH that providers brought; their shares are of this.
     /// @param openBatches Batches that are not settled to the end.
+    /// @param cleared Batches that are cleared.
     /// @param opened Whether a first order came.
     /// @param closed Whether providers may take their shares.
     struct Key {
         CollarCurve.Reserves reserves;
         uint128 provided;
         uint32 openBatches;
+        uint32 cleared;
         bool opened;
         bool closed;
     }
@@ -39,7 +44,11 @@ abstract contract PoolLiquidity is ReentrancyGuardTransient {
     uint256 public immutable capWeiPerWh;
     /// @notice What the utility has put aside for energy that nobody buys.
     uint256 public escrow;
+    /// @notice The part of the escrow that is kept for lots which are offered or lie in a pool.
+    uint256 public reservedWei;
     mapping(uint40 key => Key) private _keys;
+    /// @dev Slots in which a key's batches began, ascending.
+    mapping(uint40 key => uint32[]) private _batchesOf;
     /// @notice PETH that an account brought to a key and has not taken back.
     mapping(uint40 key => mapping(address provider => uint256)) public providedBy;
 
@@ -55,12 +64,13 @@ abstract contract PoolLiquidity is ReentrancyGuardTransient {
     error KeyNotOver(uint40 key);
     error KeyAlreadyClosed(uint40 key);
     error KeyNotClosed(uint40 key);
-    error EscrowTooLow(uint256 escrow, uint256 needed);
+    error EscrowTooLow(uint256 free, uint256 needed);
+    error NotTheOldest(uint40 key, uint32 oldest);
     error PaymentFailed();
 
     constructor(IEnergyRegistry registry_, uint32 microgrid_, uint256 floorWeiPerWh_, uint256 capWeiPerWh_) {
-        // The curve keeps a millionth inside the collar, and prices of a lot fit 96 bits.
-        bool wide = floorWeiPerWh_ >= CollarCurve.MARGIN && floorWeiPerWh_ + floorWeiPerWh_ / 1000 < capWeiPerWh_;
+        // There is room for a curve, and what an order locks fits 96 bits.
+        bool wide = floorWeiPerWh_ >= CollarCurve.MIN_FLOOR && floorWeiPerWh_ + floorWeiPerWh_ / 1000 < capWeiPerWh_;
         require(wide && capWeiPerWh_ < 1 << 64, InvalidCollar(floorWeiPerWh_, capWeiPerWh_));
         registry = registry_;
         microgrid = microgrid_;
@@ -96,7 +106,8 @@ abstract contract PoolLiquidity is ReentrancyGuardTransient {
         require(over && stored.openBatches == 0, KeyNotOver(key));
         stored.closed = true;
         uint256 wh = stored.reserves.wh;
-        _takeEscrow(wh * floorWeiPerWh);
+        reservedWei -= wh * floorWeiPerWh;
+        escrow -= wh * floorWeiPerWh;
         stored.reserves.wh = 0;
         stored.reserves.wei_ += (wh * floorWeiPerWh).toUint128();
         emit KeyClosed(key, wh, stored.reserves.wei_);
@@ -136,41 +147,55 @@ abstract contract PoolLiquidity is ReentrancyGuardTransient {
 
     // ---- for the market ----------------------------------------------------------------------------------------
 
-    /// @dev A batch gets its first order; the key's first one fixes the curve.
-    function _beginBatch(uint40 key) internal {
+    /// @dev The batch of a slot gets its first order; the key's first one fixes the curve.
+    function _beginBatch(uint40 key, uint32 slot) internal {
         Key storage stored = _keys[key];
         require(!stored.closed, KeyAlreadyClosed(key));
         ++stored.openBatches;
+        _batchesOf[key].push(slot);
         if (stored.opened) return;
         stored.opened = true;
         if (stored.provided == 0) return;
-        (stored.reserves.virtualWei, stored.reserves.virtualWh) =
-            CollarCurve.offsets(stored.provided, floorWeiPerWh, capWeiPerWh);
+        (uint128 virtualWei, uint128 virtualWh) = CollarCurve.offsets(stored.provided, floorWeiPerWh, capWeiPerWh);
+        (stored.reserves.virtualWei, stored.reserves.virtualWh) = (virtualWei, virtualWh);
+        stored.reserves.product = (uint256(stored.provided) + virtualWei) * virtualWh;
+    }
+
+    /// @dev Keeps the floor of lots that are offered.
+    function _reserve(uint256 lots) internal {
+        uint256 needed = lots * _lotWei(floorWeiPerWh);
+        uint256 free = escrow - reservedWei;
+        require(needed <= free, EscrowTooLow(free, needed));
+        reservedWei += needed;
     }
 
     function _endBatch(uint40 key) internal {
         --_keys[key].openBatches;
     }
 
-    /// @dev Clears `sold` against `wanted` lots and moves pool and escrow accordingly.
-    function _clear(uint40 key, uint256 sold, uint256 wanted) internal returns (CollarCurve.Clearing memory result) {
+    /// @dev Clears `sold` against `wanted` lots in the key's oldest batch and moves pool and escrow accordingly.
+    function _clear(uint40 key, uint32 slot, uint256 sold, uint256 wanted)
+        internal
+        returns (CollarCurve.Clearing memory result)
+    {
+        uint32 oldest = _batchesOf[key][_keys[key].cleared];
+        require(slot == oldest, NotTheOldest(key, oldest));
+        ++_keys[key].cleared;
         CollarCurve.Reserves storage pool = _keys[key].reserves;
         result = CollarCurve.clear(pool, sold, wanted, floorWeiPerWh, capWeiPerWh);
         uint256 redeemed = result.escrowLots * _lotWei(floorWeiPerWh);
-        _takeEscrow(redeemed);
+        escrow -= redeemed;
         uint256 poolWh = result.poolLots * Ladder.LOT_WH;
+        reservedWei -= sold * _lotWei(floorWeiPerWh);
         if (result.clearedLots > sold) {
             pool.wei_ += (result.poolLots * result.priceWeiPerLot).toUint128();
             pool.wh -= poolWh.toUint128();
+            reservedWei -= poolWh * floorWeiPerWh;
         } else if (sold > result.clearedLots) {
             pool.wei_ -= ((sold - result.clearedLots) * result.priceWeiPerLot - redeemed).toUint128();
             pool.wh += poolWh.toUint128();
+            reservedWei += poolWh * floorWeiPerWh;
         }
-    }
-
-    function _takeEscrow(uint256 amount) private {
-        require(amount <= escrow, EscrowTooLow(escrow, amount));
-        escrow -= amount;
     }
 
     function _lotWei(uint256 weiPerWh) internal pure returns (uint256) {
