@@ -133,7 +133,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
     config = None if arguments.config is None else _config(arguments)
     try:
-        row = bench(config, arguments.backend, arguments.runs)
+        row = bench(config, arguments.backend, arguments.runs, arguments.circuit)
     except (BackendError, BenchError, KeysError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
@@ -191,6 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     examination.add_argument("--json", action="store_true", help="a list of check, ok and text; with --bench the row")
     examination.add_argument("--bench", action="store_true", help="measure proofs instead of checking")
     examination.add_argument("--backend", choices=BACKENDS, help="default: the wallet's prover, else auto")
+    examination.add_argument("--circuit", default="transfer", help="the statement to measure; default: transfer")
     examination.add_argument("--runs", type=int, default=7, help="proofs to make; medians are printed")
 
     tool = commands.add_parser("store", help="Look into the store.", description="Look into the store.")

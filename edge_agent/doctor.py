@@ -29,7 +29,7 @@ MIN_FREE_BYTES = 50 * 1024 * 1024
 MIN_RELAYS = 2
 """With fewer, carrier and relay of an envelope may be the same hub."""
 BENCH_CIRCUIT = "transfer"
-"""The statement of a private payment, the dearest that a home makes in a slot."""
+"""What is measured where no other is named: the statement of a private payment, which a wallet proves most often."""
 
 
 class CheckFailed(Exception):
@@ -154,16 +154,16 @@ async def _relays(config: AgentConfig) -> str:
     return f"{len(set(notice.relays))} relays open envelopes"
 
 
-def bench(config: AgentConfig | None, backend: str | None, runs: int) -> BenchRow:
+def bench(config: AgentConfig | None, backend: str | None, runs: int, circuit: str = BENCH_CIRCUIT) -> BenchRow:
     """What a proof costs on this board, with the prover and the keys of the wallet in `config` where there is one.
 
     The row is that of `openmg zk bench`. Raises BenchError, BackendError or KeysError when nothing can be measured,
-    ValueError for an impossible number of runs.
+    ValueError for an impossible number of runs or an unknown circuit.
     """
     wallet = None if config is None else config.wallet
     chosen = backend or (wallet.prover if wallet else "auto")
     cache_dir = wallet.cache_dir if wallet else None
-    return measure(BENCH_CIRCUIT, chosen, runs, cache_dir=cache_dir, progress=_to_stderr).row()
+    return measure(circuit, chosen, runs, cache_dir=cache_dir, progress=_to_stderr).row()
 
 
 def _to_stderr(text: str) -> None:

@@ -34,6 +34,8 @@ class Format(StrEnum):
     IDEN3 = "iden3"
 
 
+SHA256_BYTES = 32
+
 CircuitOption = Annotated[str, typer.Option(help="Name of the circuit.")]
 BackendOption = Annotated[Backend, typer.Option(help="auto takes native when it is built.")]
 
@@ -64,16 +66,29 @@ def verify(
     raise typer.Exit(0 if report.valid else 1)
 
 
+def _digest(text: str) -> bytes:
+    """A SHA-256 in hex, or nothing; ValueError for anything else."""
+    try:
+        digest = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        digest = b"?"
+    if len(digest) not in (0, SHA256_BYTES):
+        raise ValueError(f"--sha256 takes {2 * SHA256_BYTES} hex digits; copy the whole SHA-256 of the key file")
+    return digest
+
+
 @app.command("export")
 def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files; made when missing.")],
     circuit: CircuitOption = "transfer",
     form: Annotated[Format, typer.Option("--format", help="snarkjs: JSON. iden3: r1cs, wtns, zkey.")] = Format.SNARKJS,
     backend: BackendOption = Backend.AUTO,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="A ceremony's key; default: the development key.")] = None,
+    sha256: Annotated[str, typer.Option(metavar="HEX", help="The SHA-256 that the ceremony published for it.")] = "",
 ) -> None:
     """Write a fresh true statement for programs that are not ours.
 
-    It is made for the purpose, under the development keys. The paths of the files go to standard output.
+    It is made for the purpose, under the key named or the development key. The paths of the files go to standard output.
 
     Example: openmg zk export --circuit transfer --format snarkjs --out exported
     """
@@ -82,8 +97,12 @@ def export(
     from openmg.zk.export.writer import export as write
     from openmg.zk.keys import KeysError
 
+    if (key is None) != (not sha256):
+        raise failed("--key and --sha256 go together; give the SHA-256 that the ceremony published", 2)
     try:
-        paths = write(circuit, form.value, out, get_backend(backend.value), progress=Progress().step)
+        digest = _digest(sha256)
+        chosen = get_backend(backend.value)
+        paths = write(circuit, form.value, out, chosen, key_file=key, key_sha256=digest, progress=Progress().step)
     except ValueError as error:
         raise failed(str(error), 2) from error
     except (BackendError, ExportError, KeysError) as error:

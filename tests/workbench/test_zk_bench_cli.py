@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from edge_agent.cli import main as agent_main
 from openmg.zk import memory
 from openmg.zk.backend import BackendError, get_backend
-from openmg.zk.circuits import transfer
+from openmg.zk.circuits import period, transfer
+from openmg.zk.export.example import EXAMPLES
 from openmg.zk.keys import ensure_keys
 from workbench.cli import app
 
@@ -55,6 +56,18 @@ def test_the_row_as_json_and_the_progress_beside_it(run, program):
     assert row.keys() == KEYS and row["backend"] in ("native", "portable") and row["threads"] >= 1
     assert all(row[name] > 0 for name in KEYS - {"backend", "threads"})
     assert f"{row['backend']}: proof 1 of 1 in" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "circuit", [pytest.param(c, marks=() if c == period.NAME else pytest.mark.slow) for c in sorted(EXAMPLES)]
+)
+def test_every_circuit_is_measured_by_both_programs(run, cache, circuit, monkeypatch):
+    done = run(*ZK_BENCH, "--circuit", circuit, "--runs", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["prove_seconds_median"] > 0
+    monkeypatch.setenv("OPENMG_CACHE", str(cache))
+    assert agent_main(["doctor", "--bench", "--circuit", circuit, "--runs", "1"]) == 0
+    assert list(cache.glob(f"**/{circuit}-*.pk")), "the key of this circuit was taken, not another's"
 
 
 @pytest.mark.native
@@ -110,8 +123,9 @@ def test_what_cannot_be_measured_is_one_sentence(refused, program):
     assert code == 2 and any("gpu" in line for line in lines)
 
 
-def test_an_unknown_circuit_is_one_sentence(refused):
-    code, (line,) = refused(ZK_BENCH, "--circuit", "transfers")
+@pytest.mark.parametrize("program", [ZK_BENCH, DOCTOR])
+def test_an_unknown_circuit_is_one_sentence(refused, program):
+    code, (line,) = refused(program, "--circuit", "transfers")
     assert code == 2 and "no example of a circuit 'transfers'" in line
 
 

@@ -1,6 +1,7 @@
 """snarkjs, run as a process, reads what we export: it verifies our proof, checks our witness, and proves with our key.
 
-It shares no code with us: JavaScript and WebAssembly, written by others.
+It shares no code with us: JavaScript and WebAssembly, written by others. It proves `transfer`, which is looked into closely,
+and `period`, the smallest; of every circuit it verifies a proof and checks a witness.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import pytest
 
 from openmg.zk import pyecc_verify
 from openmg.zk.backend import get_backend
-from openmg.zk.circuits import transfer
-from openmg.zk.export.example import example
+from openmg.zk.circuits import period, transfer
+from openmg.zk.export.example import EXAMPLES, example
 from openmg.zk.export.snarkjs_json import parse_proof
 from openmg.zk.export.writer import export
 from openmg.zk.export.wtns_file import wtns_bytes
+from openmg.zk.keys import ensure_keys
 from workbench.zk.snarkjs import SnarkjsMissing, find_snarkjs
 
 SEED = bytes(range(1, 33))
@@ -50,15 +52,23 @@ class Made:
     proof: bytes
 
 
+def proved_by(snarkjs, circuit: str, folder: Path, place: Path) -> Made:
+    """snarkjs proves the statement exported to `folder` and writes to `place`."""
+    zkey, wtns, proof, public = (
+        folder / f"{circuit}.zkey",
+        folder / f"{circuit}.wtns",
+        place / "proof.json",
+        place / "public.json",
+    )
+    done = snarkjs.run("groth16", "prove", zkey, wtns, proof, public)
+    assert done.returncode == 0, done.stdout + done.stderr
+    publics = [int(value) for value in json.loads(public.read_text())]
+    return Made(publics, parse_proof(json.loads(proof.read_text())).to_bytes())
+
+
 @pytest.fixture(scope="module")
 def made_by_snarkjs(snarkjs, folder, tmp_path_factory) -> Made:
-    place = tmp_path_factory.mktemp("made")
-    done = snarkjs.run(
-        "groth16", "prove", folder / "transfer.zkey", folder / "transfer.wtns", place / "proof.json", place / "public.json"
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    publics = [int(value) for value in json.loads((place / "public.json").read_text())]
-    return Made(publics, parse_proof(json.loads((place / "proof.json").read_text())).to_bytes())
+    return proved_by(snarkjs, transfer.NAME, folder, tmp_path_factory.mktemp("made"))
 
 
 def verified(snarkjs, key: Path, publics: Path, proof: Path) -> bool:
@@ -68,13 +78,36 @@ def verified(snarkjs, key: Path, publics: Path, proof: Path) -> bool:
     return done.returncode == 0
 
 
-def test_snarkjs_accepts_our_proof_and_refuses_it_for_other_public_inputs(snarkjs, folder, tmp_path):
+def accepts_only_its_publics(snarkjs, folder: Path, place: Path) -> None:
+    """snarkjs takes the exported proof for its public inputs, and not with one bit of the last of them changed."""
     key, proof, publics = (folder / name for name in ("verification_key.json", "proof.json", "public.json"))
     assert verified(snarkjs, key, publics, proof)
     values = json.loads(publics.read_text())
-    flipped = tmp_path / "flipped.json"
+    flipped = place / "flipped.json"
     flipped.write_text(json.dumps([*values[:-1], str(int(values[-1]) ^ 1)]))
     assert not verified(snarkjs, key, flipped, proof)
+
+
+def test_snarkjs_accepts_our_proof_and_refuses_it_for_other_public_inputs(snarkjs, folder, tmp_path):
+    accepts_only_its_publics(snarkjs, folder, tmp_path)
+
+
+@pytest.mark.parametrize("circuit", sorted(set(EXAMPLES) - {transfer.NAME}))
+def test_snarkjs_accepts_proof_and_witness_of_every_other_circuit(snarkjs, key_cache, tmp_path, circuit):
+    for form in ("snarkjs", "iden3"):
+        export(circuit, form, tmp_path, get_backend(), cache_dir=key_cache, seed=SEED)
+    accepts_only_its_publics(snarkjs, tmp_path, tmp_path)
+    right = snarkjs.run("wtns", "check", tmp_path / f"{circuit}.r1cs", tmp_path / f"{circuit}.wtns")
+    assert right.returncode == 0 and "WITNESS IS CORRECT" in right.stdout, right.stdout + right.stderr
+
+
+def test_snarkjs_proves_the_smallest_circuit_with_our_zkey(snarkjs, key_cache, tmp_path):
+    export(period.NAME, "iden3", tmp_path, get_backend(), cache_dir=key_cache, seed=SEED)
+    made = proved_by(snarkjs, period.NAME, tmp_path, tmp_path)
+    assert made.publics == list(example(period.NAME, SEED)().publics)
+    verifying_key = ensure_keys(period.NAME, key_cache).verifying_key
+    assert pyecc_verify.verify(verifying_key, made.publics, made.proof)
+    assert not pyecc_verify.verify(verifying_key, [*made.publics[:-1], made.publics[-1] ^ 1], made.proof)
 
 
 def test_our_verification_key_is_what_snarkjs_exports_from_our_zkey(snarkjs, folder, tmp_path):

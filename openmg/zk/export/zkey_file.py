@@ -10,10 +10,10 @@ Rules: points are affine and in Montgomery form, coefficients times 2^512; the c
 coefficients. The keys, the domain and the pairing are those of our key; only H has another basis. We hold
 tau^i Z(tau) / delta and multiply by the coefficients of the quotient; snarkjs multiplies by a b - c on the other half
 of the domain of twice the size (w^(2i+1), w of order 2n), so its points are that domain's Lagrange polynomials:
-L_(2i+1)(tau) / delta. Both sums are h(tau) Z(tau) / delta. From a seed's secrets that is one fixed-base product a point.
-A key without a ceremony has no contributions and no first key: the hash is zeros, and `zkey verify`, which replays a
-ceremony, has nothing to accept. Source: snarkjs 0.7, the comment and code of its zkey reader and writer.
-Not here: ceremonies; deriving H from a key whose secrets nobody knows.
+L_(2i+1)(tau) / delta. Both sums are h(tau) Z(tau) / delta. From a seed's secrets that is one fixed-base product a point; from
+a ceremony's key, whose secrets nobody knows, a transform of its H in the group. No contributions are written: the hash is
+zeros, and `zkey verify`, which replays a ceremony of snarkjs's, has nothing to accept; ours are verified from their transcript.
+Source: snarkjs 0.7, the comment and code of its zkey reader and writer. Not here: ceremonies (`openmg.zk.ceremony`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from __future__ import annotations
 import struct
 
 from openmg.zk import curve, ntt
+from openmg.zk.ceremony.arithmetic import Arithmetic, Say, silent
+from openmg.zk.ceremony.sparse import GROUP1, diagonal
+from openmg.zk.ceremony.transform import scaled_lagrange
 from openmg.zk.export.iden3 import binary_file, montgomery_points, montgomery_squared, prime_bytes
 from openmg.zk.field import FR, Q, R, invert
 from openmg.zk.groth16 import FixedBase, Toxic
@@ -43,6 +46,21 @@ def odd_lagrange_points(key: ProvingKeyFile, toxic: Toxic, g1_fixed_base: FixedB
     on_double_domain = ntt.lagrange_at(toxic.tau, key.header.domain_log2 + 1)
     by_delta = invert(toxic.delta, R)
     return g1_fixed_base([value * by_delta % FR for value in on_double_domain[1::2]])
+
+
+def odd_lagrange_points_of_ceremony(key: ProvingKeyFile, arithmetic: Arithmetic, say: Say = silent) -> bytes:
+    """Points that give the same proofs as H in snarkjs's basis, 64 bytes each, from the key alone.
+
+    On the odd nodes w^(2i+1), L_(2i+1) is -Z/2 times the Lagrange polynomial of these n nodes, of degree n - 1, while the key
+    ends at tau^(n-2) Z(tau) / delta. The missing power is taken as 0. No proof can tell: what is multiplied with the points
+    are the values of -2 h, whose degree is at most n - 2, so in the sum the coefficient of that power is 0 in any case.
+    """
+    log2 = key.header.domain_log2
+    n = 1 << log2
+    step = invert(ntt.root_of_unity(log2 + 1), R)
+    factors = ntt.powers(step, n - 1, -invert(2 * n, R))  # by w^-k: from the odd nodes to the domain's own
+    powers = arithmetic.combinations(GROUP1, key.section("H"), diagonal(factors), say)
+    return scaled_lagrange(GROUP1, powers + bytes(GROUP1.size), log2, arithmetic, say)
 
 
 def _coefficients(system: ConstraintSystem) -> bytes:
