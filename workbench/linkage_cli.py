@@ -17,19 +17,20 @@ DEFAULT_RUNS = 2_000
 
 
 def linkage(
-    runs: Annotated[int, typer.Option(help="Transcripts; half of them judge. 80,000 give an interval of 1 %.")] = DEFAULT_RUNS,
+    runs: Annotated[int, typer.Option(help="Transcripts, each a trial. 40,000 give an interval of 1 %.")] = DEFAULT_RUNS,
+    jobs: Annotated[int, typer.Option(help="Processes that make them.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the study as JSON.")] = False,
 ) -> None:
     """Exchange two homes' loads and trades at random, and try to tell the runs apart.
 
     Advantage 0 is guessing, 1 is knowing. Exit code 1 when something does better than guessing.
 
-    Example: openmg linkage --runs 10000 --json
+    Example: openmg linkage --runs 40000 --jobs 2 --json
     """
     from workbench.linkage.study import study
 
     try:
-        result = study(runs, progress=Progress().live)
+        result = study(runs, progress=Progress().live, jobs=jobs)
     except ValueError as error:
         raise failed(str(error), 2) from error
     if as_json:

@@ -14,7 +14,7 @@ from openmg.messages import topics
 from openmg.zk.prove import prove_now
 from openmg.zk.prover import ProofRequest
 from openmg.zk.slot_proof import commit_witness
-from workbench.linkage.classify import advantages
+from workbench.linkage.classify import CLASSIFIERS, advantages
 from workbench.linkage.features import vector
 from workbench.linkage.scripted import LINKS
 from workbench.linkage.study import study
@@ -23,7 +23,7 @@ from workbench.linkage.world import Guards, LinkageWorld, random_proof
 RUNS = 160
 CONTROL_RUNS = 60
 LEARNING_RUNS = 480
-CLASSIFIERS = ("logistic", "nearest mean")
+NAMES = (*CLASSIFIERS, *LINKS)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def guarded():
     return study(RUNS)
 
 
-@pytest.mark.parametrize("name", [*CLASSIFIERS, *LINKS])
+@pytest.mark.parametrize("name", NAMES)
 def test_linkage_does_no_better_than_guessing(guarded, name):
     (found,) = [item for item in (*guarded.classifiers, *guarded.links) if item.classifier == name]
     assert found.is_guessing, found
@@ -41,9 +41,9 @@ def test_both_runs_have_one_shape():
     """What is no random-looking field is the same whichever home had the load: counts, sizes, topics, calls, totals."""
     world = LinkageWorld()
     for bit in (0, 1):
-        seen = world.run(bit)
+        seen = world.run(bit, bit)
         assert [[data[:4] for data in sorted(calls)] for calls in seen.calls] == [
-            [data[:4] for data in sorted(calls)] for calls in world.run(1 - bit).calls
+            [data[:4] for data in sorted(calls)] for calls in world.run(1 - bit, 2 + bit).calls
         ]
         assert seen.totals_wh[0] == seen.totals_wh[1]
         for which, home in enumerate(seen.homes):
@@ -97,15 +97,24 @@ def test_linkage_with_real_slot_proofs_does_no_better_than_guessing():
     assert study(120, prove=_with_real_slot_proofs).is_guessing
 
 
+def test_processes_of_one_seed_have_one_world():
+    """What others record of a home's keys must be the same in all parts of a study, or a learner sees several worlds."""
+    first, second = (LinkageWorld(seed=bytes(32)) for _ in range(2))
+    assert first._publics == second._publics and first._root == second._root
+    assert [key.address for key in first._devices] == [key.address for key in second._devices]
+    assert LinkageWorld()._publics != first._publics
+
+
 def test_a_transcript_has_always_as_many_features():
     world = LinkageWorld()
-    assert len({len(vector(world.run(bit))) for bit in (0, 1, 1, 0)}) == 1
+    assert len({len(vector(world.run(bit, epoch))) for epoch, bit in enumerate((0, 1, 1, 0))}) == 1
 
 
 def test_the_command_tells_and_ends_well(repo_root):
-    command = [sys.executable, "-m", "workbench.cli", "linkage", "--runs", "40", "--json"]
+    command = [sys.executable, "-m", "workbench.cli", "linkage", "--jobs", "2", "--json", "--runs", "40"]
     done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=True)
     document = json.loads(done.stdout)
-    assert document["runs"] == 40 and {item["classifier"] for item in document["links"]} == set(LINKS)
-    refused = subprocess.run([*command[:-2], "3"], cwd=repo_root, capture_output=True, text=True, check=False)
+    assert {item["trials"] for item in (*document["classifiers"], *document["links"])} == {40} == {document["runs"]}
+    assert {item["classifier"] for item in document["links"]} == set(LINKS)
+    refused = subprocess.run([*command[:-1], "3"], cwd=repo_root, capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "four are the fewest" in refused.stderr

@@ -23,9 +23,9 @@ _TOP = (64, 64, 251, 251)
 """Bits of the four masked values."""
 
 
-def vector(seen: Transcript) -> NDArray[np.float64]:
+def vector(seen: Transcript) -> NDArray[np.float32]:
     """One row of a data set."""
-    return np.fromiter(_values(seen), dtype=np.float64)
+    return np.fromiter(_values(seen), dtype=np.float32)
 
 
 def _values(seen: Transcript) -> Iterator[float]:

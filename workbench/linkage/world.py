@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge_agent.market import blindings
@@ -118,25 +119,28 @@ def random_proof(_circuit: str, _stated: object) -> tuple[int, ...]:
 
 
 class LinkageWorld:
-    """The group and its relays; `run` makes a transcript for a bit."""
+    """The group and its relays; `run` makes a transcript for a bit.
 
-    def __init__(self, guards: Guards | None = None, prove: Prove = random_proof) -> None:
+    `seed` fixes their keys, so that several processes have one world; without it they are fresh.
+    """
+
+    def __init__(self, guards: Guards | None = None, prove: Prove = random_proof, seed: bytes | None = None) -> None:
         self.guards = guards or Guards()
         self._prove = prove
-        self._relays = [X25519PrivateKey.generate() for _ in range(RELAYS)]
+        drawn = np.random.default_rng([*(seed or secrets.token_bytes(32))])
+        self._relays = [X25519PrivateKey.from_private_bytes(drawn.bytes(32)) for _ in range(RELAYS)]
         self._publics = [key.public_key().public_bytes_raw() for key in self._relays]
-        self._devices = [DeviceKey(secrets.token_bytes(32)) for _ in range(GROUP)]
+        self._devices = [DeviceKey(drawn.bytes(32)) for _ in range(GROUP)]
         names = [f"home-{i}" for i in range(GROUP)]
         members = [
             RosterMember(name, key.address, key.mask_public, 1, bytes(32))
             for name, key in zip(names, self._devices, strict=True)
         ]
         self._maskers = [Masker(key, make_roster(1, FIRST_SLOT, members)) for key in self._devices[:2]]
-        self._epoch = 0
-        self._root = secrets.randbelow(R)
+        self._root = int.from_bytes(drawn.bytes(31), "big")
 
-    def run(self, bit: int) -> Transcript:
-        """Both slots, with the homes' loads exchanged when the bit is 1."""
+    def run(self, bit: int, epoch: int) -> Transcript:
+        """Both slots of an epoch, no two of which share a slot, with the homes' loads exchanged when the bit is 1."""
         loads = (BUSY_WH, IDLE_WH), (IDLE_WH, BUSY_WH)
         owners = [SpendingKey.from_seed(secrets.token_bytes(32)) for _ in loads]
         homes = [
@@ -146,7 +150,7 @@ class LinkageWorld:
         schedules = [EnvelopeSchedule(self._publics, secrets.randbelow) for _ in homes]
         seen = Transcript(bit, (HomeView(), HomeView()))
         for turn in range(SLOTS):
-            slot = FIRST_SLOT + SLOTS * self._epoch + turn
+            slot = FIRST_SLOT + SLOTS * epoch + turn
             waiting: list[tuple[int, bytes]] = []
             for i, (home, schedule) in enumerate(zip(homes, schedules, strict=True)):
                 seen.homes[i].reports.append(self._report(i, home, slot, turn))
@@ -156,7 +160,6 @@ class LinkageWorld:
                 seen.homes[i].sent.append(sent)
                 waiting += opened
             seen.calls.append(self._submit(waiting))
-        self._epoch += 1
         seen.totals_wh = tuple((sum(home.import_wh), SLOTS * EXPORT_WH) for home in homes)
         return seen
 
