@@ -68,13 +68,11 @@ library CollarCurve {
     /// @notice Clears a batch: what is sold is always taken, what is wanted as far as there is energy.
     /// @param sold Lots that were offered.
     /// @param wanted Lots that were asked for.
-    function clear(
-        Reserves memory pool,
-        uint256 sold,
-        uint256 wanted,
-        uint256 floorWeiPerWh,
-        uint256 capWeiPerWh
-    ) internal pure returns (Clearing memory result) {
+    function clear(Reserves memory pool, uint256 sold, uint256 wanted, uint256 floorWeiPerWh, uint256 capWeiPerWh)
+        internal
+        pure
+        returns (Clearing memory result)
+    {
         uint256 floor = floorWeiPerWh * Ladder.LOT_WH;
         uint256 cap = capWeiPerWh * Ladder.LOT_WH;
         result.clearedLots = Math.min(wanted, sold + pool.wh / Ladder.LOT_WH);

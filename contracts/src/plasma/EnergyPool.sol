@@ -301,9 +301,7 @@ contract EnergyPool is IMarket, PoolLiquidity {
         uint256 paidByBuyers = result.clearedLots * result.priceWeiPerLot;
         // What purchases had locked becomes sellers' money, buyers' change and the pool's difference.
         lockedWei = lockedWei + paidBySellersSide - paidByBuyers;
-        emit BatchClosed(
-            key, batchSlot, batch.soldLots, batch.wantedLots, result.clearedLots, result.priceWeiPerLot
-        );
+        emit BatchClosed(key, batchSlot, batch.soldLots, batch.wantedLots, result.clearedLots, result.priceWeiPerLot);
     }
 
     /// @notice Makes the notes of up to `count` further orders of a closed batch. Anybody may call this.
@@ -332,8 +330,8 @@ contract EnergyPool is IMarket, PoolLiquidity {
     /// all: the parts add up to C, and no order gets more than it wanted.
     function _settleBuy(uint40 key, Batch storage batch, Buy storage order) private {
         uint256 until = uint256(order.before) + order.lots;
-        uint256 filled = (until * batch.clearedLots) / batch.wantedLots
-            - (uint256(order.before) * batch.clearedLots) / batch.wantedLots;
+        uint256 filled = (until * batch.clearedLots) / batch.wantedLots - (uint256(order.before) * batch.clearedLots)
+            / batch.wantedLots;
         if (filled == 0) isUsed[order.nullifier] = false;
         else token.createNote(_asset(DELIVERY, key), uint96(filled * Ladder.LOT_WH), order.deliveryPartial);
         _pay(order.lots * _lotWei(capWeiPerWh) - filled * batch.priceWeiPerLot, order.changePartial);
@@ -365,13 +363,7 @@ contract EnergyPool is IMarket, PoolLiquidity {
     function mintExt(uint32 slot, uint64 validUntil, bytes calldata ciphertext) public view returns (uint256) {
         return _field(
             abi.encode(
-                MINT_EXT,
-                block.chainid,
-                address(this),
-                verifiers.circuitSet(),
-                slot,
-                validUntil,
-                keccak256(ciphertext)
+                MINT_EXT, block.chainid, address(this), verifiers.circuitSet(), slot, validUntil, keccak256(ciphertext)
             )
         );
     }
@@ -411,8 +403,9 @@ contract EnergyPool is IMarket, PoolLiquidity {
         ConfidentialToken.Spend calldata payment,
         uint64 validUntil
     ) public view returns (uint256) {
-        bytes memory order =
-            abi.encode(BUY_EXT, block.chainid, address(this), verifiers.circuitSet(), slot, lots, nullifier);
+        bytes memory order = abi.encode(
+            BUY_EXT, block.chainid, address(this), verifiers.circuitSet(), slot, lots, nullifier
+        );
         bytes memory paid = abi.encode(payment.root, payment.nullifiers, payment.commitments, validUntil);
         return _field(
             bytes.concat(

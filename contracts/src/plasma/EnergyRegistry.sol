@@ -124,7 +124,8 @@ contract EnergyRegistry is IEnergyRegistry {
         SlotClock memory clock,
         Calendar memory calendar
     ) {
-        bool sane = clock.slotWallMillis > 0 && clock.genesisMillis <= block.timestamp * 1000 && clock.genesisSlot < OPEN;
+        bool sane = clock.slotWallMillis > 0 && clock.genesisMillis <= block.timestamp * 1000
+            && clock.genesisSlot < OPEN;
         int256 first = int256(clock.genesisSlot) + calendar.utcOffsetSlots;
         require(sane && calendar.periodDays > 0 && first >= 0, InvalidClock());
         operator = operator_;
@@ -242,9 +243,8 @@ contract EnergyRegistry is IEnergyRegistry {
     function recordSlotRoot(SlotRoot calldata agreed, EventProof calldata proof) external {
         SlotRoot storage stored = _slotRoots[agreed.microgrid][agreed.slot];
         require(stored.leaves == 0, SlotRootAlreadyRecorded(agreed.microgrid, agreed.slot));
-        bytes memory leaf = abi.encode(
-            SLOT_ROOT_TAG, relay.ppdlChainId(), agreed.microgrid, agreed.slot, agreed.root, agreed.leaves
-        );
+        bytes memory leaf =
+            abi.encode(SLOT_ROOT_TAG, relay.ppdlChainId(), agreed.microgrid, agreed.slot, agreed.root, agreed.leaves);
         require(agreed.leaves > 0 && relay.verifyEvent(leaf, proof), EventNotProved());
         require(agreed.root < ZkTags.FIELD, OutsideField(agreed.root));
         _slotRoots[agreed.microgrid][agreed.slot] = agreed;
