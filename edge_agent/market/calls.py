@@ -1,8 +1,9 @@
 """The calls of the private market as bytes, and what each of its proofs binds (`ext`).
 
 Rules: one transaction has one ext, which every proof in it carries: keccak256 modulo r over one word each of a tag, chain id,
-pool, circuit set and everything else that the call says. So no relay can change a call that it carries, and a proof made for
-one pool, chain or verifier set counts on no other. Pure; no call needs a signature.
+pool, circuit set and everything else that the call says; where notes are spent, once more with the pool's address. So no
+relay can change a call that it carries, and a proof made for one pool, chain or verifier set counts on no other. Pure; no
+call needs a signature.
 Source: `EnergyPool.sol`; `tests/contracts` and `tests/edge_market` compare both. Not here: the statements, envelopes.
 """
 
@@ -25,6 +26,7 @@ Ciphertexts = tuple[bytes, bytes]
 Words = Sequence[int]
 """A proof's eight words."""
 
+MARKET_TAG = keccak256(b"openmg.ext.market.v1")
 MINT_TAG = keccak256(b"openmg.ext.mint.v1")
 SELL_TAG = keccak256(b"openmg.ext.sell.v1")
 BUY_TAG = keccak256(b"openmg.ext.buy.v1")
@@ -68,8 +70,11 @@ class PoolCalls:
     pool: bytes
     circuit_set: bytes
 
+    def _bound(self, tag: bytes, *fields: int | bytes) -> bytes:
+        return keccak256(words(tag, self.chain_id, self.pool, self.circuit_set, *fields))
+
     def _ext(self, tag: bytes, *fields: int | bytes) -> int:
-        return int.from_bytes(keccak256(words(tag, self.chain_id, self.pool, self.circuit_set, *fields)), "big") % R
+        return int.from_bytes(self._bound(tag, *fields), "big") % R
 
     def _call(self, signature: str, *arguments: Any) -> Call:
         return Call(self.pool, encode_call(signature, *arguments))
@@ -84,7 +89,7 @@ class PoolCalls:
     def sale_ext(self, sale: Sale, valid_until: int, ciphertexts: Ciphertexts) -> int:
         """Of a transfer and of a merge."""
         sealed = map(keccak256, ciphertexts)
-        return self._ext(SELL_TAG, sale.key, sale.lots, sale.payout_partial, valid_until, *sealed)
+        return market_ext(self.pool, self._bound(SELL_TAG, sale.key, sale.lots, sale.payout_partial, valid_until, *sealed))
 
     def sell(self, sale: Sale, proof: Words, stated: JoinSplitPublics, valid_until: int, ciphertexts: Ciphertexts) -> Call:
         """`sell` or `sellMerged`, as what was proved is a transfer or a merge."""
@@ -103,7 +108,8 @@ class PoolCalls:
     ) -> int:
         """Of both proofs; the payment's root, nullifiers and commitments are in it, so neither counts beside another."""
         head = (order.slot, order.lots, order.nullifier, order.delivery_partial, order.change_partial)
-        return self._ext(BUY_TAG, *head, root, *nullifiers, *commitments, valid_until, *map(keccak256, ciphertexts))
+        spent = (root, *nullifiers, *commitments, valid_until, *map(keccak256, ciphertexts))
+        return market_ext(self.pool, self._bound(BUY_TAG, *head, *spent))
 
     def buy(
         self,
@@ -126,6 +132,11 @@ class PoolCalls:
         total_x, total_y = stated.total_commitment
         nullifiers = list(stated.nullifiers)
         return self._call(BURN, list(proof), key, stated.root, nullifiers, stated.tag, total_x, total_y, valid_until)
+
+
+def market_ext(market: bytes, bound: bytes) -> int:
+    """What a spend for a market carries: the token puts the market's address to the digest that the market computed."""
+    return int.from_bytes(keccak256(words(MARKET_TAG, market, bound)), "big") % R
 
 
 def _spend(proof: Words, stated: JoinSplitPublics, ciphertexts: Ciphertexts) -> tuple[Any, ...]:

@@ -26,8 +26,9 @@ from pool_world import (
     prove,
 )
 
+from edge_agent.market.calls import market_ext
 from hub.chain.errors import CallReverted
-from openmg.hashing import word
+from openmg.hashing import keccak256, word
 from openmg.zk.circuits import transfer
 from openmg.zk.curve import add_g1, add_g2, multiply_g1, multiply_g2
 from openmg.zk.field import R
@@ -40,7 +41,7 @@ MICROGRID = 7
 KEY = (3 << 8) | 1
 """Day 3, band 1."""
 SUPPLY, DELIVERY = 1, 2
-MARKET_EXT = 4_711
+MARKET_BOUND = keccak256(b"what a market binds")
 REENTERED = "3ee5aeb5"
 """Selector of the reentrancy guard's error."""
 PETH = 0
@@ -58,7 +59,9 @@ class Proved:
     merged: Transfer
     fee: Transfer
     to_market: Transfer
-    """Its ext is MARKET_EXT, a number that a market computed; pays 1 ether out."""
+    """For the market of MICROGRID, with MARKET_BOUND; pays 1 ether out."""
+    to_other_market: Transfer
+    """The same for a market at another address."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,11 @@ def base(node: Chain) -> Iterator[tuple[World, Proved]]:
         world.owner.transact(world.pool, "registerMarket", MICROGRID, world.receiver.address)
         tree = world.tree()
         peth = [world.note(AMOUNT, BLINDING, 0, tree), world.note(ETHER, BLINDING + 1, 1, tree)]
-        bound, left = world.witness(peth, [AMOUNT, 0], ETHER, MARKET_EXT), AMOUNT + ETHER - FEE
+        left = AMOUNT + ETHER - FEE
+
+        def for_market(market: bytes) -> Transfer:
+            return Transfer(*prove(transfer, world.witness(peth, [AMOUNT, 0], ETHER, market_ext(market, MARKET_BOUND))), Ext())
+
         dummies = [replace(peth[0], amount=0, blinding=9)]
         yield (
             world,
@@ -77,7 +84,8 @@ def base(node: Chain) -> Iterator[tuple[World, Proved]]:
                 private=world.prove(peth, [ETHER, AMOUNT], 0, Ext()),
                 merged=world.prove([*peth, *dummies], [AMOUNT, 0], ETHER, Ext(FRIEND)),
                 fee=world.prove(peth, [left, 0], FEE, Ext(relay=RELAY, fee=FEE)),
-                to_market=Transfer(*prove(transfer, bound), Ext()),
+                to_market=for_market(world.receiver.address),
+                to_other_market=for_market(FRIEND),
             ),
         )
 
@@ -262,8 +270,8 @@ def test_a_stranger_calls_what_only_markets_may(world, proved):
     spend = spend_of(proved.to_market)
     merged = spend_of(proved.merged)
     for function, *args in (
-        ("spendToMarket", spend, PETH, ETHER, MARKET_EXT),
-        ("spendMergedToMarket", merged, PETH, ETHER, MARKET_EXT),
+        ("spendToMarket", spend, PETH, ETHER, MARKET_BOUND),
+        ("spendMergedToMarket", merged, PETH, ETHER, MARKET_BOUND),
         ("createNote", energy(SUPPLY), 100, 1),
         ("queueMinted", 1, b""),
         ("consume", proved.private.publics.root, list(range(8))),
@@ -282,7 +290,7 @@ def test_a_second_market_of_a_microgrid(world):
 
 
 def test_a_payment_reaches_the_market_once(world, proved):
-    spend = (spend_of(proved.to_market), PETH, ETHER, MARKET_EXT)
+    spend = (spend_of(proved.to_market), PETH, ETHER, MARKET_BOUND)
     as_market(world, "spendToMarket", *spend)
     assert world.owner.balance(world.receiver.address) == ETHER
     assert world.owner.call(world.pool, "shielded", bytes(20)) == AMOUNT == world.owner.balance(world.pool.address)
@@ -292,24 +300,35 @@ def test_a_payment_reaches_the_market_once(world, proved):
 
 
 def test_a_market_takes_more_or_for_another_purpose(world, proved):
-    for asset, amount, ext, error in (
-        (PETH, ETHER + 1, MARKET_EXT, "InvalidProof"),
-        (PETH, ETHER, MARKET_EXT + 1, "InvalidProof"),
-        (PETH, ETHER, MARKET_EXT + R, "OutsideField"),
-        (PETH, 0, MARKET_EXT, "ZeroAmount"),
-        (energy(SUPPLY), ETHER, MARKET_EXT, "InvalidProof"),
-        (energy(SUPPLY, MICROGRID + 1), ETHER, MARKET_EXT, "WrongAsset"),
-        (energy(DELIVERY), ETHER, MARKET_EXT, "WrongAsset"),
-        (int.from_bytes(world.token.address) * 4, ETHER, MARKET_EXT, "WrongAsset"),
+    for asset, amount, bound, error in (
+        (PETH, ETHER + 1, MARKET_BOUND, "InvalidProof"),
+        (PETH, ETHER, keccak256(b"another purpose"), "InvalidProof"),
+        (PETH, 0, MARKET_BOUND, "ZeroAmount"),
+        (energy(SUPPLY), ETHER, MARKET_BOUND, "InvalidProof"),
+        (energy(SUPPLY, MICROGRID + 1), ETHER, MARKET_BOUND, "WrongAsset"),
+        (energy(DELIVERY), ETHER, MARKET_BOUND, "WrongAsset"),
+        (int.from_bytes(world.token.address) * 4, ETHER, MARKET_BOUND, "WrongAsset"),
     ):
         with refused(error):
-            as_market(world, "spendToMarket", spend_of(proved.to_market), asset, amount, ext)
+            as_market(world, "spendToMarket", spend_of(proved.to_market), asset, amount, bound)
     with refused("UnknownRoot"):
-        as_market(world, "spendToMarket", spend_of(proved.to_market, root=1), PETH, ETHER, MARKET_EXT)
+        as_market(world, "spendToMarket", spend_of(proved.to_market, root=1), PETH, ETHER, MARKET_BOUND)
     with refused("WrongAsset"):
-        as_market(world, "spendMergedToMarket", spend_of(proved.merged), energy(DELIVERY), ETHER, MARKET_EXT)
+        as_market(world, "spendMergedToMarket", spend_of(proved.merged), energy(DELIVERY), ETHER, MARKET_BOUND)
     with refused("InvalidProof"):
-        as_market(world, "spendMergedToMarket", spend_of(proved.merged), PETH, ETHER, MARKET_EXT)
+        as_market(world, "spendMergedToMarket", spend_of(proved.merged), PETH, ETHER, MARKET_BOUND)
+
+
+def test_a_market_claims_a_proof_that_was_made_for_another_market(world, proved):
+    with refused("InvalidProof"):
+        as_market(world, "spendToMarket", spend_of(proved.to_other_market), PETH, ETHER, MARKET_BOUND)
+
+
+def test_a_market_repeats_the_ext_of_a_transfer_that_waits(world, proved):
+    """The fee that the transfer pays to its relay would be the market's."""
+    waiting = proved.fee.publics.ext.to_bytes(32, "big")
+    with refused("InvalidProof"):
+        as_market(world, "spendToMarket", spend_of(proved.fee), PETH, FEE, waiting)
 
 
 def test_a_market_makes_energy_of_another_microgrid_or_value_from_nothing(world):
@@ -355,11 +374,12 @@ def test_energy_that_leaves_as_money(world):
         world.send(stolen)
     with refused("InvalidProof"):
         world.send(stolen, ext=replace(stolen.ext, token=world.token.address).as_abi())
-    order = prove(transfer, world.witness([note], [100, 0], 200, MARKET_EXT, energy(SUPPLY)))
+    ext = market_ext(world.receiver.address, MARKET_BOUND)
+    order = prove(transfer, world.witness([note], [100, 0], 200, ext, energy(SUPPLY)))
     spend = spend_of(Transfer(*order, Ext()))
     with refused("InvalidProof"):
-        as_market(world, "spendToMarket", spend, PETH, 200, MARKET_EXT)
-    as_market(world, "spendToMarket", spend, energy(SUPPLY), 200, MARKET_EXT)
+        as_market(world, "spendToMarket", spend, PETH, 200, MARKET_BOUND)
+    as_market(world, "spendToMarket", spend, energy(SUPPLY), 200, MARKET_BOUND)
     assert world.owner.balance(world.pool.address) == before
     assert world.owner.call(world.pool, "shielded", bytes(20)) == before
 
@@ -387,7 +407,7 @@ def test_a_burned_note_is_burned_again(world, proved):
 def test_a_market_that_calls_back_while_it_is_paid(world, proved):
     again = world.owner.call_data(world.pool, "createNote", energy(SUPPLY), 100, partial())
     world.owner.transact(world.receiver, "callBack", world.pool.address, again)
-    as_market(world, "spendToMarket", spend_of(proved.to_market), PETH, ETHER, MARKET_EXT)
+    as_market(world, "spendToMarket", spend_of(proved.to_market), PETH, ETHER, MARKET_BOUND)
     assert world.owner.call(world.receiver, "lastCallbackSucceeded") is False
     assert world.owner.call(world.receiver, "lastCallbackError").hex() == REENTERED
     assert world.owner.balance(world.receiver.address) == ETHER
@@ -396,5 +416,5 @@ def test_a_market_that_calls_back_while_it_is_paid(world, proved):
 def test_a_market_that_refuses_its_payment(world, proved):
     world.owner.transact(world.receiver, "refuse", True)
     with pytest.raises(CallReverted, match="refused"):
-        as_market(world, "spendToMarket", spend_of(proved.to_market), PETH, ETHER, MARKET_EXT)
+        as_market(world, "spendToMarket", spend_of(proved.to_market), PETH, ETHER, MARKET_BOUND)
     assert not world.owner.call(world.pool, "isSpent", proved.to_market.publics.nullifiers[0])

@@ -8,6 +8,7 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {IMarket} from "../interfaces/IMarket.sol";
 import {IAppendVerifier, IMergeVerifier, ITransferVerifier} from "../interfaces/IVerifiers.sol";
 import {Circuits} from "../lib/Circuits.sol";
+import {MarketExt} from "../lib/MarketExt.sol";
 import {NoteQueue} from "../lib/NoteQueue.sol";
 import {PoseidonT4} from "../zk/PoseidonT4.sol";
 import {ZkTags} from "../zk/ZkTags.sol";
@@ -297,13 +298,14 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
     /// @notice Spends notes with a transfer proof for the calling market.
     /// @param asset PETH, which is paid to the market, or supplied energy of its microgrid, of which nothing moves.
     /// @param publicOut What the notes give to the market.
-    /// @param ext What the market computed that the proof must bind.
-    function spendToMarket(Spend calldata spend, uint256 asset, uint96 publicOut, uint256 ext)
+    /// @param bound Digest of what the market lets the proof bind, beside the market itself.
+    function spendToMarket(Spend calldata spend, uint256 asset, uint96 publicOut, bytes32 bound)
         external
         nonReentrant
         onlyMarket
     {
         _checkTaken(asset, publicOut);
+        uint256 ext = MarketExt.bind(msg.sender, bound);
         _spendTransfer(
             spend.proof, _transferInput(spend.root, spend.nullifiers, spend.commitments, asset, publicOut, ext)
         );
@@ -312,14 +314,14 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
     }
 
     /// @notice Spends notes with a merge proof for the calling market; otherwise as `spendToMarket`.
-    function spendMergedToMarket(MergeSpend calldata spend, uint256 asset, uint96 publicOut, uint256 ext)
+    function spendMergedToMarket(MergeSpend calldata spend, uint256 asset, uint96 publicOut, bytes32 bound)
         external
         nonReentrant
         onlyMarket
     {
         _checkTaken(asset, publicOut);
         uint256[16] memory input = _mergeInput(spend.root, spend.nullifiers, spend.commitments, spend.returnPartial);
-        (input[11], input[13], input[14]) = (asset, publicOut, ext);
+        (input[11], input[13], input[14]) = (asset, publicOut, MarketExt.bind(msg.sender, bound));
         _spendMerge(spend.proof, input);
         _queueNotes(spend.commitments, spend.ciphertext1, spend.ciphertext2);
         if (asset == PETH) _payMarket(publicOut);

@@ -8,6 +8,7 @@ import {IBurnVerifier, IBuyVerifier, IMintVerifier} from "../interfaces/IVerifie
 import {Circuits} from "../lib/Circuits.sol";
 import {CollarCurve} from "../lib/CollarCurve.sol";
 import {Ladder} from "../lib/Ladder.sol";
+import {MarketExt} from "../lib/MarketExt.sol";
 import {ZkTags} from "../zk/ZkTags.sol";
 import {ConfidentialToken} from "./ConfidentialToken.sol";
 import {PoolLiquidity} from "./PoolLiquidity.sol";
@@ -154,8 +155,8 @@ contract EnergyPool is IMarket, PoolLiquidity {
         uint64 validUntil
     ) external nonReentrant {
         _placeSell(key, lots, payoutPartial, validUntil);
-        uint256 ext = sellExt(key, lots, payoutPartial, validUntil, spend.ciphertext1, spend.ciphertext2);
-        token.spendToMarket(spend, _asset(SUPPLY, key), uint96(lots * Ladder.LOT_WH), ext);
+        bytes32 bound = _boundBySale(key, lots, payoutPartial, validUntil, spend.ciphertext1, spend.ciphertext2);
+        token.spendToMarket(spend, _asset(SUPPLY, key), uint96(lots * Ladder.LOT_WH), bound);
     }
 
     /// @notice Sells whole lots of a key's supply, by a merge.
@@ -167,8 +168,8 @@ contract EnergyPool is IMarket, PoolLiquidity {
         uint64 validUntil
     ) external nonReentrant {
         _placeSell(key, lots, payoutPartial, validUntil);
-        uint256 ext = sellExt(key, lots, payoutPartial, validUntil, spend.ciphertext1, spend.ciphertext2);
-        token.spendMergedToMarket(spend, _asset(SUPPLY, key), uint96(lots * Ladder.LOT_WH), ext);
+        bytes32 bound = _boundBySale(key, lots, payoutPartial, validUntil, spend.ciphertext1, spend.ciphertext2);
+        token.spendMergedToMarket(spend, _asset(SUPPLY, key), uint96(lots * Ladder.LOT_WH), bound);
     }
 
     /// @notice Orders whole lots for the committed import of an agreed slot, once, and pays them at the cap.
@@ -192,7 +193,7 @@ contract EnergyPool is IMarket, PoolLiquidity {
         _use(nullifier);
         _requireField(deliveryPartial);
         _requireField(changePartial);
-        uint256 ext = buyExt(slot, lots, nullifier, deliveryPartial, changePartial, payment, validUntil);
+        bytes32 bound = _boundByPurchase(slot, lots, nullifier, deliveryPartial, changePartial, payment, validUntil);
         uint256[8] memory input = [
             registry.rootAt(slot),
             registry.slotRoot(microgrid, slot),
@@ -201,11 +202,11 @@ contract EnergyPool is IMarket, PoolLiquidity {
             lots,
             nullifier,
             deliveryPartial,
-            ext
+            MarketExt.bind(address(this), bound)
         ];
         require(IBuyVerifier(verifiers.verifierOf(Circuits.BUY)).verify(proof, input), InvalidProof());
         _placeBuy(registry.keyOf(slot), Buy(lots, 0, nullifier, deliveryPartial, changePartial));
-        token.spendToMarket(payment, PETH, (lots * _lotWei(capWeiPerWh)).toUint96(), ext);
+        token.spendToMarket(payment, PETH, (lots * _lotWei(capWeiPerWh)).toUint96(), bound);
     }
 
     /// @notice Uses up delivered energy of a key: once for each meter, a hidden amount, after its last order.
@@ -368,7 +369,7 @@ contract EnergyPool is IMarket, PoolLiquidity {
         );
     }
 
-    /// @notice `ext` of a sale, by transfer or merge.
+    /// @notice `ext` of a sale, by a transfer or a merge.
     function sellExt(
         uint40 key,
         uint16 lots,
@@ -376,20 +377,9 @@ contract EnergyPool is IMarket, PoolLiquidity {
         uint64 validUntil,
         bytes calldata ciphertext1,
         bytes calldata ciphertext2
-    ) public view returns (uint256) {
-        return _field(
-            abi.encode(
-                SELL_EXT,
-                block.chainid,
-                address(this),
-                verifiers.circuitSet(),
-                key,
-                lots,
-                payoutPartial,
-                validUntil,
-                keccak256(ciphertext1),
-                keccak256(ciphertext2)
-            )
+    ) external view returns (uint256) {
+        return MarketExt.bind(
+            address(this), _boundBySale(key, lots, payoutPartial, validUntil, ciphertext1, ciphertext2)
         );
     }
 
@@ -402,19 +392,9 @@ contract EnergyPool is IMarket, PoolLiquidity {
         uint256 changePartial,
         ConfidentialToken.Spend calldata payment,
         uint64 validUntil
-    ) public view returns (uint256) {
-        bytes memory order = abi.encode(
-            BUY_EXT, block.chainid, address(this), verifiers.circuitSet(), slot, lots, nullifier
-        );
-        bytes memory paid = abi.encode(payment.root, payment.nullifiers, payment.commitments, validUntil);
-        return _field(
-            bytes.concat(
-                order,
-                abi.encode(deliveryPartial, changePartial),
-                paid,
-                keccak256(payment.ciphertext1),
-                keccak256(payment.ciphertext2)
-            )
+    ) external view returns (uint256) {
+        return MarketExt.bind(
+            address(this), _boundByPurchase(slot, lots, nullifier, deliveryPartial, changePartial, payment, validUntil)
         );
     }
 
@@ -448,6 +428,54 @@ contract EnergyPool is IMarket, PoolLiquidity {
 
     function _requireField(uint256 value) private pure {
         require(value < ZkTags.FIELD, OutsideField(value));
+    }
+
+    function _boundBySale(
+        uint40 key,
+        uint16 lots,
+        uint256 payoutPartial,
+        uint64 validUntil,
+        bytes calldata ciphertext1,
+        bytes calldata ciphertext2
+    ) private view returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                SELL_EXT,
+                block.chainid,
+                address(this),
+                verifiers.circuitSet(),
+                key,
+                lots,
+                payoutPartial,
+                validUntil,
+                keccak256(ciphertext1),
+                keccak256(ciphertext2)
+            )
+        );
+    }
+
+    function _boundByPurchase(
+        uint32 slot,
+        uint16 lots,
+        uint256 nullifier,
+        uint256 deliveryPartial,
+        uint256 changePartial,
+        ConfidentialToken.Spend calldata payment,
+        uint64 validUntil
+    ) private view returns (bytes32) {
+        bytes memory order = abi.encode(
+            BUY_EXT, block.chainid, address(this), verifiers.circuitSet(), slot, lots, nullifier
+        );
+        bytes memory paid = abi.encode(payment.root, payment.nullifiers, payment.commitments, validUntil);
+        return keccak256(
+            bytes.concat(
+                order,
+                abi.encode(deliveryPartial, changePartial),
+                paid,
+                keccak256(payment.ciphertext1),
+                keccak256(payment.ciphertext2)
+            )
+        );
     }
 
     function _field(bytes memory data) private pure returns (uint256) {
