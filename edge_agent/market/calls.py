@@ -108,7 +108,7 @@ class PoolCalls:
     ) -> int:
         """Of both proofs; the payment's root, nullifiers and commitments are in it, so neither counts beside another."""
         head = (order.slot, order.lots, order.nullifier, order.delivery_partial, order.change_partial)
-        spent = (root, *nullifiers, *commitments, valid_until, *map(keccak256, ciphertexts))
+        spent: tuple[int | bytes, ...] = (root, *nullifiers, *commitments, valid_until, *map(keccak256, ciphertexts))
         return market_ext(self.pool, self._bound(BUY_TAG, *head, *spent))
 
     def buy(

@@ -330,9 +330,9 @@ contract EnergyPool is IMarket, PoolLiquidity {
     /// @dev Of C cleared lots an order gets floor(c' C / W) - floor(c C / W), c and c' the lots wanted before and with it, W those of
     /// all: the parts add up to C, and no order gets more than it wanted.
     function _settleBuy(uint40 key, Batch storage batch, Buy storage order) private {
-        uint256 until = uint256(order.before) + order.lots;
-        uint256 filled = (until * batch.clearedLots) / batch.wantedLots - (uint256(order.before) * batch.clearedLots)
-            / batch.wantedLots;
+        uint256 before = uint256(order.before) * batch.clearedLots;
+        uint256 until = before + uint256(order.lots) * batch.clearedLots;
+        uint256 filled = until / batch.wantedLots - before / batch.wantedLots;
         if (filled == 0) isUsed[order.nullifier] = false;
         else token.createNote(_asset(DELIVERY, key), uint96(filled * Ladder.LOT_WH), order.deliveryPartial);
         _pay(order.lots * _lotWei(capWeiPerWh) - filled * batch.priceWeiPerLot, order.changePartial);
