@@ -2,7 +2,8 @@
 
 Rules: runs in the checkout's .venv; a failed check does not stop the later ones; what was not checked is never
 silent: each left-out check and each skipped test is listed with its reason at the very end. Exit code 1 when a
-check failed. Arguments are handed on to pytest (`scripts/check.py tests/edge -x`).
+check failed. The tests are shared out to the processors, a file to one of them, and then those in ALONE run, which take
+the whole machine. With arguments pytest runs once, in one process, and gets them (`scripts/check.py tests/edge -x`).
 
 Not here: set-up (bootstrap.py); the settings of the tools (pyproject.toml).
 """
@@ -23,6 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SKIP_REPORT_VARIABLE = "OPENMG_SKIP_REPORT"  # read by tests/conftest.py
 MAX_TESTS_NAMED = 3  # per reason; the rest is counted
+ALONE = ("tests/workbench/test_demo_run.py",)  # whole microgrids, whose slots must not wait for other tests
+MAX_WORKERS = 4  # each starts chains and brokers of its own, some 300 MB
+PYTEST = ("-m", "pytest", "-q", "--durations=15")
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,17 @@ def checks(pytest_arguments: Sequence[str]) -> tuple[Check, ...]:
         Check("mypy", (python, "-m", "mypy")),
         Check("import directions", (linter, "--config", "pyproject.toml")),
         Check("contract artifacts", (python, "contracts/build.py", "--check"), why_no_contract_check),
-        Check("tests", (python, "-m", "pytest", "-q", "--durations=15", *pytest_arguments)),
+        *(Check(name, (python, *PYTEST, *arguments)) for name, arguments in test_runs(pytest_arguments)),
     )
+
+
+def test_runs(arguments: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """How pytest is called, by name."""
+    if arguments:
+        return (("tests", tuple(arguments)),)
+    workers = min(MAX_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    shared = ("-n", str(workers), "--dist", "loadfile") if workers > 1 else ()
+    return ("tests", (*shared, *(f"--ignore={path}" for path in ALONE))), ("tests alone", ALONE)
 
 
 def run(check: Check, env: dict[str, str]) -> Outcome:
@@ -78,9 +91,11 @@ def skipped_tests(report: Path) -> list[str]:
         groups = json.loads(report.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ["the tests left no list of what was skipped"]
-    lines = []
+    by_reason: dict[str, list[str]] = {}
     for group in groups:
-        tests, reason = group["tests"], group["reason"]
+        by_reason.setdefault(group["reason"], []).extend(group["tests"])
+    lines = []
+    for reason, tests in by_reason.items():
         named = ", ".join(tests[:MAX_TESTS_NAMED])
         more = f" and {len(tests) - MAX_TESTS_NAMED} more" if len(tests) > MAX_TESTS_NAMED else ""
         lines.append(f"{len(tests)} test{'s' if len(tests) > 1 else ''}: {reason} ({named}{more})")

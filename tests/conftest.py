@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,10 +60,16 @@ def free_port() -> Iterator[Callable[[], int]]:
 
 
 class SkipList:
-    """Collects the tests that did not run, by reason."""
+    """Collects the tests that did not run, by reason.
+
+    Where pytest-xdist shares tests out, the workers alone see what was deselected, all of them the same.
+    """
 
     def __init__(self) -> None:
         self.by_reason: dict[str, list[str]] = {}
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.by_reason[NOT_ASKED_FOR] = getattr(node, "workeroutput", {}).get(NOT_ASKED_FOR, [])
 
     def add(self, reason: str, test: str) -> None:
         self.by_reason.setdefault(reason, []).append(test)
@@ -87,11 +94,18 @@ class SkipList:
             more = f" and {len(tests) - MAX_TESTS_NAMED} more" if len(tests) > MAX_TESTS_NAMED else ""
             terminalreporter.write_line(f"{len(tests)}: {reason}: {', '.join(tests[:MAX_TESTS_NAMED])}{more}")
 
-    def pytest_sessionfinish(self) -> None:
-        target = os.environ.get(SKIP_REPORT_VARIABLE)
-        if target:
-            groups = [{"reason": reason, "tests": tests} for reason, tests in sorted(self.by_reason.items())]
-            Path(target).write_text(json.dumps(groups), encoding="utf-8")
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        handed_over = getattr(session.config, "workeroutput", None)
+        if handed_over is not None:
+            handed_over[NOT_ASKED_FOR] = self.by_reason.get(NOT_ASKED_FOR, [])
+        elif SKIP_REPORT_VARIABLE in os.environ:
+            self._write(Path(os.environ[SKIP_REPORT_VARIABLE]))
+
+    def _write(self, target: Path) -> None:
+        """Beside what an earlier run of the same check left there."""
+        groups = json.loads(target.read_text(encoding="utf-8")) if target.exists() else []
+        groups += [{"reason": reason, "tests": tests} for reason, tests in sorted(self.by_reason.items()) if tests]
+        target.write_text(json.dumps(groups), encoding="utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:
