@@ -50,9 +50,9 @@ TABLE = (
         NOT_YET,
         "everybody who reads the plasma chain, under the account of the home",
         "플라스마 체인을 읽는 누구나(가정의 계정으로)",
-        "In the public market, which the demo uses, signed readings stand on chain; a home with [market] in its file trades by "
-        "proofs instead.",
-        "데모가 쓰는 공개 시장에서는 서명된 계량값이 체인에 남습니다. 설정에 [market]이 있는 가정은 "
+        "In the public market signed readings stand on chain; a home with [market] in its file, as in "
+        "`openmg demo --market private`, trades by proofs instead.",
+        "공개 시장에서는 서명된 계량값이 체인에 남습니다. 설정에 [market]이 있는 가정(`openmg demo --market private`)은 "
         "증명으로 비공개 거래합니다.",
     ),
     PrivacyRow(

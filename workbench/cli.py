@@ -13,7 +13,7 @@ import typer
 
 from openmg import __version__
 from workbench import ceremony_cli, linkage_cli, zk_cli
-from workbench.demo.options import DemoError, DemoOptions
+from workbench.demo.options import SLOT_SECONDS, DemoError, DemoOptions
 from workbench.failure import failed
 
 app = typer.Typer(
@@ -45,7 +45,9 @@ def demo(
     homes: Annotated[int, typer.Option(help="Homes, each with a meter and an agent.")] = 12,
     validators: Annotated[int, typer.Option(help="PPDL validators, each a hub.")] = 4,
     slots: Annotated[int, typer.Option(help="Market slots to run; 0 runs until Ctrl-C.")] = 8,
-    slot_seconds: Annotated[float, typer.Option(help="Wall seconds of one 15-minute slot.")] = 4.0,
+    slot_seconds: Annotated[
+        float | None, typer.Option(help="Wall seconds of one 15-minute slot (default: 4, on the private market 20).")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="CSV of kWh (also .gz): first column time, one column a home.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Do not announce the console; it takes a free port.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write what was measured as JSON.")] = None,
@@ -54,13 +56,17 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the simulated homes.")] = 1,
     prover: Annotated[str, typer.Option(help="native or portable; auto takes native when it is built.")] = "auto",
     mqtt: Annotated[str | None, typer.Option(help="Use this broker, mqtt://host:port, instead of our own.")] = None,
+    market: Annotated[str, typer.Option(help="public, or private: every home trades its energy by proofs.")] = "public",
 ) -> None:
     """Run a whole microgrid here: meters, agents, hubs and chains.
 
     Example: openmg demo --homes 12 --slots 8 --headless --report report.json
     """
     try:
-        options = DemoOptions(homes, validators, slots, slot_seconds, data, headless, report, state, port, seed, prover, mqtt)
+        seconds = SLOT_SECONDS.get(market, 0.0) if slot_seconds is None else slot_seconds
+        options = DemoOptions(
+            homes, validators, slots, seconds, data, headless, report, state, port, seed, prover, mqtt, market
+        )
     except DemoError as error:
         raise failed(str(error), 2) from error
     from workbench.demo.run import run_demo

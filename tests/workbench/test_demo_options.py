@@ -31,13 +31,46 @@ GOOD = {
     "relay": {"height": 40},
     "plasma": {"deposits": 14, "checkpoints": 2},
     "zk": {"backend": "native", "transfers": 12, "paying_homes": 12, "prove_seconds_median": 0.7},
-    "market": {"swaps": 5, "token_to_token": 1, "price_wei_per_wh": 30_000_000_000},
+    "market": {"kind": "public", "swaps": 5, "token_to_token": 1, "price_wei_per_wh": 30_000_000_000},
     "inference": {"requests": 2, "answered": 2},
+}  # fmt: skip
+PRIVATE = GOOD | {
+    "energy_wh": {"imported": 500, "exported": 1000, "minted": 900, "sold": 700, "bought": 200},
+    "market": {
+        "kind": "private", "mints": 97, "sales": 3, "purchases": 2, "batches": 2, "settled_batches": 2,
+        "price_wei_per_wh": None, "buying_slots": 4,
+    },
 }  # fmt: skip
 
 
 def test_a_good_report_has_no_shortfall():
-    assert shortfalls(GOOD, 12, 2) == []
+    assert shortfalls(GOOD, 12, 2) == shortfalls(PRIVATE, 12, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("market.mints", 95, "95 slots were minted; 12 homes over 8 slots have 96"),
+        ("market.sales", 0, "the private market had no sales"),
+        ("market.purchases", 0, "nobody bought on the private market, though 4 slots allowed it"),
+        ("market.settled_batches", 1, "2 batches were closed but 1 settled"),
+        ("energy_wh.exported", 899, "900 Wh were minted but only 899 Wh exported"),
+        ("energy_wh.sold", 901, "901 Wh were sold but only 900 Wh minted"),
+        ("energy_wh.bought", 501, "501 Wh were bought but only 500 Wh imported"),
+    ],
+)
+def test_each_expectation_of_the_private_market_is_told_when_it_is_not_met(path, value, words):
+    report = copy.deepcopy(PRIVATE)
+    section, name = path.split(".")
+    report[section][name] = value
+    assert shortfalls(report, 12, 2) == [words]
+
+
+def test_nobody_need_buy_where_nobody_imported_a_lot():
+    report = copy.deepcopy(PRIVATE)
+    report["market"] |= {"purchases": 0, "buying_slots": 0}
+    report["energy_wh"]["bought"] = 0
+    assert shortfalls(report, 12, 2) == []
 
 
 @pytest.mark.parametrize(
@@ -83,7 +116,7 @@ def test_a_run_of_one_slot_need_not_trade_but_must_mint():
 
 
 def test_a_newcomer_is_told_why_the_first_slot_has_no_reports():
-    hub = {"readings": {"stored": 2, "groups_opened": 0}, "ppdl": {}, "transfers": 0, "swaps": 0}
+    hub = {"readings": {"stored": 2, "groups_opened": 0}, "ppdl": {}, "transfers": 0, "swaps": 0, "clearing": None}
     assert status_line(FIRST, 0, 8, hub) == "slot 1/8 (10:00): meters are read; their first reports come when the slot ends"
     hub["readings"] = {"stored": 14, "groups_opened": 2}
     hub["ppdl"] = {"rounds": 1, "loss_first": 0.8, "loss_last": None, "height": 9}
@@ -92,7 +125,18 @@ def test_a_newcomer_is_told_why_the_first_slot_has_no_reports():
     assert "loss 0.800 -> 0.250" in status_line(FIRST, 8, 8, hub) and status_line(FIRST, 8, 8, hub).startswith(
         "slot 8/8 (11:45)"
     )
+    hub["clearing"] = {"closed": 3}
+    assert "3 private batches cleared, PPDL height 9" in status_line(FIRST, 1, 8, hub)
     assert status_line(FIRST, 3, 8, {}) == "slot 4/8 (10:45): the first hub does not answer now"
+
+
+def test_the_ending_tells_of_the_private_market_what_it_shows():
+    text = "\n".join(ending(PRIVATE))
+    assert "900 minted, 700 sold, 200 bought\n" in text
+    assert "private market: 97 slots minted, 3 sales and 2 purchases in 2 batches\n" in text
+    report = copy.deepcopy(PRIVATE)
+    report["market"]["price_wei_per_wh"] = 30
+    assert "in 2 batches; 30 wei a Wh at the end" in "\n".join(ending(report))
 
 
 def test_the_ending_is_made_of_the_report():
@@ -138,6 +182,7 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
         (["--slot-seconds", "0.5"], "--slot-seconds is 0.5"),
         (["--slot-seconds", "nan"], "--slot-seconds is nan"),
         (["--prover", "quick"], "choose native or portable"),
+        (["--market", "black"], "--market is 'black'; choose public or private"),
         (["--data", "nowhere.csv"], "--data nowhere.csv is not a file"),
         (["--report", "nowhere/report.json"], "--report nowhere/report.json cannot be written"),
         (["--report", "/"], "--report / cannot be written"),

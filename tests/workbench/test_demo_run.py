@@ -23,7 +23,7 @@ REPORT_KEYS = {
     "relay": {"height", "relayers", "submissions"},
     "plasma": {"blocks", "transactions", "deposits", "checkpoints"},
     "zk": {"backend", "transfers", "paying_homes", "prove_seconds_median", "verify_gas"},
-    "market": {"swaps", "token_to_token", "price_wei_per_wh", "price_wei_per_wh_by_microgrid"},
+    "market": {"kind", "swaps", "token_to_token", "price_wei_per_wh", "price_wei_per_wh_by_microgrid"},
     "inference": {"requests", "answered"},
 }  # fmt: skip
 AGENT_RSS_MB = 80
@@ -150,6 +150,30 @@ def test_the_console_showed_live_values_that_change_and_loaded_nothing_else(demo
         pytest.skip("no Chromium on this machine: the demo's console was not opened")
     assert len(set(seen["clock"])) == 3 and len(set(seen["height"])) >= 2
     assert seen["requests"] and all(request.startswith("http://127.0.0.1:") for request in seen["requests"])
+
+
+@pytest.mark.slow
+@pytest.mark.native
+@pytest.mark.timeout(900)
+def test_homes_trade_their_energy_privately(tmp_path):
+    """Minted by proofs of what was agreed, sold and bought in batches that the hub clears, with nothing left undone."""
+    pytest.importorskip("openmg_native", reason="the native prover is not built")
+    options = ("--market", "private", "--homes", "10", "--slots", "4", "--headless", "--prover", "native")
+    demo = start_demo(tmp_path, *options, "--report", str(tmp_path / "report.json"))
+    try:
+        code = demo.wait(800)
+    finally:
+        if demo.poll() is None:
+            demo.terminate()
+            demo.wait(60)
+    assert code == 0, (tmp_path / "demo.log").read_text()
+    report = json.loads((tmp_path / "report.json").read_text())
+    market, energy = report["market"], report["energy_wh"]
+    assert market["kind"] == "private" and market["mints"] >= 40 and market["sales"] > 0 < market["purchases"]
+    assert market["settled_batches"] >= market["batches"] > 0
+    assert energy["bought"] > 0 and energy["sold"] <= energy["minted"] <= energy["exported"]
+    assert set(market["price_wei_per_wh_by_microgrid"]) == {"MG1", "MG2"}
+    assert 20 * 10**9 <= market["price_wei_per_wh"] <= 35 * 10**9, "outside the collar"
 
 
 @pytest.mark.slow

@@ -27,10 +27,8 @@ from hub.chain.deployment import Deployment
 from hub.chain.energy_leaves import OPEN_END, MeterLeaf, register_leaves
 from hub.ppdl.genesis import Genesis
 from openmg.clock import slot_of
-from openmg.forecast.calendar import KOREA_UTC_OFFSET_HOURS
 from openmg.hashing import keccak256
 from openmg.signing import address_of
-from openmg.units import SLOTS_PER_HOUR
 from openmg.zk.meters import RegistryLeaf, meter_id
 from workbench.demo.options import DEFAULT_START
 from workbench.demo.site import (
@@ -38,8 +36,10 @@ from workbench.demo.site import (
     ENVELOPE_RELAYS,
     FEED_IN_WEI_PER_WH,
     GRID_FEE_WEI_PER_WH,
+    PERIOD_DAYS,
     PLASMA_CHAIN_ID,
     RETAIL_WEI_PER_WH,
+    UTC_OFFSET_SLOTS,
     WEI,
     Site,
 )
@@ -54,6 +54,9 @@ OPERATOR_ROOT_WEI = 10 * WEI
 OPERATOR_DEPOSIT_WEI = 20 * WEI
 MAX_EPOCH_SECONDS = 2
 """Notes wait for an epoch's end to enter the tree; a demo has seconds for what takes a quarter of an hour elsewhere."""
+PROVIDED_WEI = WEI // 100
+PROVIDED_DAYS = 3
+"""What the utility brings to each private pool for a day, enough for some 300 kWh, and for how many days of a demo."""
 RELAY_QUOTA = 4_096
 """Calls without a fee in an epoch: above all that a demo's homes can send."""
 
@@ -99,7 +102,7 @@ def _private_plan(site: Site) -> PrivatePlan:
         cap_wei_per_wh=RETAIL_WEI_PER_WH - GRID_FEE_WEI_PER_WH,
         relays=tuple(RelayPlan(address_of(hub.role_key("envelope-relay")), RELAY_QUOTA) for hub in relays),
         verifying_keys=None,
-        calendar=Calendar(utc_offset_slots=KOREA_UTC_OFFSET_HOURS * SLOTS_PER_HOUR),
+        calendar=Calendar(utc_offset_slots=UTC_OFFSET_SLOTS, period_days=PERIOD_DAYS),
     )
 
 
@@ -156,13 +159,20 @@ def deposit_all(site: Site, contracts: RootContracts) -> int:
 
 
 def fund_contracts(site: Site, contracts: PlasmaContracts) -> None:
-    """The utility pays into the escrow of every energy token and into the relayers' fund, once its PETH has arrived."""
+    """The utility pays into every escrow and into the relayers' fund, once its PETH has arrived.
+
+    On the private market it also provides for the first days, before the first order fixes a day's curve.
+    """
     utility = EvmClient(site.plasma_url, site.utility_key)
-    sent = [
-        utility.send(market.token, "fund", value=ESCROW_WEI // len(contracts.markets), gas=200_000)
-        for market in contracts.markets
-    ]
-    sent.append(utility.send(contracts.relay, "fund", value=RELAY_FUND_WEI, gas=200_000))
+    escrow_wei = ESCROW_WEI // len(contracts.markets)
+    sent = [utility.send(contracts.relay, "fund", value=RELAY_FUND_WEI, gas=200_000)]
+    for market in contracts.markets:
+        escrow = market.pool if site.options.private else market.token
+        sent.append(utility.send(escrow, "fund", value=escrow_wei, gas=200_000))
+        if site.options.private:
+            first = int(utility.call(contracts.energy_registry, "keyOf", slot_of(DEFAULT_START)))
+            keys = [first + (day << 8) for day in range(PROVIDED_DAYS)]
+            sent += [utility.send(market.pool, "provide", key, value=PROVIDED_WEI, gas=200_000) for key in keys]
     for tx_hash in sent:
         utility.wait(tx_hash, where="funding")
 

@@ -13,18 +13,21 @@ MIN_LEARNING_ROUNDS = 3
 MIN_CHECKPOINTS = 2
 TRADING_SLOTS = 2
 """Energy of a microgrid's first slot opens its pool; from the second on there is somebody to trade with."""
+PRIVATE_TRADING_SLOTS = 3
+"""A purchase for a slot comes two slots after it, when others' supply of it can be there."""
 CROSSING_SLOTS = 4
 """Both pools must be open and deep enough before energy goes from one microgrid to the other."""
 
 
 def shortfalls(report: dict[str, Any], homes: int, microgrids: int) -> list[str]:
     """One sentence for each expectation that the report does not meet; empty when all are met."""
+    private = report["market"]["kind"] == "private"
     return [
         *_readings(report["readings"], homes, report["slots"]),
-        *_energy(report["energy_wh"], report["slots"]),
+        *(_private_energy(report["energy_wh"]) if private else _energy(report["energy_wh"], report["slots"])),
         *_learning(report["ppdl"], homes),
         *_chains(report),
-        *_trades(report, microgrids),
+        *(_private_trades(report, homes) if private else _trades(report, microgrids)),
         *_transfers(report["zk"], homes),
     ]
 
@@ -49,6 +52,12 @@ def _energy(energy: dict[str, int], slots: int) -> Iterator[str]:
         yield f"{energy['minted']} Wh were minted but only {energy['exported']} Wh exported"
     if energy["burned"] > energy["imported"]:
         yield f"{energy['burned']} Wh were burned but only {energy['imported']} Wh imported"
+
+
+def _private_energy(energy: dict[str, int]) -> Iterator[str]:
+    for less, more in (("minted", "exported"), ("sold", "minted"), ("bought", "imported")):
+        if energy[less] > energy[more]:
+            yield f"{energy[less]} Wh were {less} but only {energy[more]} Wh {more}"
 
 
 def _learning(ppdl: dict[str, Any], homes: int) -> Iterator[str]:
@@ -78,6 +87,20 @@ def _trades(report: dict[str, Any], microgrids: int) -> Iterator[str]:
         yield "no swap was made"
     if slots >= CROSSING_SLOTS and microgrids > 1 and not market["token_to_token"]:
         yield "no energy was swapped from one microgrid to another"
+
+
+def _private_trades(report: dict[str, Any], homes: int) -> Iterator[str]:
+    slots, market = report["slots"], report["market"]
+    if market["mints"] < homes * slots:
+        yield f"{market['mints']} slots were minted; {homes} homes over {slots} slots have {homes * slots}"
+    if slots >= PRIVATE_TRADING_SLOTS:
+        for name in ("sales", "batches"):
+            if not market[name]:
+                yield f"the private market had no {name}"
+        if market["buying_slots"] and not market["purchases"]:
+            yield f"nobody bought on the private market, though {market['buying_slots']} slots allowed it"
+    if market["settled_batches"] < market["batches"]:
+        yield f"{market['batches']} batches were closed but {market['settled_batches']} settled"
 
 
 def _transfers(zk: dict[str, Any], homes: int) -> Iterator[str]:

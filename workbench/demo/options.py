@@ -12,6 +12,9 @@ DEFAULT_START = 1_781_485_200
 """2026-06-15 10:00 in Seoul, a Monday: the virtual clock's default start."""
 MAX_HOMES = 120
 MAX_VALIDATORS = 16
+PUBLIC, PRIVATE = "public", "private"
+SLOT_SECONDS = {PUBLIC: 4.0, PRIVATE: 20.0}
+"""Wall seconds of a slot where none are given: on the private market every home proves two to four statements a slot."""
 HOMES_FOR_TWO_MICROGRIDS = 10
 """A group needs at least five homes (openmg.masking.MIN_GROUP)."""
 
@@ -36,8 +39,11 @@ class DemoOptions:
     seed: int = 1
     prover: str = "auto"
     mqtt: str | None = None
+    market: str = PUBLIC
 
     def __post_init__(self) -> None:
+        if self.market not in SLOT_SECONDS:
+            raise DemoError(f"--market is {self.market!r}; choose {PUBLIC} or {PRIVATE}")
         self._between("--homes", self.homes, 5, MAX_HOMES)
         self._between("--validators", self.validators, 3, MAX_VALIDATORS)
         self._between("--slots", self.slots, 0, 100_000)
@@ -65,6 +71,11 @@ class DemoOptions:
     @property
     def microgrids(self) -> int:
         return 2 if self.homes >= HOMES_FOR_TWO_MICROGRIDS else 1
+
+    @property
+    def private(self) -> bool:
+        """Whether homes trade energy by proofs."""
+        return self.market == PRIVATE
 
     @property
     def speed(self) -> float:

@@ -18,13 +18,31 @@ from edge_agent.wallet.note_store import PaymentState
 from hub.chain.client import EvmClient
 from hub.chain.deployment import Deployment
 from openmg.clock import slot_of
-from openmg.market.uniswap import spot_price
+from openmg.zk.meters import LOT_WH
+from workbench.demo.markets import Market, PrivateMarket, PublicMarket
 from workbench.demo.options import DEFAULT_START
 from workbench.demo.site import Site
 from workbench.supervisor import Supervisor
 
 HTTP_SECONDS = 5.0
+_PRIVATE_TRADE = """
+SELECT COALESCE(SUM(export_wh * minted), 0), COUNT(*) - COALESCE(SUM(minted), 0) + (SELECT COUNT(*) FROM market_calls),
+    COALESCE(SUM(import_wh >= ?), 0)
+FROM market_slots WHERE slot >= ?
+"""
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class PrivateCounts:
+    """What a home's own journal says of the private market."""
+
+    minted_wh: int = 0
+    """Exports that were minted."""
+    untraded: int = 0
+    """Slots still to be minted, and calls of which no effect was seen."""
+    buying_slots: int = 0
+    """Slots in which at least a lot was imported."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,7 @@ class AgentCounts:
     """The newest slot that was put into the outbox; 0 before the first."""
     unsettled: int
     """Metered slots and envelopes that the wallet has still to bring to the chain."""
+    private: PrivateCounts
 
 
 def hub_json(site: Site, path: str) -> dict[str, Any]:
@@ -66,11 +85,14 @@ def agent_counts(site: Site, name: str) -> AgentCounts:
         (last_slot,) = db.execute("SELECT COALESCE(MAX(slot), 0) FROM slots WHERE seq IS NOT NULL").fetchone()
     proofs: list[tuple[int, str]] = []
     paid = unsettled = 0
+    private = PrivateCounts()
     if (state / "wallet.sqlite").exists():
         with closing(_reading(state / "wallet.sqlite")) as db:
             proofs = db.execute("SELECT prove_ms, backend FROM payments WHERE prove_ms IS NOT NULL").fetchall()
             (paid,) = db.execute("SELECT COUNT(*) FROM payments WHERE state = ?", (PaymentState.DONE,)).fetchone()
             (unsettled,) = db.execute("SELECT (SELECT COUNT(*) FROM due_slots) + (SELECT COUNT(*) FROM envelope)").fetchone()
+            if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'market_slots'").fetchone():
+                private = PrivateCounts(*db.execute(_PRIVATE_TRADE, (LOT_WH, slot_of(DEFAULT_START))).fetchone())
     return AgentCounts(
         counters["polled"],
         counters["stored"],
@@ -83,6 +105,7 @@ def agent_counts(site: Site, name: str) -> AgentCounts:
         paid,
         last_slot,
         unsettled,
+        private,
     )
 
 
@@ -99,6 +122,10 @@ def build_report(
     proof_ms = [ms for item in counts.values() for ms in item.proof_ms]
     backends = sorted({name for item in counts.values() for name in item.backends})
     stored = sum(item.stored for item in counts.values())
+    # On the private market nobody but the homes knows what was minted, and which slots allowed a purchase.
+    private = [item.private for item in counts.values()]
+    minted = {"minted": sum(item.minted_wh for item in private)} if site.options.private else {}
+    buying = {"buying_slots": sum(item.buying_slots for item in private)} if site.options.private else {}
     return {
         "homes": len(site.homes),
         "slots": slots,
@@ -113,7 +140,8 @@ def build_report(
         "energy_wh": {
             "imported": sum(item.import_wh for item in counts.values()),
             "exported": sum(item.export_wh for item in counts.values()),
-            **chain.energy_wh(),
+            **minted,
+            **chain.market.energy_wh(),
         },
         "ppdl": {
             name: hub["ppdl"][name]
@@ -137,7 +165,7 @@ def build_report(
             "prove_seconds_median": round(statistics.median(proof_ms) / 1000, 3) if proof_ms else None,
             "verify_gas": chain.verify_gas(),
         },
-        "market": chain.market(),
+        "market": {**chain.market.figures(), **buying},
         "inference": chain.inference(),
         "processes": {
             name: {"rss_mb": usage.rss_mb, "cpu_percent": usage.cpu_percent}
@@ -155,24 +183,8 @@ class ChainFigures:
         self._contracts = deployment.plasma
         self._root_contract = deployment.root.plasma_root
         self._last = self._plasma.block_number()
-
-    def _total(self, name: str) -> int:
-        return sum(int(self._plasma.call(market.token, name)) for market in self._contracts.markets)
-
-    def energy_wh(self) -> dict[str, int]:
-        sold = bought = 0
-        for market in self._contracts.markets:
-            sold += sum(int(e.args["tokens_sold"]) for e in self._events(market.exchange, "EthPurchase"))
-            bought += sum(int(e.args["tokens_bought"]) for e in self._events(market.exchange, "TokenPurchase"))
-        return {
-            "minted": self._total("totalMinted"),
-            "sold": sold,
-            "bought": bought,
-            "burned": self._total("totalBurned"),
-            "redeemed": self._total("totalRedeemed"),
-            "expired": self._total("totalExpired"),
-            "outstanding": self._total("totalSupply"),
-        }
+        kind = PrivateMarket if site.options.private else PublicMarket
+        self.market: Market = kind(self._plasma, self._contracts, self._last)
 
     def _events(self, contract: Any, name: str) -> list[Any]:
         return self._plasma.events(contract, name, 0, self._last)
@@ -208,36 +220,6 @@ class ChainFigures:
         from workbench.demo.verify_gas import newest_transfer_verify_gas
 
         return newest_transfer_verify_gas(self._plasma, self._contracts, self._last)
-
-    def market(self) -> dict[str, Any]:
-        sales, purchases, carried = 0, 0, 0
-        for market in self._contracts.markets:
-            sold = self._events(market.exchange, "EthPurchase")
-            sales += len(sold)
-            purchases += len(self._events(market.exchange, "TokenPurchase"))
-        if len(self._contracts.markets) > 1:
-            carried = self._token_to_token()
-        reserves = {
-            f"MG{market.microgrid}": tuple(map(int, self._plasma.call(market.exchange, "getReserves")))
-            for market in self._contracts.markets
-        }
-        return {
-            "swaps": sales + purchases - carried,
-            "token_to_token": carried,
-            "price_wei_per_wh": spot_price(sum(wei for wei, _ in reserves.values()), sum(wh for _, wh in reserves.values())),
-            "price_wei_per_wh_by_microgrid": {name: spot_price(wei, wh) for name, (wei, wh) in reserves.items()},
-        }
-
-    def _token_to_token(self) -> int:
-        """Transactions that sold on one exchange and bought on another."""
-        sellers: dict[bytes, set[bytes]] = {}
-        buyers: dict[bytes, set[bytes]] = {}
-        for market in self._contracts.markets:
-            for event in self._events(market.exchange, "EthPurchase"):
-                sellers.setdefault(event.tx_hash, set()).add(market.exchange.address)
-            for event in self._events(market.exchange, "TokenPurchase"):
-                buyers.setdefault(event.tx_hash, set()).add(market.exchange.address)
-        return sum(bool(buyers.get(tx, set()) - exchanges) for tx, exchanges in sellers.items())
 
     def inference(self) -> dict[str, int]:
         names = {"requests": "requestCount", "answered": "answeredCount"}

@@ -22,6 +22,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from edge_agent.market.planner import PURCHASE_DELAY_SLOTS
 from firmware_sim.config import SimConfig
 from firmware_sim.dataset import DatasetError
 from firmware_sim.neighbourhood import Neighbourhood
@@ -29,17 +30,17 @@ from hub.chain.anvil import AnvilOptions, answers, anvil_command
 from hub.chain.client import EvmClient
 from hub.chain.deployment import Deployment
 from hub.chain.errors import ChainError
-from hub.ppdl.store import initialise_store
 from openmg.clock import VirtualClock, slot_of, slot_start
 from openmg.config import CONFIG_EXIT_CODE, load_toml
 from openmg.mqtt import MqttAddress
 from openmg.signing import address_of
 from openmg.zk.backend import BackendError, get_backend
-from openmg.zk.circuits.registry import DEMO_CIRCUITS
+from openmg.zk.circuits.registry import DEMO_CIRCUITS, PRIVATE_CIRCUITS
 from openmg.zk.keys import KeysError, ensure_keys
 from workbench.demo import chains
 from workbench.demo.checks import MIN_CHECKPOINTS, MIN_LEARNING_ROUNDS, shortfalls
 from workbench.demo.genesis import make_demo_genesis
+from workbench.demo.operators import provision_hubs
 from workbench.demo.options import DEFAULT_START, DemoError, DemoOptions
 from workbench.demo.report import ChainFigures, agent_counts, build_report, hub_json
 from workbench.demo.signals import Interrupted, Signals
@@ -68,6 +69,8 @@ INTERRUPTED_SECONDS = 15.0
 RELAY_SECONDS = 60.0
 WALLETS_SECONDS = 20.0
 """The last slot is minted when its sum was agreed and relayed; what cannot be settled by then stays due."""
+PRIVATE_TRADE_SLOTS = 6
+"""The same on the private market: a call leaves within a slot, the purchase for the last slot comes two slots after it."""
 LAST_READINGS_SECONDS = 10.0
 """A meter is polled several times a slot, so its last slot closes within a second or two of the boundary."""
 CONNECT_SECONDS = 3.0
@@ -177,10 +180,7 @@ class Demo:
         self.waiting.result("proving keys", keys)
         write_agent_configs(site, w0)
         write_hub_configs(site, w0)
-        for name in site.hub_names:
-            state = site.hub_folder(name) / "state"
-            state.mkdir(mode=0o700)
-            initialise_store(state / "ppdl.sqlite", genesis)
+        provision_hubs(site, genesis)
         deployed = in_background(chains.deploy, site, genesis, w0)
         self._import_past()
         self.deployment = self.waiting.result("contracts", deployed)
@@ -188,7 +188,7 @@ class Demo:
         say("contracts are deployed, meters registered, stores filled")
 
     def _ensure_keys(self) -> None:
-        for circuit in DEMO_CIRCUITS:
+        for circuit in (*DEMO_CIRCUITS, *(PRIVATE_CIRCUITS if self.options.private else ())):
             ensure_keys(circuit, None, get_backend(self.backend), None)
 
     def _start_chains(self) -> None:
@@ -348,6 +348,9 @@ class Demo:
             done = DRAIN_SECONDS[self.backend]
             self.waiting.at_most(done, "readings, transfers and answers", lambda: self._settled(figures))
             self.waiting.at_most(WALLETS_SECONDS, "the wallets", self._wallets_idle)
+            if self.options.private:
+                patience = PRIVATE_TRADE_SLOTS * self.options.slot_seconds
+                self.waiting.at_most(patience, "the private market", self._private_market_idle)
         self._signal("hub-")
         self.waiting.at_most(RELAY_SECONDS, "the relay", lambda: self._relayed(figures))
 
@@ -357,6 +360,13 @@ class Demo:
 
     def _wallets_idle(self) -> bool:
         return not any(agent_counts(self.site, home.name).unsettled for home in self.site.homes)
+
+    def _private_market_idle(self) -> bool:
+        """Every slot is minted, every order of the run's slots was made, and every batch is cleared and settled."""
+        clearing: dict[str, int] = self._hub_report().get("clearing") or {"waiting": 1}
+        ordered = self.clock.slot() > self.first_slot + self.options.slots + PURCHASE_DELAY_SLOTS
+        traded = not any(agent_counts(self.site, home.name).private.untraded for home in self.site.homes)
+        return clearing["waiting"] == 0 and ordered and traded
 
     def _delivered(self) -> bool:
         """Every reading is acknowledged and every agreed event stands on the plasma chain."""

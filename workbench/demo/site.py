@@ -22,7 +22,9 @@ import tomli_w
 
 from edge_agent.wallet.keys import OwnerKeys
 from hub.keys import HubKeys
+from openmg.forecast.calendar import KOREA_UTC_OFFSET_HOURS
 from openmg.identity import DeviceKey, load_or_create_key
+from openmg.units import SLOTS_PER_HOUR
 from workbench.demo.homes import DemoHome, plan_homes
 from workbench.demo.options import DEFAULT_START, DemoError, DemoOptions
 from workbench.ports import HOST, PortReservation, is_free
@@ -39,6 +41,9 @@ WEI = 10**18
 DEPOSIT_WEI = 2 * WEI
 SHIELD_WEI = WEI // 2
 TRANSFER_WEI = WEI // 100
+UTC_OFFSET_SLOTS = KOREA_UTC_OFFSET_HOURS * SLOTS_PER_HOUR
+PERIOD_DAYS = 28
+"""Korean days, and a billing period of four weeks, as the energy registry counts them."""
 POLLS_PER_SLOT = 8
 MIN_POLL_SECONDS = 0.25
 PAYMENT_SLOTS = 5
@@ -203,6 +208,10 @@ def write_agent_configs(site: Site, w0: float) -> None:
         table = _agent_table(site, item.name, item.microgrid, w0)
         table["learning"] = {"enabled": True}
         table["wallet"] = _wallet_table(site, item)
+        if site.options.private:
+            table["market"] = {"utc_offset_slots": UTC_OFFSET_SLOTS, "period_days": PERIOD_DAYS}
+        else:
+            table["wallet"] |= _public_trade(site, item)
         _write(site.agent_config(item.name), table)
     for microgrid, name in enumerate(site.feeders, 1):
         table = _agent_table(site, name, microgrid, w0)
@@ -226,9 +235,8 @@ def _agent_table(site: Site, name: str, microgrid: int, w0: float) -> dict[str, 
 def _wallet_table(site: Site, item: DemoHome) -> dict[str, Any]:
     following = site.homes[item.number % len(site.homes)]
     payment_slots = PAYMENT_SLOTS if site.options.endless else min(PAYMENT_SLOTS, site.options.slots)
-    table: dict[str, Any] = {
+    return {
         "seed_file": "owner.seed",
-        "provides_liquidity": item.provides_liquidity,
         "shield_wei": SHIELD_WEI,
         "pay_to": following.name,
         "pay_wei": TRANSFER_WEI,
@@ -236,6 +244,11 @@ def _wallet_table(site: Site, item: DemoHome) -> dict[str, Any]:
         "prover": site.options.prover,
         "demo": True,
     }
+
+
+def _public_trade(site: Site, item: DemoHome) -> dict[str, Any]:
+    """The home's part in the public market: whether it opens the pool, and whom it gives surplus to."""
+    table: dict[str, Any] = {"provides_liquidity": item.provides_liquidity}
     if item.shares_with:
         partner = site.homes[item.shares_with - 1]
         table["share_account"] = "0x" + site.owners[partner.name].account.hex()

@@ -30,29 +30,47 @@ def status_line(first_slot: int, passed: int, goal: int, hub: dict[str, Any]) ->
     loss = f", loss {ppdl['loss_first']:.3f} -> {ppdl['loss_last']:.3f}" if known else ""
     return (
         f"{head}: {hub['readings']['stored']} slot reports, {ppdl['rounds']} learning rounds{loss}, "
-        f"{hub['transfers']} private transfers, {hub['swaps']} swaps, PPDL height {ppdl['height']}"
+        f"{hub['transfers']} private transfers, {_trades(hub)}, PPDL height {ppdl['height']}"
     )
+
+
+def _trades(hub: dict[str, Any]) -> str:
+    """What was traded: swaps on the public market, batches on the private one."""
+    clearing = hub["clearing"]
+    return f"{clearing['closed']} private batches cleared" if clearing and clearing["closed"] else f"{hub['swaps']} swaps"
+
+
+def _market(market: dict[str, Any]) -> str:
+    if market["kind"] == "private":
+        did = (
+            f"private market: {market['mints']} slots minted, {market['sales']} sales and {market['purchases']} purchases "
+            f"in {market['batches']} batches"
+        )
+    else:
+        did = f"market: {market['swaps']} swaps, {market['token_to_token']} to another microgrid"
+    price = market["price_wei_per_wh"]
+    return did if price is None else f"{did}; {price} wei a Wh at the end"
+
+
+def _energy(energy: dict[str, int]) -> str:
+    """Only what the market of the run knows."""
+    shown = (f"{energy[name]} {name}" for name in ("minted", "sold", "bought", "burned", "redeemed") if name in energy)
+    return f"energy (Wh): {energy['imported']} imported, {energy['exported']} exported; {', '.join(shown)}"
 
 
 def ending(report: dict[str, Any]) -> Iterator[str]:
     """The report in a few lines."""
-    readings, energy, ppdl, zk = report["readings"], report["energy_wh"], report["ppdl"], report["zk"]
-    market, plasma, inference = report["market"], report["plasma"], report["inference"]
+    readings, ppdl, zk = report["readings"], report["ppdl"], report["zk"]
+    plasma, inference = report["plasma"], report["inference"]
     yield f"meters: {readings['stored']} slot reports stored, {readings['acked']} acknowledged, {readings['lost']} lost"
-    yield (
-        f"energy (Wh): {energy['imported']} imported, {energy['exported']} exported; {energy['minted']} minted, "
-        f"{energy['sold']} sold, {energy['bought']} bought, {energy['burned']} burned, {energy['redeemed']} redeemed"
-    )
+    yield _energy(report["energy_wh"])
     yield (
         f"learning: {ppdl['rounds']} rounds, the last with {ppdl['participants']} homes; "
         f"loss {ppdl['loss_first']} -> {ppdl['loss_last']}"
     )
     proofs = "" if zk["prove_seconds_median"] is None else f", {zk['prove_seconds_median']} s a proof ({zk['backend']})"
     yield f"privacy: {zk['transfers']} private transfers{proofs}"
-    yield (
-        f"market: {market['swaps']} swaps, {market['token_to_token']} to another microgrid; "
-        f"{market['price_wei_per_wh']} wei a Wh at the end"
-    )
+    yield _market(report["market"])
     yield (
         f"chains: PPDL height {ppdl['height']}, relayed {report['relay']['height']}; {plasma['deposits']} deposits, "
         f"{plasma['checkpoints']} checkpoints; {inference['answered']} of {inference['requests']} forecasts answered"

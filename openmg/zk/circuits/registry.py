@@ -89,6 +89,8 @@ CIRCUITS = {circuit.name: circuit for circuit in _ALL}
 
 DEMO_CIRCUITS = (transfer.NAME, merge.NAME, append.NAME, commit.NAME)
 """The circuits a run of the whole microgrid proves with; set-up makes the keys of these alone."""
+PRIVATE_CIRCUITS = (mint.NAME, buy.NAME)
+"""What homes prove besides where they trade on the private market; a burn comes a day later than a demo ends."""
 
 
 def circuit_named(name: str) -> Circuit:
