@@ -88,6 +88,8 @@ class OperatorRoles(IngestEvents):
         self.console: ConsoleServer | None = None
         self._submitting: set[asyncio.Task[None]] = set()
         self._connects = 0
+        self._reading = asyncio.Lock()
+        """Held while a thread reads the store for the console."""
 
     def _make_market(self) -> MarketService:
         node, contracts = self.node, self.node.deployment.plasma
@@ -147,7 +149,8 @@ class OperatorRoles(IngestEvents):
         await self.ingest.stop()
         if self.console is not None:
             await self.console.stop()
-        self.store.close()
+        async with self._reading:
+            self.store.close()
 
     async def _look_after(self, stop: asyncio.Event) -> None:
         """Once a second: the model again when the broker was away, and the console's sections."""
@@ -159,7 +162,8 @@ class OperatorRoles(IngestEvents):
                 if self.market is not None:
                     self.market.forget()
             self.models.step()
-            await asyncio.to_thread(self.overview.refresh)
+            async with self._reading:
+                await asyncio.to_thread(self.overview.refresh)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), STEP_SECONDS)
 

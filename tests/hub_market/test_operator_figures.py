@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -87,6 +89,27 @@ async def test_notes_nullifiers_and_contracts_are_the_chains(world, node, caplog
     assert plasma["contracts"] == world.contracts.addresses()
     assert {"VerifierSet", "EnergyRegistry", "EnergyPool1", "AppendVerifier"} <= plasma["contracts"].keys()
     roles.store.close()
+
+
+async def test_the_store_stays_open_until_the_console_has_read_it(node, monkeypatch, caplog):
+    roles, stop, begun, go_on = OperatorRoles(node, None), asyncio.Event(), threading.Event(), threading.Event()
+    refresh = roles.overview.refresh
+
+    def slowly() -> None:
+        begun.set()
+        assert go_on.wait(30)
+        refresh()
+
+    monkeypatch.setattr(roles.overview, "refresh", slowly)
+    looking = asyncio.create_task(roles._look_after(stop))
+    assert await asyncio.to_thread(begun.wait, 30)
+    stop.set()
+    stopping = asyncio.create_task(roles.stop())
+    ended, _ = await asyncio.wait({stopping}, timeout=0.5)
+    assert not ended
+    go_on.set()
+    await asyncio.gather(looking, stopping)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_the_report_counts_batches_and_clearing(world, node):
