@@ -4,7 +4,9 @@ The pool of a key trades on (X + Vx)(Y + Vy) = k, X its PETH in wei and Y its en
 the PETH it opens with, so that its price is the cap while it has no energy and the floor when its PETH is used up, each but
 for rounding. k is fixed then, and X on the curve follows from Y alone, rounded up; fees and what rounding leaves are PETH
 beyond that and never priced. (On the curve they would make k grow, the curve would leave the collar, and a price held at the
-floor would take more PETH than the pool has.)
+floor would take more PETH than the pool has.) A pool with too little PETH has no curve, and its PETH only comes back: one
+that could buy next to nothing must not name prices. For the same reason the price of a batch in which the pool has no energy
+and takes none is the middle of the collar, with or without a curve.
 What is sold in a slot is always taken: by buyers, by the pool as far as its PETH goes, the rest by the utility's escrow at
 the floor. What is wanted is served as far as sellers and pool have energy, each order its share. Only the difference touches
 the curve, and everybody pays or gets the same price for a lot.
@@ -22,6 +24,8 @@ from math import isqrt
 from openmg.zk.meters import LOT_WH
 
 FEE_NUMERATOR, FEE_DENOMINATOR = 997, 1000
+MIN_LIQUIDITY_LOTS = 100
+"""Lots at the cap that a curve needs PETH for."""
 MIN_FLOOR = 1_000_000
 """Lowest floor, wei for one Wh; with a cap a thousandth above it there is room for a curve."""
 
@@ -50,10 +54,15 @@ class Collar:
         """The price, or the nearer end of the collar."""
         return max(self.floor_wei_per_lot, min(self.cap_wei_per_lot, wei_per_lot))
 
+    @property
+    def middle_wei_per_lot(self) -> int:
+        """The price that no pool has a part in."""
+        return (self.floor_wei_per_lot + self.cap_wei_per_lot) // 2
+
 
 @dataclass(frozen=True)
 class Reserves:
-    """A key's pool: its PETH, fees among it, and energy; the virtual offsets and k (0 without liquidity)."""
+    """A key's pool: its PETH, fees among it, and energy; the virtual offsets and k (0 without a curve)."""
 
     wei: int = 0
     wh: int = 0
@@ -91,7 +100,9 @@ def _ceil_div(value: int, by: int) -> int:
 
 
 def opened(wei: int, collar: Collar) -> Reserves:
-    """A pool that begins with so much PETH and no energy."""
+    """A pool that begins with so much PETH and no energy; without a curve where it is too little."""
+    if wei < MIN_LIQUIDITY_LOTS * collar.cap_wei_per_lot:
+        return Reserves(wei)
     middle = isqrt(collar.floor_wei_per_wh * collar.cap_wei_per_wh - 1) + 1
     virtual_wh = _ceil_div(wei, collar.cap_wei_per_wh - middle)
     virtual_wei = middle * virtual_wh
@@ -114,10 +125,8 @@ def room_lots(pool: Reserves) -> int:
     return (pool.product // pool.virtual_wei - pool.virtual_wh - pool.wh) // LOT_WH if pool.product else 0
 
 
-def spot_wei_per_lot(pool: Reserves, collar: Collar) -> int:
-    """Price of a lot at the margin; the middle of the collar for a pool without liquidity."""
-    if not pool.product:
-        return (collar.floor_wei_per_lot + collar.cap_wei_per_lot) // 2
+def spot_wei_per_lot(pool: Reserves) -> int:
+    """Price of a lot at the margin of a pool with a curve."""
     return (pool.curve_wei(pool.wh) + pool.virtual_wei) * LOT_WH // (pool.wh + pool.virtual_wh)
 
 
@@ -131,7 +140,8 @@ def clear(pool: Reserves, sold_lots: int, wanted_lots: int, collar: Collar) -> C
         return Clearing(price, cleared, -given, 0, 0, after)
     surplus = sold_lots - cleared
     if not surplus:
-        return Clearing(collar.clamp(spot_wei_per_lot(pool, collar)), cleared, 0, 0, 0, pool)
+        price = collar.clamp(spot_wei_per_lot(pool)) if pool.wh else collar.middle_wei_per_lot
+        return Clearing(price, cleared, 0, 0, 0, pool)
     taken = min(surplus, room_lots(pool))
     escrow_wei = (surplus - taken) * collar.floor_wei_per_lot
     price = collar.clamp((revenue_wei(pool, taken * LOT_WH) + escrow_wei) // surplus)

@@ -77,7 +77,8 @@ class RegistryWorld:
         return (microgrid, slot, root, leaves), self.ppdl.proof(height - 1, [event], 0)
 
 
-def new_registry(chain: Chain) -> RegistryWorld:
+def new_registry(chain: Chain, slot: int = SLOT, slot_millis: int = SLOT_SECONDS * 1000) -> RegistryWorld:
+    """A registry that begins in that slot."""
     operator, utility = chain.client("registry operator"), chain.client("registry utility")
     for role in (operator, utility):
         chain.give(role.address, 1_000 * ETHER)
@@ -85,7 +86,7 @@ def new_registry(chain: Chain) -> RegistryWorld:
     members = ["0x" + address_of(key).hex() for key in ppdl.keys]
     relay = create(operator, "PpdlRelay", PPDL_CHAIN_ID, GENESIS_HASH, members, 0, 2**62)
     genesis = operator.block("latest").timestamp
-    clock, calendar = (SLOT, genesis * 1000, SLOT_SECONDS * 1000), (CALENDAR.utc_offset_slots, 28, CALENDAR.band_of_hour)
+    clock, calendar = (slot, genesis * 1000, slot_millis), (CALENDAR.utc_offset_slots, 28, CALENDAR.band_of_hour)
     registry = create(operator, "EnergyRegistry", operator.address, utility.address, relay.address, clock, calendar)
     return RegistryWorld(chain, operator, utility, relay, registry, ppdl, genesis)
 

@@ -20,9 +20,12 @@ from openmg.zk.meters import LOT_WH
 GWEI = 10**9
 ESCROW = 10 * ETHER
 COLLAR = Collar(20 * GWEI, 40 * GWEI)
+ODD = Collar(20 * GWEI + 1, 40 * GWEI + 3)
 CASES = [
     ("the documentation's collar", 10**17, COLLAR),
-    ("hardly any PETH", 10**13 + 7, Collar(20 * GWEI + 1, 40 * GWEI + 3)),
+    ("hardly enough PETH", 100 * ODD.cap_wei_per_lot, ODD),
+    ("too little PETH by a wei", 100 * ODD.cap_wei_per_lot - 1, ODD),
+    ("a wei of PETH", 1, COLLAR),
     ("a wide collar of odd numbers", 3 * 10**16 + 1, Collar(10**6 + 3, 10**11 + 7)),
     ("a narrow collar", 10**17 + 11, Collar(10**10, 10**10 + 10**7 + 1)),
     ("no liquidity", 0, COLLAR),
@@ -105,6 +108,22 @@ def test_a_pool_out_of_peth_leaves_the_rest_to_the_escrow_at_the_floor(world):
     trade(world, pool, SLOT + 1, 50, 0)  # nothing is left that it could pay with
     assert world.operator.call(pool, "last")[0] == COLLAR.floor_wei_per_lot
     assert world.operator.call(pool, "escrow") == ESCROW - 1_050 * COLLAR.floor_wei_per_lot
+
+
+@pytest.mark.parametrize(("dust", "without"), [(1, True), (100 * COLLAR.cap_wei_per_lot - 1, True), (10**17, False)])
+def test_dust_liquidity_names_no_price_and_comes_back(world, dust, without):
+    """Where sales meet purchases, where nothing is left for a pool, and where all is left for it."""
+    pool = new_pool(world, COLLAR, ESCROW)
+    ada = provider(world, pool, "provider", dust)
+    middle = (COLLAR.floor_wei_per_lot + COLLAR.cap_wei_per_lot) // 2
+    for slot, (sold, wanted, price) in enumerate(((5, 5, middle), (5, 9, middle), (5, 0, COLLAR.floor_wei_per_lot)), SLOT):
+        trade(world, pool, slot, sold, wanted)
+        paid = world.operator.call(pool, "last")[0]
+        assert (paid == price) == (without or price == middle), (sold, wanted)
+    if without:
+        world.to_slot(AFTER_TRADE)
+        ada.transact(pool, "closeKey", KEY)
+        assert held(world, pool) == (dust, 0)
 
 
 def test_a_sale_that_the_escrow_could_not_redeem_is_not_taken(world):

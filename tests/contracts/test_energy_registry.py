@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from energy_world import CALENDAR, KEY, OPEN, SLOT, RegistryWorld, leaf, new_registry
+from energy_world import CALENDAR, KEY, OPEN, SLOT, SLOT_SECONDS, RegistryWorld, leaf, new_registry
 from evm_world import Chain, PpdlChain, refused, validator_keys
 
 from openmg.zk.field import R
@@ -164,6 +164,22 @@ def test_the_calendar_is_the_references(world):
         assert world.read("periodOf", slot) == CALENDAR.period_of(slot)
         assert world.read("firstSlotOf", key) == CALENDAR.first_slot_of(key)
         assert world.read("lastSlotOf", key) == CALENDAR.last_slot_of(key)
+
+
+CENTURY_MILLIS = 100 * 365 * 86_400 * 1000
+
+
+def test_slots_so_short_that_their_number_would_wrap(made, node):
+    """Cut to 32 bits, slots of old come again: their meters' energy could be minted and bought once more."""
+    left = OPEN - SLOT
+    shortest = CENTURY_MILLIS // left + 1
+    for slot, millis in ((SLOT, 1), (SLOT, 0), (SLOT, shortest - 1), (OPEN - 1, SLOT_SECONDS * 1000), (OPEN, 1)):
+        with node.undone(), refused("InvalidClock"):
+            new_registry(node, slot, millis)
+    with node.undone():
+        new_registry(node, SLOT, shortest)
+    for client in (made.operator, made.utility):
+        client.forget_nonce()  # what it counted was taken back
 
 
 def test_a_key_of_a_far_day_has_not_the_slots_of_a_near_one(world):

@@ -57,7 +57,13 @@ class Proved:
 
     private: Transfer
     merged: Transfer
+    """Pays 1 ether out, without a fee."""
+    merged_private: Transfer
     fee: Transfer
+    token: Transfer
+    """Pays 400 of the token out, without a fee."""
+    token_private: Transfer
+    """Spends the same note and pays nothing out."""
     to_market: Transfer
     """For the market of MICROGRID, with MARKET_BOUND; pays 1 ether out."""
     to_other_market: Transfer
@@ -72,6 +78,7 @@ def base(node: Chain) -> Iterator[tuple[World, Proved]]:
         world.owner.transact(world.pool, "registerMarket", MICROGRID, world.receiver.address)
         tree = world.tree()
         peth = [world.note(AMOUNT, BLINDING, 0, tree), world.note(ETHER, BLINDING + 1, 1, tree)]
+        coins, asset = [world.note(500, BLINDING + 2, 2, tree)], int.from_bytes(world.token.address) * 4
         left = AMOUNT + ETHER - FEE
 
         def for_market(market: bytes) -> Transfer:
@@ -83,7 +90,10 @@ def base(node: Chain) -> Iterator[tuple[World, Proved]]:
             Proved(
                 private=world.prove(peth, [ETHER, AMOUNT], 0, Ext()),
                 merged=world.prove([*peth, *dummies], [AMOUNT, 0], ETHER, Ext(FRIEND)),
+                merged_private=world.prove([*peth, *dummies], [AMOUNT, ETHER], 0, Ext()),
                 fee=world.prove(peth, [left, 0], FEE, Ext(relay=RELAY, fee=FEE)),
+                token=world.prove(coins, [100, 0], 400, Ext(FRIEND, token=world.token.address), asset),
+                token_private=world.prove(coins, [100, 400], 0, Ext(), asset),
                 to_market=for_market(world.receiver.address),
                 to_other_market=for_market(FRIEND),
             ),
@@ -116,8 +126,8 @@ def spend_of(proof: Transfer, **changed: object) -> tuple[object, ...]:
 
 
 def test_spam_of_worthless_notes_needs_a_relay(world, proved):
-    """Dummies cost their sender nothing but a proof, so without a fee only a relay's quota lets them in."""
-    for attack in (proved.private, proved.merged):
+    """Dummies cost their sender nothing but a proof, so where nothing is paid out only a relay's quota lets them in."""
+    for attack in (proved.private, proved.merged_private):
         with refused("NotRelay"):
             world.chain.client("stranger").transact(world.pool, attack.function, *attack.arguments())
 
@@ -125,25 +135,31 @@ def test_spam_of_worthless_notes_needs_a_relay(world, proved):
 def test_a_relay_beyond_its_quota(world, proved):
     world.next_epoch()
     world.owner.transact(world.pool, "setRelay", world.owner.address, 1)
-    as_market(world, "useQuota", world.owner.address)
+    world.send(proved.token_private)
     assert world.owner.call(world.pool, "relayQuota", world.owner.address) == (1, 1)
     with refused("QuotaExceeded"):
         world.send(proved.private)
-    with refused("QuotaExceeded"):
-        as_market(world, "useQuota", world.owner.address)
     world.next_epoch()
     assert world.owner.call(world.pool, "relayQuota", world.owner.address) == (1, 0)
     world.send(proved.private)
-    with refused("QuotaExceeded"):
-        as_market(world, "useQuota", world.owner.address)
+    assert world.owner.call(world.pool, "relayQuota", world.owner.address) == (1, 1)
 
 
 def test_a_relay_that_was_taken_off_the_list(world, proved):
     world.owner.transact(world.pool, "setRelay", world.owner.address, 0)
     with refused("NotRelay"):
         world.send(proved.private)
-    with refused("NotRelay"):
-        as_market(world, "useQuota", world.owner.address)
+
+
+def test_a_guardian_that_admits_no_relay_locks_no_value_in(world, proved):
+    """What is paid out is its owner's to send: PETH without a fee too, and a token, of which no fee can be paid."""
+    world.owner.transact(world.pool, "setRelay", world.owner.address, 0)
+    world.owner.transact(world.pool, "setDepositsPaused", True)
+    stranger = world.chain.client("stranger")
+    for payout in (proved.token, proved.merged):
+        stranger.transact(world.pool, payout.function, *payout.arguments())
+    assert world.owner.call(world.token, "balanceOf", FRIEND) == 400
+    assert world.owner.balance(FRIEND) == ETHER
 
 
 def test_a_stranger_makes_himself_a_relay_or_a_market(world):
@@ -275,7 +291,6 @@ def test_a_stranger_calls_what_only_markets_may(world, proved):
         ("createNote", energy(SUPPLY), 100, 1),
         ("queueMinted", 1, b""),
         ("consume", proved.private.publics.root, list(range(8))),
-        ("useQuota", world.owner.address),
     ):
         with refused("NotMarket"):
             world.owner.transact(world.pool, function, *args)

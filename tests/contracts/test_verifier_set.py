@@ -26,6 +26,8 @@ from openmg.zk.circuits.registry import circuit_named
 
 TRANSFER, MERGE, APPEND = 0, 1, 2
 UNKNOWN = 7
+MAX_DELAY_SECONDS = 10 * 365 * 86_400
+GRACE_SECONDS = 7 * 86_400
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,23 @@ def test_a_delay_that_leaves_no_time_to_exit(world, delay):
         create(world.owner, "VerifierSet", world.owner.address, EXIT_WINDOW_SECONDS, delay, addresses(world))
 
 
+@pytest.mark.parametrize("delay", [MAX_DELAY_SECONDS + 1, 2**64 - 1, 2**64, 2**256 - 1])
+def test_a_delay_that_wraps_is_none(world, delay):
+    """Cut to 64 bits, 2^64 seconds from now are now: the guardian could exchange a verifier at once."""
+    with refused("DelayTooLong"):
+        create(world.owner, "VerifierSet", world.owner.address, EXIT_WINDOW_SECONDS, delay, addresses(world))
+
+
+def test_the_longest_delay_counts_in_full(world):
+    arguments = world.owner.address, EXIT_WINDOW_SECONDS, MAX_DELAY_SECONDS, addresses(world)
+    slow = create(world.owner, "VerifierSet", *arguments)
+    world.owner.transact(slow, "propose", MERGE, world.pool.address)
+    _, active_from = world.owner.call(slow, "proposalOf", MERGE)
+    assert active_from == world.owner.block("latest").timestamp + MAX_DELAY_SECONDS
+    with refused("TooEarly"):
+        world.owner.transact(slow, "activate", MERGE)
+
+
 @pytest.mark.parametrize("circuit", range(len(VERIFIERS)))
 def test_a_verifier_without_code(world, circuit):
     """A call of an address without code would not even revert in every language."""
@@ -117,6 +136,21 @@ def test_an_early_activation(world):
     assert addresses(world) == [before[0], world.pool.address, *before[2:]]
     assert world.owner.call(world.verifiers, "circuitSet") == keccak256(words(*addresses(world)))
     with refused("NothingProposed"):
+        world.owner.transact(world.verifiers, "activate", MERGE)
+
+
+def test_a_stale_proposal(world):
+    """A verifier that was proposed long ago, and that nobody watches any more, would count within a second."""
+    world.owner.transact(world.verifiers, "propose", MERGE, world.pool.address)
+    _, active_from = world.owner.call(world.verifiers, "proposalOf", MERGE)
+    last = active_from + GRACE_SECONDS
+    block, _ = world.chain.block_at(last - world.owner.block("latest").timestamp)
+    world.owner.call(world.verifiers, "activate", MERGE, at=block)
+    block, _ = world.chain.block_at(1)
+    with refused("ProposalStale"):
+        world.owner.call(world.verifiers, "activate", MERGE, at=block)
+    world.owner.transact(world.verifiers, "propose", MERGE, world.pool.address)  # in public again, and the delay anew
+    with refused("TooEarly"):
         world.owner.transact(world.verifiers, "activate", MERGE)
 
 

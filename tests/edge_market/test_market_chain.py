@@ -176,14 +176,16 @@ BURN_WORDS = {"key": 8, "root": 9, "nullifier": 10, "tag": 18, "sum": 19, "until
 """Where the words of a burn's call data stand."""
 
 
-def burning(story: Story, name: str, change: Callable[[int], int], block: str = "latest") -> None:
+def burning(
+    story: Story, name: str, change: Callable[[int], int], block: str = "latest", sender: str = "market operator"
+) -> None:
     """Try the story's burn with one word changed, on the state of that block; raises CallReverted."""
     words = bytearray(next(data for purpose, data in story.market.sent if purpose == f"burn {KEY}"))
     place = 4 + 32 * BURN_WORDS[name]
     value = change(int.from_bytes(words[place : place + 32], "big"))
     words[place : place + 32] = value.to_bytes(32, "big")
-    sender, pool = story.market.operator, story.market.pool
-    sender.rpc("eth_call", {"from": to_hex(sender.address), "to": pool.checksum_address, "data": to_hex(bytes(words))}, block)
+    client, pool = story.market.chain.client(sender), story.market.pool
+    client.rpc("eth_call", {"from": to_hex(client.address), "to": pool.checksum_address, "data": to_hex(bytes(words))}, block)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +211,13 @@ def test_burn_attacks(story, attack, name, change, error):
     with pytest.raises(CallReverted) as refused:
         burning(story, name, change, before)
     assert refused.value.error == error, attack
+
+
+def test_a_burn_needs_no_relay(story):
+    """A guardian that admits no relay keeps nobody from his burn, which has its days."""
+    client = story.market.operator
+    (burned, *_) = client.events(story.market.pool, "Burned", 0, client.block_number())
+    burning(story, "tag", lambda tag: tag, hex(burned.block - 1), "stranger")
 
 
 def test_a_second_burn_of_the_day_with_other_notes_has_the_same_tag_and_is_refused(story):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openmg.market.collar import (
+    MIN_LIQUIDITY_LOTS,
     Collar,
     Reserves,
     clear,
@@ -25,6 +26,9 @@ COLLAR = Collar(20_000_000_000, 40_000_000_000)
 POOL = opened(10**17, COLLAR)
 """A tenth of an ETH: some 3.5 MWh at the floor."""
 
+LEAST = MIN_LIQUIDITY_LOTS * COLLAR.cap_wei_per_lot
+"""PETH that a curve needs."""
+
 collars = st.builds(
     lambda floor, above: Collar(floor, floor + floor // 1000 + above), st.integers(10**6, 10**12), st.integers(1, 10**12)
 )
@@ -33,17 +37,48 @@ batches = st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 3_000)), min_
 
 def test_the_curve_spans_the_collar():
     """Full of PETH the price is the cap, out of PETH it is the floor, each but for rounding."""
-    assert COLLAR.cap_wei_per_lot * (1 - Fraction(3, 10**6)) < spot_wei_per_lot(POOL, COLLAR) < COLLAR.cap_wei_per_lot
+    assert COLLAR.cap_wei_per_lot * (1 - Fraction(3, 10**6)) < spot_wei_per_lot(POOL) < COLLAR.cap_wei_per_lot
     empty_wh = room_lots(POOL) * LOT_WH
     left = POOL.curve_wei(empty_wh)
     price = Fraction((left + POOL.virtual_wei) * LOT_WH, POOL.virtual_wh + empty_wh)
     assert COLLAR.floor_wei_per_lot < price < COLLAR.floor_wei_per_lot * (1 + Fraction(1, 10**3))
 
 
-def test_buyers_and_sellers_meet_at_the_spot_price():
-    result = clear(POOL, 30, 30, COLLAR)
-    assert result.cleared_lots == 30 and result.reserves == POOL and result.escrow_lots == 0
-    assert result.wei_per_lot == spot_wei_per_lot(POOL, COLLAR)
+def test_buyers_and_sellers_meet_at_the_spot_price_of_a_pool_with_energy():
+    pool = clear(POOL, 2_000, 0, COLLAR).reserves
+    result = clear(pool, 30, 30, COLLAR)
+    assert result.cleared_lots == 30 and result.reserves == pool and result.escrow_lots == 0
+    assert result.wei_per_lot == spot_wei_per_lot(pool) not in (COLLAR.middle_wei_per_lot, spot_wei_per_lot(POOL))
+
+
+@settings(max_examples=200, deadline=None)
+@given(collars, st.integers(0, 10**20), st.integers(1, 3_000), st.integers(0, 3_000))
+def test_a_stake_that_buys_nothing_moves_no_price(collar, provided, sold, more):
+    """All that is sold is wanted, and the pool has no energy: a stake is not used and comes back, so it names nothing."""
+    result = clear(opened(provided, collar), sold, sold + more, collar)
+    assert result.wei_per_lot == clear(Reserves(), sold, sold + more, collar).wei_per_lot == collar.middle_wei_per_lot
+    assert result.cleared_lots == sold and result.reserves == opened(provided, collar)
+
+
+@settings(max_examples=200, deadline=None)
+@given(collars, st.data(), batches)
+def test_dust_liquidity_moves_no_price(collar, data, orders):
+    """1 wei lowered the price by a twentieth, and what is less than a lot's worth raised it to the cap."""
+    least = MIN_LIQUIDITY_LOTS * collar.cap_wei_per_lot
+    dust = data.draw(st.one_of(st.integers(1, 9), st.integers(1, least - 1), st.just(least - 1)))
+    pool = opened(dust, collar)
+    for sold, wanted in orders:
+        result, without = clear(pool, sold, wanted, collar), clear(Reserves(), sold, wanted, collar)
+        assert result.wei_per_lot == without.wei_per_lot and result.escrow_lots == without.escrow_lots
+        assert result.reserves == pool, "the PETH lies there as it came"
+    assert redeemed(pool, collar).wei == dust
+
+
+def test_the_least_liquidity_takes_whole_lots():
+    assert not opened(LEAST - 1, COLLAR).product
+    pool = opened(LEAST, COLLAR)
+    assert room_lots(pool) >= MIN_LIQUIDITY_LOTS
+    assert clear(pool, MIN_LIQUIDITY_LOTS, 0, COLLAR).pool_lots == MIN_LIQUIDITY_LOTS
 
 
 def test_nobody_gets_what_is_not_there():
@@ -99,10 +134,10 @@ sweeps = st.tuples(st.booleans(), st.sampled_from((1, 2, 4, 20)), st.integers(0,
 
 
 @settings(max_examples=300, deadline=None)
-@given(collars, st.integers(1, 10**20), st.lists(sweeps, min_size=1, max_size=40))
+@given(collars, st.integers(0, 10**20), st.lists(sweeps, min_size=1, max_size=40))
 def test_a_pool_that_is_traded_to_its_ends_never_owes_more_than_it_has(collar, provided, steps):
     """However much the fees have grown: a batch that the pool cannot pay could never be closed."""
-    pool = opened(provided, collar)
+    pool = opened(MIN_LIQUIDITY_LOTS * collar.cap_wei_per_lot + provided, collar)
     for selling, part, more in steps:
         lots = (room_lots(pool) if selling else pool.wh // LOT_WH) // part + more
         sold, wanted = (lots, 0) if selling else (0, lots)
@@ -118,7 +153,8 @@ def test_a_pool_that_is_traded_to_its_ends_never_owes_more_than_it_has(collar, p
 def test_every_price_on_the_curve_lies_in_the_collar(collar, lots, whole, more):
     """At both ends, and tight where the offsets need no rounding: what the clamps may then cost is never the pool's."""
     floor, cap = collar.floor_wei_per_wh, collar.cap_wei_per_wh
-    provided = lots * (cap - isqrt(floor * cap - 1) - whole) + more
+    step = cap - isqrt(floor * cap - 1) - whole
+    provided = (MIN_LIQUIDITY_LOTS * collar.cap_wei_per_lot // step + lots) * step + more
     pool = opened(provided, collar)
     assert provided + pool.virtual_wei <= cap * pool.virtual_wh
     assert floor * pool.product <= pool.virtual_wei**2
@@ -129,7 +165,7 @@ def test_fees_move_no_price():
     sold = clear(POOL, 5_000, 0, COLLAR).reserves
     back = clear(sold, 0, 5_000, COLLAR).reserves
     assert back.wh == POOL.wh and back.wei > POOL.wei
-    assert spot_wei_per_lot(back, COLLAR) == spot_wei_per_lot(POOL, COLLAR)
+    assert spot_wei_per_lot(back) == spot_wei_per_lot(POOL)
     assert clear(back, 777, 0, COLLAR).wei_per_lot == clear(POOL, 777, 0, COLLAR).wei_per_lot
 
 
@@ -142,7 +178,7 @@ def test_a_price_at_the_floor_after_grown_fees_is_paid_in_full():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(1, 10**20), st.lists(st.integers(1, 2_000), min_size=1, max_size=8))
+@given(st.integers(LEAST, 10**20), st.lists(st.integers(1, 2_000), min_size=1, max_size=8))
 def test_whoever_provides_loses_nothing_but_what_prices_move(provided, sales):
     """Everything sold and bought back again in any steps leaves the pool with at least its PETH: the fee is its own."""
     pool = opened(provided, COLLAR)
@@ -164,7 +200,7 @@ def test_shares_add_up_and_nobody_gets_more_than_it_wanted(wanted, data):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(10**12, 10**20), st.integers(1, 500))
+@given(st.integers(LEAST, 10**20), st.integers(1, 500))
 def test_the_fee_is_a_thousandth_times_three(provided, lots):
     pool = clear(opened(provided, COLLAR), 1_000, 0, COLLAR).reserves
     wh = min(lots * LOT_WH, pool.wh)

@@ -7,7 +7,8 @@ import {Ladder} from "./Ladder.sol";
 /// @title The price of a slot's orders: a constant product between two prices, and one price for all
 /// @notice The pool trades on (X + Vx)(Y + Vy) = k, X its PETH in wei and Y its energy in Wh. The virtual offsets come
 /// from the PETH it opens with, so that its price is the cap while it has no energy and the floor when its PETH is used
-/// up, each but for rounding.
+/// up, each but for rounding. Where it has no energy and nothing is left for it to take, the price is the middle of the
+/// collar, as without a pool: there the curve would be an opinion that costs nothing.
 /// @dev k is fixed when the pool opens, and X on the curve follows from Y alone, rounded up. Fees and what rounding
 /// leaves are the pool's PETH beyond that and never priced: were they on the curve, k would grow, the curve would leave
 /// the collar, and a price held at the floor would take more PETH than the pool has. With s = ceil(sqrt(floor * cap)),
@@ -19,6 +20,8 @@ library CollarCurve {
     /// @dev A fee of 0.3 % of what comes in.
     uint256 internal constant FEE_NUMERATOR = 997;
     uint256 internal constant FEE_DENOMINATOR = 1000;
+    /// @dev Lots at the cap that a curve needs PETH for: a pool that could buy next to nothing must not name prices.
+    uint256 internal constant MIN_LIQUIDITY_LOTS = 100;
     /// @dev Lowest floor of a collar, in wei for one Wh; with a cap a thousandth above it there is room for a curve.
     uint256 internal constant MIN_FLOOR = 1_000_000;
 
@@ -44,6 +47,11 @@ library CollarCurve {
         uint256 clearedLots;
         uint256 poolLots;
         uint256 escrowLots;
+    }
+
+    /// @notice Whether so much PETH opens a curve; less only lies there until the key is closed.
+    function suffices(uint256 wei_, uint256 capWeiPerWh) internal pure returns (bool) {
+        return wei_ >= MIN_LIQUIDITY_LOTS * Ladder.LOT_WH * capWeiPerWh;
     }
 
     /// @notice The offsets of a pool that opens with `wei_` and no energy.
@@ -86,8 +94,10 @@ library CollarCurve {
             result.escrowLots = surplus - result.poolLots;
             uint256 revenue = output(pool, result.poolLots * Ladder.LOT_WH) + result.escrowLots * floor;
             result.priceWeiPerLot = Math.min(cap, Math.max(floor, revenue / surplus));
+        } else if (pool.wh == 0) {
+            result.priceWeiPerLot = (floor + cap) / 2;
         } else {
-            result.priceWeiPerLot = Math.max(floor, Math.min(cap, spot(pool, floor, cap)));
+            result.priceWeiPerLot = Math.max(floor, Math.min(cap, spot(pool)));
         }
     }
 
@@ -109,9 +119,8 @@ library CollarCurve {
         return (pool.product / pool.virtualWei - pool.virtualWh - pool.wh) / Ladder.LOT_WH;
     }
 
-    /// @notice Price of a lot at the margin; the middle of the collar for a pool without liquidity.
-    function spot(Reserves memory pool, uint256 floor, uint256 cap) internal pure returns (uint256) {
-        if (pool.product == 0) return (floor + cap) / 2;
+    /// @notice Price of a lot at the margin of a pool with a curve.
+    function spot(Reserves memory pool) internal pure returns (uint256) {
         uint256 y = uint256(pool.wh) + pool.virtualWh;
         return ((curveWei(pool, pool.wh) + pool.virtualWei) * Ladder.LOT_WH) / y;
     }

@@ -23,9 +23,11 @@ import {VerifierSet} from "./VerifierSet.sol";
 /// kind 1 supplied and 2 delivered energy with microgrid << 40 | day and band. Replay is stopped by nullifiers alone,
 /// never by a proof's bytes, which anybody can rerandomise. Every root that the tree had stays valid. Receiver, relay,
 /// fee, deadline, token, ciphertexts and the set of circuits are bound by the proof through `ext`. Only deposits can be
-/// paused: nobody can lock notes in. A market's code is trusted: it says what its proofs must bind, and which energy of
-/// its microgrid there is; it is never paid more than its proofs spend. Not here: what energy costs (`EnergyPool`),
-/// which verifiers count (`VerifierSet`), the tree itself (`openmg.zk.tree`; the contract knows its roots).
+/// paused. Nobody can lock value in: what is paid out, and what a market takes, needs neither a relay nor a fee; only a
+/// transfer that stays inside and pays no fee needs a relay. A market's code is trusted: it says what its proofs must
+/// bind, and which energy of its microgrid there is; it is never paid more than its proofs spend. Not here: what energy
+/// costs (`EnergyPool`), which verifiers count (`VerifierSet`), the tree itself (`openmg.zk.tree`; the contract knows its
+/// roots).
 contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
     using NoteQueue for NoteQueue.Queue;
     using SafeERC20 for IERC20;
@@ -78,7 +80,7 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
         bytes ciphertext2;
     }
 
-    /// @param perEpoch Calls without a fee that the relay may make in an epoch; 0 when it is none.
+    /// @param perEpoch Calls that pay nothing out which the relay may make in an epoch; 0 when it is none.
     /// @param used Those it made in `epoch`.
     /// @param epoch The last epoch in which it made one.
     struct Quota {
@@ -186,7 +188,7 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
         else _unpause();
     }
 
-    /// @notice Lets a relay submit that many calls without a fee in an epoch; 0 takes it off the list.
+    /// @notice Lets a relay submit that many calls that pay nothing out in an epoch; 0 takes it off the list.
     function setRelay(address relay, uint32 quotaPerEpoch) external onlyGuardian {
         _quotas[relay].perEpoch = quotaPerEpoch;
         emit RelaySet(relay, quotaPerEpoch);
@@ -352,11 +354,6 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
         }
     }
 
-    /// @notice Counts a call without a fee that a relay makes to the calling market.
-    function useQuota(address relay) external onlyMarket {
-        _useQuota(relay);
-    }
-
     // ---- views -------------------------------------------------------------------------------------------------
 
     /// @notice Notes ever queued.
@@ -378,7 +375,7 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
         }
     }
 
-    /// @notice Calls without a fee that a relay may make in an epoch (0: it is no relay), and how many it made.
+    /// @notice Calls that pay nothing out which a relay may make in an epoch (0: it is no relay), and how many it made.
     function relayQuota(address relay) external view returns (uint32 quotaPerEpoch, uint32 usedThisEpoch) {
         Quota storage quota = _quotas[relay];
         return (quota.perEpoch, quota.epoch == _epoch() ? quota.used : 0);
@@ -398,15 +395,15 @@ contract ConfidentialToken is Pausable, ReentrancyGuardTransient {
 
     // ---- rules of a transaction --------------------------------------------------------------------------------
 
-    /// @dev The fee is paid in PETH only; a payout needs a receiver; without one nothing may be named. Who pays no fee
-    /// goes through a relay, whose quota bounds what strangers can put into the queue.
+    /// @dev The fee is paid in PETH only; a payout needs a receiver; without one nothing may be named. What pays nothing
+    /// out, no fee either, goes through a relay, whose quota bounds what it costs strangers nothing to put into the queue.
     function _admit(uint96 publicOut, Ext calldata ext) private {
         require(block.timestamp <= ext.validUntil, Expired(ext.validUntil, block.timestamp));
         require(ext.fee <= publicOut, InvalidFee(ext.fee, publicOut));
         require(ext.fee == 0 || (ext.relay != address(0) && ext.token == address(0)), InvalidFee(ext.fee, publicOut));
         require(publicOut == ext.fee || ext.recipient != address(0), InvalidPayout());
         require(publicOut > 0 || ext.token == address(0), InvalidPayout());
-        if (ext.fee == 0) _useQuota(msg.sender);
+        if (ext.fee == 0 && publicOut == 0) _useQuota(msg.sender);
         ++transactCount;
     }
 

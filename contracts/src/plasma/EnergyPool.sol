@@ -21,7 +21,9 @@ import {VerifierSet} from "./VerifierSet.sol";
 /// @dev A sale always fills: what buyers and pool do not take is redeemed from the utility's escrow at the floor, so no
 /// energy is ever given back and a sale names no return. A purchase locks its lots at the cap; what it does not get
 /// comes back as PETH. N of a purchase that got nothing is free again. Every proof binds chain, pool, circuit set and
-/// the rest of its call by `ext`; roots, period, day, band and asset are looked up by slot and never chosen.
+/// the rest of its call by `ext`; roots, period, day, band and asset are looked up by slot and never chosen. Anybody may
+/// submit any call, so nobody can keep an order from its slot: N bounds mints and purchases, T burns, real energy in whole
+/// lots sales, and a call that fails costs its sender alone.
 /// Not here: the price (`CollarCurve`), what providers may do (`PoolLiquidity`), notes and roots (`ConfidentialToken`).
 contract EnergyPool is IMarket, PoolLiquidity {
     using SafeCast for uint256;
@@ -125,7 +127,7 @@ contract EnergyPool is IMarket, PoolLiquidity {
         uint64 validUntil,
         bytes calldata ciphertext
     ) external nonReentrant {
-        _begin(validUntil);
+        _requireInTime(validUntil);
         _requireMetered(slot);
         _use(nullifier);
         _requireField(commitment);
@@ -187,7 +189,7 @@ contract EnergyPool is IMarket, PoolLiquidity {
         ConfidentialToken.Spend calldata payment,
         uint64 validUntil
     ) external nonReentrant {
-        _begin(validUntil);
+        _requireInTime(validUntil);
         _requireMetered(slot);
         _requireStep(lots);
         _use(nullifier);
@@ -222,7 +224,7 @@ contract EnergyPool is IMarket, PoolLiquidity {
         uint256 ky,
         uint64 validUntil
     ) external nonReentrant {
-        _begin(validUntil);
+        _requireInTime(validUntil);
         uint32 last = registry.lastSlotOf(key);
         uint32 current = registry.currentSlot();
         require(current > last + ORDER_SLOTS && current <= last + BURN_SLOTS, KeyOutOfRange(key, current));
@@ -256,7 +258,7 @@ contract EnergyPool is IMarket, PoolLiquidity {
     }
 
     function _placeSell(uint40 key, uint16 lots, uint256 payoutPartial, uint64 validUntil) private {
-        _begin(validUntil);
+        _requireInTime(validUntil);
         _requireStep(lots);
         _requireField(payoutPartial);
         uint32 current = registry.currentSlot();
@@ -405,10 +407,8 @@ contract EnergyPool is IMarket, PoolLiquidity {
 
     // ---- rules -------------------------------------------------------------------------------------------------
 
-    /// @dev No call here pays a fee, so a registered relay brings it, within its quota.
-    function _begin(uint64 validUntil) private {
+    function _requireInTime(uint64 validUntil) private view {
         require(block.timestamp <= validUntil, Expired(validUntil, block.timestamp));
-        token.useQuota(msg.sender);
     }
 
     function _requireMetered(uint32 slot) private view {

@@ -18,6 +18,8 @@ contract EnergyRegistry is IEnergyRegistry {
     uint32 public constant OPEN = type(uint32).max;
     uint256 public constant SLOTS_PER_DAY = 96;
     uint256 private constant SLOTS_PER_HOUR = 4;
+    /// @dev Time from deployment for which slots must fit their 32 bits.
+    uint256 private constant CENTURY_MILLIS = 36_500 days * 1000;
 
     /// @param meterId mid = H(mid, mk).
     /// @param publicKey pk of the owner's notes.
@@ -46,7 +48,7 @@ contract EnergyRegistry is IEnergyRegistry {
 
     /// @param genesisSlot Slot from which slots are counted.
     /// @param genesisMillis Wall time at which it began, Unix milliseconds.
-    /// @param slotWallMillis Wall length of a slot.
+    /// @param slotWallMillis Wall length of a slot; so long that a century's slots have numbers of their own.
     struct SlotClock {
         uint256 genesisSlot;
         uint256 genesisMillis;
@@ -124,10 +126,12 @@ contract EnergyRegistry is IEnergyRegistry {
         SlotClock memory clock,
         Calendar memory calendar
     ) {
-        bool sane = clock.slotWallMillis > 0 && clock.genesisMillis <= block.timestamp * 1000
-            && clock.genesisSlot < OPEN;
-        int256 first = int256(clock.genesisSlot) + calendar.utcOffsetSlots;
-        require(sane && calendar.periodDays > 0 && first >= 0, InvalidClock());
+        require(clock.slotWallMillis > 0 && clock.genesisMillis <= block.timestamp * 1000, InvalidClock());
+        // A slot number that wraps would be an old slot again, whose root and commitments stand here.
+        uint256 millis = block.timestamp * 1000 - clock.genesisMillis + CENTURY_MILLIS;
+        bool fits = clock.genesisSlot < OPEN && millis / clock.slotWallMillis < OPEN - clock.genesisSlot;
+        require(fits && calendar.periodDays > 0, InvalidClock());
+        require(int256(clock.genesisSlot) + calendar.utcOffsetSlots >= 0, InvalidClock());
         operator = operator_;
         utility = utility_;
         relay = relay_;

@@ -9,7 +9,8 @@ import {Ladder} from "../lib/Ladder.sol";
 
 /// @title Who stands behind a key of the energy market: providers with PETH, and the utility's escrow
 /// @notice Each key (a day and a tariff band) is a pool of its own. Providers bring PETH before the key's first order and
-/// take their share after it is closed; the rest of its energy is redeemed then, at the floor.
+/// take their share after it is closed; the rest of its energy is redeemed then, at the floor. Less PETH than a curve
+/// needs trades nothing and comes back whole.
 /// @dev Invariant: the balance is the sum of all keys' PETH, the escrow, and what orders have locked (`EnergyPool`).
 /// The escrow keeps the floor for every lot that is offered or lies in a pool, so no clearing and no closing ever waits
 /// for it: a sale that it could not redeem is not taken. Batches of a key are cleared in the order of their slots, since
@@ -155,7 +156,7 @@ abstract contract PoolLiquidity is ReentrancyGuardTransient {
         _batchesOf[key].push(slot);
         if (stored.opened) return;
         stored.opened = true;
-        if (stored.provided == 0) return;
+        if (!CollarCurve.suffices(stored.provided, capWeiPerWh)) return;
         (uint128 virtualWei, uint128 virtualWh) = CollarCurve.offsets(stored.provided, floorWeiPerWh, capWeiPerWh);
         (stored.reserves.virtualWei, stored.reserves.virtualWh) = (virtualWei, virtualWh);
         stored.reserves.product = (uint256(stored.provided) + virtualWei) * virtualWh;

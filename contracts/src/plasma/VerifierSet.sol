@@ -4,12 +4,16 @@ pragma solidity 0.8.37;
 import {Circuits} from "../lib/Circuits.sol";
 
 /// @title The verifiers of all circuits, which change slowly and in public
-/// @notice The guardian proposes a verifier; after the delay anybody makes it count. The delay is longer than an exit
-/// takes, so whoever distrusts a new verifier leaves before it counts.
+/// @notice The guardian proposes a verifier; after the delay, and for some days, anybody makes it count. The delay is
+/// longer than an exit takes, so whoever distrusts a new verifier leaves before it counts.
 /// @dev `circuitSet` names the seven verifiers together. Proofs bind it through `ext`: a proof made for one set is void
 /// under another, and wallets prove again. Whether a contract verifies the right circuit cannot be seen here: its
 /// CIRCUIT_HASH and KEY_HASH can be read during the delay. Not here: where the exit window comes from.
 contract VerifierSet {
+    /// @notice Longest delay: far beyond any use, and far below what 64 bits of time could not hold.
+    uint256 public constant MAX_DELAY_SECONDS = 3650 days;
+    /// @notice Seconds after its delay in which a proposal can be made to count; later nobody may be watching it.
+    uint256 public constant GRACE_SECONDS = 7 days;
     /// @notice May propose and cancel; nothing else.
     address public immutable guardian;
     /// @notice Seconds that an exit takes at most.
@@ -35,10 +39,12 @@ contract VerifierSet {
 
     error NotGuardian(address caller);
     error DelayTooShort(uint256 delaySeconds, uint256 exitWindowSeconds);
+    error DelayTooLong(uint256 delaySeconds, uint256 maxDelaySeconds);
     error NoCode(address verifier);
     error UnknownCircuit(uint8 circuit);
     error NothingProposed(uint8 circuit);
     error TooEarly(uint256 activeFrom, uint256 time);
+    error ProposalStale(uint256 activeUntil, uint256 time);
 
     modifier onlyGuardian() {
         require(msg.sender == guardian, NotGuardian(msg.sender));
@@ -47,6 +53,7 @@ contract VerifierSet {
 
     constructor(address guardian_, uint256 exitWindowSeconds_, uint256 delaySeconds_, address[7] memory verifiers_) {
         require(delaySeconds_ > exitWindowSeconds_, DelayTooShort(delaySeconds_, exitWindowSeconds_));
+        require(delaySeconds_ <= MAX_DELAY_SECONDS, DelayTooLong(delaySeconds_, MAX_DELAY_SECONDS));
         guardian = guardian_;
         exitWindowSeconds = exitWindowSeconds_;
         delaySeconds = delaySeconds_;
@@ -87,11 +94,13 @@ contract VerifierSet {
         emit VerifierCancelled(circuit, verifier);
     }
 
-    /// @notice Makes a proposed verifier count, once its delay is over. Anybody may call this.
+    /// @notice Makes a proposed verifier count, once its delay is over and until it is stale. Anybody may call this.
     function activate(uint8 circuit) external {
         Proposal memory proposal = _proposals[circuit];
         require(proposal.verifier != address(0), NothingProposed(circuit));
         require(block.timestamp >= proposal.activeFrom, TooEarly(proposal.activeFrom, block.timestamp));
+        uint256 activeUntil = proposal.activeFrom + GRACE_SECONDS;
+        require(block.timestamp <= activeUntil, ProposalStale(activeUntil, block.timestamp));
         _requireCode(proposal.verifier);
         delete _proposals[circuit];
         _verifiers[circuit] = proposal.verifier;
