@@ -58,6 +58,7 @@ class PlasmaContracts:
     verifiers: tuple[Contract, ...]
     energy_registry: Contract
     markets: tuple[EnergyMarket, ...]
+    bonds: Contract
 
     def market(self, microgrid: int) -> EnergyMarket:
         """The market of a microgrid; DeploymentError when it has none."""
@@ -77,6 +78,7 @@ class PlasmaContracts:
             "ConfidentialToken": self.confidential,
             "MeterRegistry": self.registry,
             "PpdlRelay": self.relay,
+            "SealBonds": self.bonds,
             "ExchangeFactory": self.factory,
             "Inference": self.inference,
             "VerifierSet": self.verifier_set,
@@ -139,7 +141,10 @@ class PrivatePlan:
 
 @dataclass(frozen=True)
 class PlasmaPlan:
-    """What the plasma contracts are told. Addresses and hashes are bytes; validators of PPDL in ascending order."""
+    """What the plasma contracts are told. Addresses and hashes are bytes; validators of PPDL in ascending order.
+
+    `relay_turns`: accounts that take turns at the relay; none means that all compete at once. The operator is its guardian.
+    """
 
     operator: bytes
     utility: bytes
@@ -152,6 +157,7 @@ class PlasmaPlan:
     private: PrivatePlan
     relay_reward_wei: int = 0
     relay_max_drift_ms: int = 60_000
+    relay_turns: tuple[bytes, ...] = ()
     inference_min_fee_wei: int = 0
     inference_answer_seconds: int = 3_600
 
@@ -225,6 +231,8 @@ def deploy_plasma(client: EvmClient, operator: EvmClient, utility: EvmClient, pl
         plan.relay_reward_wei,
         plan.relay_max_drift_ms,
     )
+    bonds = batch.create("SealBonds", relay.address)
+    batch.send(relay, "setGuardian", plan.operator)
     clock = plan.clock.slot, plan.clock.millis, plan.clock.wall_millis
     registry = batch.create("MeterRegistry", plan.operator, plan.utility, relay.address, *clock)
     calendar = plan.private.calendar.as_abi()
@@ -244,6 +252,8 @@ def deploy_plasma(client: EvmClient, operator: EvmClient, utility: EvmClient, pl
     batch.finish()
     exchanges = _open_exchanges(client, utility, factory, registry, tokens)
     _admit(operator, confidential, dict(zip(plan.microgrids, pools, strict=True)), plan.private.relays)
+    if plan.relay_turns:
+        operator.transact(relay, "setRelayers", list(plan.relay_turns))
     markets = tuple(EnergyMarket(*market) for market in zip(plan.microgrids, tokens, exchanges, pools, strict=True))
     return PlasmaContracts(
         client.chain_id(),
@@ -257,6 +267,7 @@ def deploy_plasma(client: EvmClient, operator: EvmClient, utility: EvmClient, pl
         verifiers,
         energy_registry,
         markets,
+        bonds,
     )
 
 

@@ -63,6 +63,7 @@ def load_deployment(path: Path) -> Deployment:
                 verifiers=tuple(contract_at(name, names[name]) for name in map(contract_name, CIRCUITS)),
                 energy_registry=contract_at("EnergyRegistry", names["EnergyRegistry"]),
                 markets=markets,
+                bonds=contract_at("SealBonds", names["SealBonds"]),
             ),
         )
     except OSError as error:

@@ -1,9 +1,15 @@
-"""A relayer: brings decided PPDL headers to the plasma chain's light client, in competition with others.
+"""A relayer: brings decided PPDL headers to the plasma chain's light client, beside others that do the same.
 
-Rules: a relayer is trusted with nothing; the contract checks every header and seal. It reads the contract's height,
-submits what follows as one batch, and takes a lost race for what it is: it looks again. A validator-set
-change is applied when the contract waits for one.
-Not here: how headers are decided (`hub.ppdl`), what the events prove (the contracts).
+Theory of operation. The relayer keeps no state of its own: what is relayed stands in the contract, what is decided stands
+in its source, so it may stop and start at any moment. In each turn it reads the contract's height, takes what follows, and
+submits it as one batch, a single header in the short form. The contract gives every height to one relayer for a window
+after the header's time; this one leaves a fresh header alone unless the turn is its own. What nobody relayed in the window
+is anybody's: then the relayers step in one after another, in the order of turns, a step apart, so that they seldom pay
+for the same header twice.
+Rules: a relayer is trusted with nothing; the contract checks every header and seal. A lost race is taken for what it is. A
+validator-set change is applied when the contract waits for one. After trouble it waits, longer each time.
+Not here: how headers are decided (`hub.ppdl`), where they are read (`hub.relay.source`), what the events prove (the
+contracts), the process (`hub.relay.daemon`).
 """
 
 from __future__ import annotations
@@ -11,20 +17,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hub.chain.client import Contract, EvmClient
+from hub.chain.client import Contract, EvmClient, Receipt
 from hub.chain.errors import CallReverted, ChainError
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 64
 """Headers per submission; the contract takes 256, and a smaller one is mined sooner."""
-VALIDATORS_HASH_OFFSET = 256
-"""Where a header's last two words start: the hash of the set that sealed it, and of the set for the next height."""
+HEADER_WORD = 32
 DEFAULT_POLL_SECONDS = 0.5
+STEP_MS = 1_000
+"""After the window, how long a relayer leaves a header to each of those whose turn comes before its own."""
+MAX_BACK_OFF_SECONDS = 30.0
+"""Longest wait after trouble; the first is the poll's, and each is twice the one before it."""
+SHORT_FORM_VIEWS = 2**32
+"""A header of a later view needs the long form."""
+
+
+class SourceError(Exception):
+    """Decided headers cannot be read; one sentence."""
 
 
 class SignedHeader(Protocol):
@@ -58,17 +74,41 @@ class ValidatorSource(Protocol):
 
 @dataclass(frozen=True)
 class RelayerStatus:
-    """Counted since start, except `height`, which is the contract's as last seen."""
+    """Counted since start, except `height`, which is the contract's as last seen, and `trouble`, the last turn's, if any.
+
+    waits: turns in which decided headers were left to the relayer whose turn they are.
+    """
 
     height: int
     submissions: int
     headers: int
     races_lost: int
     failures: int
+    waits: int
+    gas_used: int
+    trouble: str
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """Who takes turns at the contract, this relayer's place among them (None: not one of them), and how long they are."""
+
+    count: int
+    own: int | None
+    heights: int
+    window_ms: int
+
+    def may_relay(self, height: int, timestamp_ms: int, now_ms: int) -> bool:
+        """Whether the header is this relayer's to submit now."""
+        if self.count == 0:
+            return True
+        turn = height // self.heights % self.count
+        steps = self.count if self.own is None else (self.own - turn) % self.count
+        return steps == 0 or now_ms > timestamp_ms + self.window_ms + (steps - 1) * STEP_MS
 
 
 class Relayer:
-    """One relayer; `client` signs for the account that earns the rewards."""
+    """One relayer; `client` signs for the account that earns the rewards. `now` gives Unix seconds."""
 
     def __init__(
         self,
@@ -78,14 +118,18 @@ class Relayer:
         *,
         validators: ValidatorSource | None = None,
         poll_seconds: float = DEFAULT_POLL_SECONDS,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.client = client
         self.relay = relay
         self._source = source
         self._validators = validators
         self._poll_seconds = poll_seconds
+        self._now = now
         self._height = self._submissions = self._headers = self._races_lost = self._failures = 0
-        self._last_trouble = ""
+        self._waits = self._gas_used = 0
+        self._trouble = ""
+        self.wait_seconds = poll_seconds
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop` is set."""
@@ -93,19 +137,21 @@ class Relayer:
             relayed = await self.turn()
             if relayed == 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self._poll_seconds)
+                    await asyncio.wait_for(stop.wait(), self.wait_seconds)
 
     async def turn(self) -> int:
         """One attempt; returns how many headers this relayer added."""
         try:
             relayed = await asyncio.to_thread(self.relay_next)
-        except ChainError as error:
+        except (ChainError, SourceError) as error:
             self._failures += 1
-            if str(error) != self._last_trouble:
+            if str(error) != self._trouble:
                 log.warning("relayer: %s", error)
-                self._last_trouble = str(error)
+            if self._trouble:
+                self.wait_seconds = min(2 * self.wait_seconds, MAX_BACK_OFF_SECONDS)
+            self._trouble = str(error)
             return 0
-        self._last_trouble = ""
+        self._trouble, self.wait_seconds = "", self._poll_seconds
         return relayed
 
     def relay_next(self) -> int:
@@ -114,23 +160,29 @@ class Relayer:
         The height is that of the block to come, so that what another relayer has sent already is not sent again.
         """
         self._height = self._height_to_come()
-        headers = _up_to_a_new_set(self._source.headers_after(self._height, MAX_BATCH))
+        decided = self._source.headers_after(self._height, MAX_BATCH)
+        headers = self._ours(_up_to_a_new_set(decided))
         if not headers:
+            self._waits += bool(decided)
             return 0
         try:
             self._apply_validators(self._height + 1)
-            batch = b"".join(header.header_bytes for header in headers)
-            last = headers[-1]
-            self.client.transact(self.relay, "submitHeaders", batch, last.view, b"".join(last.seals))
+            receipt = self._submit(headers)
         except CallReverted:
             if self._height_to_come() == self._height:
                 raise  # nobody was faster: the header itself is refused
             self._races_lost += 1
             return 0
+        self._gas_used += receipt.gas_used
         self._submissions += 1
         self._headers += len(headers)
         self._height += len(headers)
         return len(headers)
+
+    def _fits_short_form(self, header: SignedHeader) -> bool:
+        """Whether the contract would complete the header to the same bytes; of any other it can say what is wrong."""
+        parent = bytes(self.client.call(self.relay, "lastHeaderHash", at="pending"))
+        return _word(header, 3) == parent and not _announces(header) and header.view < SHORT_FORM_VIEWS
 
     def claim(self) -> int:
         """Take the rewards earned so far; returns the wei (0 when there are none)."""
@@ -141,7 +193,46 @@ class Relayer:
 
     def status(self) -> RelayerStatus:
         """Figures for the console and the report."""
-        return RelayerStatus(self._height, self._submissions, self._headers, self._races_lost, self._failures)
+        return RelayerStatus(
+            self._height,
+            self._submissions,
+            self._headers,
+            self._races_lost,
+            self._failures,
+            self._waits,
+            self._gas_used,
+            self._trouble,
+        )
+
+    def _ours(self, headers: Sequence[SignedHeader]) -> Sequence[SignedHeader]:
+        """The headers up to the first that is another relayer's for now: whoever ends a batch with it works for that one."""
+        if not headers:
+            return headers
+        turns, now_ms = self._turns(), int(self._now() * 1000)
+        for position, header in enumerate(headers):
+            timestamp_ms = int.from_bytes(_word(header, 4), "big")
+            if not turns.may_relay(self._height + 1 + position, timestamp_ms, now_ms):
+                return headers[:position]
+        return headers
+
+    def _turns(self) -> _Turns:
+        """As the contract has them; the guardian may change them at any time."""
+        relayers = [bytes.fromhex(address[2:]) for address in self.client.call(self.relay, "relayers")]
+        own = relayers.index(self.client.address) if self.client.address in relayers else None
+        heights, window_ms = (int(self.client.call(self.relay, name)) for name in ("TURN_HEIGHTS", "WINDOW_MS"))
+        return _Turns(len(relayers), own, heights, window_ms)
+
+    def _submit(self, headers: Sequence[SignedHeader]) -> Receipt:
+        """One header in the short form where that can say it, otherwise all in the long one."""
+        last, seals = headers[-1], b"".join(headers[-1].seals)
+        if len(headers) > 1 or not self._fits_short_form(last):
+            batch = b"".join(header.header_bytes for header in headers)
+            return self.client.transact(self.relay, "submitHeaders", batch, last.view, seals)
+        numbers = int.from_bytes(_word(last, 4), "big") << 192 | last.view << 160 | int.from_bytes(_word(last, 5), "big")
+        brief = numbers, _word(last, 6), _word(last, 7), _word(last, 8)
+        data = self.client.call_data(self.relay, "submitHeader", brief) + seals
+        where = f"{self.relay.name}.submitHeader"
+        return self.client.wait(self.client.send_raw_call(self.relay.address, data, where=where), where=where)
 
     def _height_to_come(self) -> int:
         return int(self.client.call(self.relay, "height", at="pending"))
@@ -153,10 +244,19 @@ class Relayer:
         self.client.transact(self.relay, "applyValidators", members)
 
 
+def _word(header: SignedHeader, number: int) -> bytes:
+    """One of a header's ten words."""
+    return header.header_bytes[number * HEADER_WORD : (number + 1) * HEADER_WORD]
+
+
+def _announces(header: SignedHeader) -> bool:
+    """Whether the next height is sealed by another set."""
+    return _word(header, 8) != _word(header, 9)
+
+
 def _up_to_a_new_set(headers: Sequence[SignedHeader]) -> Sequence[SignedHeader]:
     """The headers up to the first that announces another set: the contract takes what follows only after `applyValidators`."""
     for position, header in enumerate(headers, 1):
-        sets = header.header_bytes[VALIDATORS_HASH_OFFSET:]
-        if sets[:32] != sets[32:]:
+        if _announces(header):
             return headers[:position]
     return headers

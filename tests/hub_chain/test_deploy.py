@@ -22,13 +22,18 @@ def test_deploying_leaves_everything_in_the_bridge(start_node, tmp_path):
         chain = Chain(node.url)
         deployer, utility, operator = (chain.client(name) for name in (DEVELOPMENT_KEY, "utility", "operator"))
         ppdl = PpdlChain(validator_keys(4))
-        contracts = deploy_plasma(deployer, operator, utility, plasma_plan(chain, ppdl, microgrids=(1, 2)))
+        turns = tuple(chain.client(name).address for name in ("relayer one", "relayer two"))
+        plan = replace(plasma_plan(chain, ppdl, microgrids=(1, 2)), relay_turns=turns)
+        contracts = deploy_plasma(deployer, operator, utility, plan)
         assert deployer.balance(deployer.address) == 0
         assert deployer.balance(contracts.bridge.address) == GENESIS_ETH * ETHER
         assert deployer.block_number() < 30
 
         assert deployer.call(contracts.registry, "operator") == "0x" + operator.address.hex()
         assert deployer.call(contracts.registry, "relay") == "0x" + contracts.relay.address.hex()
+        assert deployer.call(contracts.relay, "guardian") == "0x" + operator.address.hex()
+        assert deployer.call(contracts.relay, "relayers") == tuple("0x" + turn.hex() for turn in turns)
+        assert deployer.call(contracts.bonds, "relay") == "0x" + contracts.relay.address.hex()
         assert deployer.call(contracts.confidential, "verifierSet") == "0x" + contracts.verifier_set.address.hex()
         assert bytes(deployer.call(contracts.verifier_set, "circuitSet")) == circuit_set_of(contracts.verifiers)
         for name in RELAYS:

@@ -28,7 +28,7 @@ library Quorum {
 
     /// @notice Replaces the members of a set.
     function replace(Set storage set, address[] memory members) internal {
-        _requireAscending(members);
+        requireAscending(members);
         uint256 previous = set.members.length;
         for (uint256 i = 0; i < previous; ++i) {
             delete set.contains[set.members[i]];
@@ -72,20 +72,8 @@ library Quorum {
         }
     }
 
-    /// @notice Checks a quorum of seals packed as 65 bytes each.
-    function requirePackedQuorum(Set storage set, bytes32 digest, bytes calldata seals) internal view {
-        require(seals.length % 65 == 0, WrongSealCount(seals.length, quorumOf(set.members.length)));
-        uint256 count = seals.length / 65;
-        requireCount(set, count);
-        address previous = address(0);
-        for (uint256 i = 0; i < count; ++i) {
-            address signer = ECDSA.recoverCalldata(digest, seals[i * 65:(i + 1) * 65]);
-            requireNext(set, previous, signer);
-            previous = signer;
-        }
-    }
-
-    function _requireAscending(address[] memory members) private pure {
+    /// @notice Checks that members can be a set: 1 to `MAX_SIGNERS`, strictly ascending, none of them zero.
+    function requireAscending(address[] memory members) internal pure {
         require(members.length > 0 && members.length <= MAX_SIGNERS, InvalidSignerSet());
         address previous = address(0);
         for (uint256 i = 0; i < members.length; ++i) {
