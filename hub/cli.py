@@ -1,10 +1,14 @@
 """The `openmg-hub` command.
 
     run --config FILE        the hub, until interrupted (SIGUSR1: make no more blocks, finish what is under way)
-    init --config FILE       a new hub's vote log, once; never again, or it could vote twice
+    init --dir FOLDER ...    a new hub's keys, TLS certificate and card, before there is a chain (hub.operators)
+    init --config FILE       the vote log of a hub that was configured by hand, once; never again, or it could vote twice
+    genesis, join            found a chain from the operators' cards, and make a hub ready for it
+    keys, peers              change this hub's TLS key; import the other operators' cards
     check --config FILE      configuration only
     identity --config FILE   the hub's addresses and envelope key (its key file is made when missing)
     broker --port PORT       the embedded MQTT broker
+    relay --config FILE      a relayer as a process of its own, beside the hub whose chain it relays
 
 Rules: a wrong configuration ends with one sentence and exit code 2, any other failure with one sentence and 1. Heavy
 modules are imported by the command that needs them.
@@ -18,14 +22,12 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from hub.config import HubConfig
+from hub.operators.errors import OperatorError
 from openmg.config import CONFIG_EXIT_CODE, ConfigError, load_toml
 from openmg.identity import KeyFileError
-
-Command = Callable[[argparse.Namespace], int]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,6 +58,10 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def init(arguments: argparse.Namespace) -> int:
+    if arguments.config is None:
+        from hub.operators.commands import run_operator_command
+
+        return run_operator_command(arguments)
     from hub.keys import HubKeys
     from hub.ppdl.genesis import GenesisError, load_genesis
     from hub.ppdl.store import initialise_store
@@ -95,6 +101,18 @@ def identity(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def relay(arguments: argparse.Namespace) -> int:
+    from hub.relay.daemon import RelayStartError, make_relayer, run_relayer
+
+    try:
+        relayer = make_relayer(load_toml(arguments.config, HubConfig), arguments.key_file)
+    except RelayStartError as error:
+        print(error, file=sys.stderr)
+        return 1
+    asyncio.run(run_relayer(relayer, as_json=arguments.json))
+    return 0
+
+
 def broker(arguments: argparse.Namespace) -> int:
     from hub.ingest.broker import run_embedded_broker
 
@@ -102,28 +120,40 @@ def broker(arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from hub.operators.commands import add_operator_commands
+
     parser = argparse.ArgumentParser(prog="openmg-hub", description="A hub of the microgrid.")
     commands = parser.add_subparsers(required=True)
 
-    def add(name: str, command: Command, help_text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help_text, description=help_text)
-        sub.set_defaults(command=command)
-        return sub
+    def add(name: str, help_text: str, example: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help_text, description=f"{help_text} Example: {example}")
 
     for name, command, text in (
-        ("init", init, "Make a new hub's vote log, once. Example: openmg-hub init --config hub.toml"),
-        ("run", run, "Run the hub. Example: openmg-hub run --config hub.toml"),
-        ("check", check, "Check a configuration. Example: openmg-hub check --config hub.toml"),
-        (
-            "identity",
-            identity,
-            "Print the hub's public identity as JSON. Example: openmg-hub identity --config hub.toml",
-        ),
+        ("run", run, "Run the hub."),
+        ("check", check, "Check a configuration."),
+        ("identity", identity, "Print the hub's public identity as JSON."),
     ):
-        add(name, command, text).add_argument("--config", type=Path, required=True, help="TOML file")
-    sub = add("broker", broker, "Run the embedded MQTT broker. Example: openmg-hub broker --port 1883")
+        sub = add(name, text, f"openmg-hub {name} --config hub.toml")
+        sub.add_argument("--config", type=Path, required=True, help="TOML file")
+        sub.set_defaults(command=command)
+    sub = add(
+        "init",
+        "Make a new hub: keys, certificate and card in --dir; or with --config only the vote log of a configured hub.",
+        "openmg-hub init --dir hub-1 --name hub-1 --address hub-1.example.org:7100 --chain-id 77",
+    )
+    sub.add_argument("--config", type=Path, help="TOML file of a hub that was configured by hand")
+    sub.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    sub.set_defaults(command=init)
+    add_operator_commands(add, sub)
+    sub = add("relay", "Relay decided headers to the plasma chain.", "openmg-hub relay --config hub.toml --json")
+    sub.add_argument("--config", type=Path, required=True, help="TOML file of the hub whose chain is relayed")
+    sub.add_argument("--key-file", type=Path, help="account of this relayer, made when missing; default: the hub's")
+    sub.add_argument("--json", action="store_true", help="counters as one JSON object a line")
+    sub.set_defaults(command=relay)
+    sub = add("broker", "Run the embedded MQTT broker.", "openmg-hub broker --port 1883")
     sub.add_argument("--host", default="127.0.0.1")
     sub.add_argument("--port", type=int, required=True)
+    sub.set_defaults(command=broker)
     return parser
 
 
@@ -136,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return CONFIG_EXIT_CODE
-    except KeyFileError as error:
+    except (KeyFileError, OperatorError) as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from hub.chain.verifiers import CIRCUITS
 from hub.ingest.registry import FEEDER, HOME
-from hub.ppdl.net.transport import PeerAddress
+from hub.ppdl.net.transport import PeerAddress, is_loopback
 from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt import MqttAddress
 from openmg.zk.backend import BACKEND_NAMES
@@ -63,11 +63,17 @@ class ClockSection:
 
 @dataclass(frozen=True)
 class PpdlSection:
-    """The consensus chain: genesis file, own `host:port`, the other validators as `0xADDRESS@host:port`, rhythm in seconds."""
+    """The consensus chain: genesis file, own `host:port`, rhythm in seconds, and how the other validators are known.
+
+    identity_dir: the folder that `openmg-hub init` made, with the TLS key and the other operators' cards; the hubs then talk
+    TLS. Without it `peers` names the others as `0xADDRESS@host:port`, and all of them are on this machine: plain TCP is for
+    loopback only.
+    """
 
     genesis_file: Path
     listen: str
-    peers: tuple[str, ...]
+    peers: tuple[str, ...] = ()
+    identity_dir: Path | None = None
     block_interval_s: float = 0.5
     heartbeat_s: float = 2.0
     view_timeout_s: float = 4.0
@@ -77,13 +83,19 @@ class PpdlSection:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name):g}; it must be above 0")
         try:
-            split_address(self.listen)
+            host, _ = split_address(self.listen)
         except ValueError as error:
             raise ValueError(f"listen: {error}") from error
         try:
-            [parse_peer(text) for text in self.peers]
+            places = [parse_peer(text) for text in self.peers]
         except ValueError as error:
             raise ValueError(f"peers: {error}") from error
+        if self.identity_dir is not None and places:
+            raise ValueError("peers: with identity_dir the cards say where the others are; leave peers out")
+        if self.identity_dir is None and not all(map(is_loopback, (host, *(place.host for place in places)))):
+            raise ValueError(
+                "identity_dir is missing: hubs on different machines talk TLS; run openmg-hub init and name its folder here"
+            )
 
 
 @dataclass(frozen=True)
@@ -259,7 +271,7 @@ class HubConfig:
 
     @property
     def ppdl_store(self) -> Path:
-        """Votes and blocks of this validator; made once by `openmg-hub init`."""
+        """Votes and blocks of this validator; made once by `openmg-hub join` (or `init --config`)."""
         return self.hub.state_dir / "ppdl.sqlite"
 
 

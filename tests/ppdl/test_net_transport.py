@@ -98,16 +98,18 @@ async def dial_raw(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     return await asyncio.open_connection("127.0.0.1", port)
 
 
-async def say_hello(
-    port: int, key: bytes, genesis: Genesis = GENESIS
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def say_hello(port: int, key: bytes, genesis: Genesis = GENESIS) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """An independent client: the hello written out by hand."""
     reader, writer = await dial_raw(port)
-    mine = Hello(genesis.chain_id, genesis.hash, address_of(key), b"n" * 32)
-    writer.write(frame_of(Channel.CONSENSUS, mine.encode()))
-    theirs = decode_hello((await read_frame(reader, 300))[1:])
-    writer.write(frame_of(Channel.CONSENSUS, sign_digest(key, proof_digest(DIALER, mine, theirs))))
-    check_proof(LISTENER, mine, theirs, (await read_frame(reader, 300))[1:])
+    try:
+        mine = Hello(genesis.chain_id, genesis.hash, address_of(key), b"n" * 32)
+        writer.write(frame_of(Channel.CONSENSUS, mine.encode()))
+        theirs = decode_hello((await read_frame(reader, 300))[1:])
+        writer.write(frame_of(Channel.CONSENSUS, sign_digest(key, proof_digest(DIALER, mine, theirs))))
+        check_proof(LISTENER, mine, theirs, (await read_frame(reader, 300))[1:])
+    except BaseException:
+        writer.close()
+        raise
     return reader, writer
 
 

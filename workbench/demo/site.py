@@ -272,11 +272,7 @@ def _hub_table(site: Site, number: int, name: str, w0: float) -> dict[str, Any]:
         "ppdl": {
             "genesis_file": "../../chain/genesis.cbor",
             "listen": f"{HOST}:{site.ports.hubs[number - 1]}",
-            "peers": [
-                f"0x{site.hubs[peer].validator.hex()}@{HOST}:{port}"
-                for peer, port in zip(site.hub_names, site.ports.hubs, strict=True)
-                if peer != name
-            ],
+            "identity_dir": ".",
         },
         "chains": {
             "root_url": site.root_url,

@@ -1,10 +1,13 @@
 """The hello by which two validators prove their keys to each other before anything else is read.
 
 Both sides send HELLO = [tag, chain id, genesis hash, address, 32 random bytes], then a signature over role,
-chain, genesis, both addresses and both nonces: fresh, bound to this chain and to these two, not to be
-reflected (roles differ). Afterwards the connection itself is trusted: a hello stops impostors and strangers,
-not someone who can rewrite packets between two hubs. Consensus messages are signed one by one and do not
-depend on it; mutual TLS around the same frames comes later and closes the gap for the rest.
+chain, genesis, both addresses, both nonces and the connection's binding: fresh, bound to this chain and to these two, not to
+be reflected (roles differ).
+
+The binding is the SHA-256 of the dialer's certificate and that of the listener's, as each side saw them in its own TLS
+handshake (channel binding; the idea is that of RFC 5929, tls-server-end-point, for both ends). Who sits in between shows
+certificates of his own to each side, so the two bindings differ and a hello that he relays proves nothing. On plain loopback
+connections the binding is empty: there a hello stops impostors and strangers, not someone who can rewrite packets.
 
 Pure functions over bytes; sockets are in `tcp.py`.
 """
@@ -20,6 +23,8 @@ from openmg.signing import SIGNATURE_BYTES, InvalidSignature, domain_digest, rec
 HELLO_TAG = "openmg.ppdl.hello.v1"
 NONCE_BYTES = 32
 MAX_HELLO_BYTES = 256
+NO_BINDING = b""
+"""Of a plain connection; a TLS connection's has 64 bytes, so neither passes for the other."""
 DIALER, LISTENER = b"dialer", b"listener"
 
 
@@ -56,9 +61,14 @@ def decode_hello(data: bytes) -> Hello:
     return Hello(chain_id, genesis_hash, address, nonce)
 
 
-def proof_digest(role: bytes, signer: Hello, other: Hello) -> bytes:
-    """The 32 bytes that `signer`, in `role`, signs to prove its address to `other`."""
-    parts = (signer.address, other.address, signer.nonce, other.nonce)
+def channel_binding(dialer_certificate_hash: bytes, listener_certificate_hash: bytes) -> bytes:
+    """The binding of a TLS connection: 64 bytes."""
+    return dialer_certificate_hash + listener_certificate_hash
+
+
+def proof_digest(role: bytes, signer: Hello, other: Hello, binding: bytes = NO_BINDING) -> bytes:
+    """The 32 bytes that `signer`, in `role`, signs to prove its address to `other` on this connection."""
+    parts = (signer.address, other.address, signer.nonce, other.nonce, binding)
     payload = role + b"\0" + signer.genesis_hash + b"".join(parts)
     return domain_digest("ppdl.hello.v1", signer.chain_id, payload)
 
@@ -73,13 +83,14 @@ def check_same_chain(mine: Hello, theirs: Hello) -> None:
         raise HandshakeError("peer reflects our hello")
 
 
-def check_proof(role: bytes, mine: Hello, theirs: Hello, signature: bytes) -> None:
-    """Check the proof that the other side, in `role`, gave. Raises HandshakeError."""
+def check_proof(role: bytes, mine: Hello, theirs: Hello, signature: bytes, binding: bytes = NO_BINDING) -> None:
+    """Check the proof that the other side, in `role`, gave on this connection. Raises HandshakeError."""
     if len(signature) != SIGNATURE_BYTES:
         raise HandshakeError("peer sent a malformed proof")
     try:
-        signer = recover(proof_digest(role, theirs, mine), signature)
+        signer = recover(proof_digest(role, theirs, mine, binding), signature)
     except InvalidSignature as error:
         raise HandshakeError("peer sent a malformed proof") from error
     if signer != theirs.address:
-        raise HandshakeError("peer does not hold the key of the address it claims")
+        problem = "peer does not hold the key of the address it claims"
+        raise HandshakeError(problem + (", or somebody sits between us" if binding else ""))

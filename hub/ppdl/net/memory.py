@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from hub.ppdl.net.queues import FrameQueue
-from hub.ppdl.net.transport import MAX_FRAME_BYTES, Channel, Deliver, LinkStats
+from hub.ppdl.net.transport import BLAME_FRAMES, MAX_FRAME_BYTES, Channel, Deliver, LinkStats
 from openmg.tasks import end_tasks
 
 
@@ -75,6 +75,9 @@ class MemoryTransport:
         """Queue one payload for each peer."""
         for peer in self._queues:
             self.send(peer, channel, payload)
+
+    def blame(self, peer: bytes, frames: int = BLAME_FRAMES) -> None:
+        """Nothing: in one process nobody floods."""
 
     async def _carry(self, peer: bytes) -> None:
         while True:

@@ -6,22 +6,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from hub.ppdl.net.transport import PEER_QUEUE_BYTES, PEER_QUEUE_FRAMES
 
 Item = TypeVar("Item")
 
-INBOX_PER_SENDER = 64  # frames of at most 4 MiB; a sender that is faster than this replica waits, others do not
+INBOX_PER_SENDER = 64  # frames; a sender that is faster than this replica waits, others do not
+INBOX_BYTES_PER_SENDER = 4 * 1024 * 1024
+"""One frame of the largest size, or many small ones: what a flood holds of this replica's memory."""
+INTAKE_FRAMES, INTAKE_BYTES = 1024, 2 * 1024 * 1024
+"""Transactions of one sender that wait to be checked: a block's worth in bytes."""
 
 
 class FrameQueue:
     """Frames that wait for one peer.
 
-    At most PEER_QUEUE_FRAMES and PEER_QUEUE_BYTES; when full the oldest goes.
+    At most `max_frames` and `max_bytes`; when full the oldest goes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_frames: int = PEER_QUEUE_FRAMES, max_bytes: int = PEER_QUEUE_BYTES) -> None:
+        self._max_frames, self._max_bytes = max_frames, max_bytes
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
@@ -31,7 +37,7 @@ class FrameQueue:
         dropped = 0
         self._frames.append(frame)
         self._bytes += len(frame)
-        while len(self._frames) > PEER_QUEUE_FRAMES or self._bytes > PEER_QUEUE_BYTES:
+        while len(self._frames) > self._max_frames or self._bytes > self._max_bytes:
             self._bytes -= len(self._frames.popleft())
             dropped += 1
         self._filled.set()
@@ -68,7 +74,7 @@ class FairFrames:
 
     def put(self, sender: bytes, frame: bytes) -> int:
         """Add a frame of a sender; return how many of its old ones were dropped for it."""
-        queue = self._queues.setdefault(sender, FrameQueue())
+        queue = self._queues.setdefault(sender, FrameQueue(INTAKE_FRAMES, INTAKE_BYTES))
         if not len(queue):
             self._turns.append(sender)
         self._filled.set()
@@ -87,18 +93,31 @@ class FairFrames:
         return sender, frame
 
 
+@dataclass
+class _Waiting(Generic[Item]):
+    """Items of one sender with their sizes."""
+
+    items: deque[tuple[Item, int]] = field(default_factory=deque)
+    size: int = 0
+
+    def has_room(self, size: int) -> bool:
+        """A single item of any size always fits."""
+        return not self.items or (len(self.items) < INBOX_PER_SENDER and self.size + size <= INBOX_BYTES_PER_SENDER)
+
+
 class FairInbox(Generic[Item]):
     """Items by sender, taken round robin.
 
-    At most INBOX_PER_SENDER of each sender, who then waits. `put_local` never waits (own events).
+    At most INBOX_PER_SENDER and INBOX_BYTES_PER_SENDER of each sender, who then waits. `put_local` never waits (own events).
     """
 
     def __init__(self) -> None:
-        self._queues: dict[bytes, deque[Item]] = {}
+        self._queues: dict[bytes, _Waiting[Item]] = {}
         self._turns: deque[bytes] = deque()
         self._local: deque[Item] = deque()
         self._filled = asyncio.Event()
         self._space = asyncio.Condition()
+        self._waiting_for_space = 0
 
     def put_local(self, item: Item) -> None:
         """Add an event of this machine.
@@ -108,15 +127,27 @@ class FairInbox(Generic[Item]):
         self._local.append(item)
         self._filled.set()
 
-    async def put(self, sender: bytes, item: Item) -> None:
-        """Add an item of a sender, waiting while that sender has INBOX_PER_SENDER items here."""
-        queue = self._queues.setdefault(sender, deque())
-        async with self._space:
-            await self._space.wait_for(lambda: len(queue) < INBOX_PER_SENDER)
-        if not queue:
+    async def put(self, sender: bytes, item: Item, size: int = 0) -> None:
+        """Add an item of `size` bytes of a sender, waiting while there is no room for that sender."""
+        await self.room(sender, size)
+        queue = self._queues[sender]
+        if not queue.items:
             self._turns.append(sender)
-        queue.append(item)
+        queue.items.append((item, size))
+        queue.size += size
         self._filled.set()
+
+    async def room(self, sender: bytes, size: int) -> None:
+        """Wait until an item of `size` bytes of this sender would be taken at once."""
+        queue = self._queues.setdefault(sender, _Waiting())
+        if queue.has_room(size):
+            return
+        self._waiting_for_space += 1
+        try:
+            async with self._space:
+                await self._space.wait_for(lambda: queue.has_room(size))
+        finally:
+            self._waiting_for_space -= 1
 
     async def get(self) -> Item:
         """Wait for the next item: local ones first, then senders in turn."""
@@ -127,11 +158,16 @@ class FairInbox(Generic[Item]):
             return self._local.popleft()
         sender = self._turns.popleft()
         queue = self._queues[sender]
-        was_full = len(queue) >= INBOX_PER_SENDER
-        item = queue.popleft()
-        if queue:
+        item, size = queue.items.popleft()
+        queue.size -= size
+        if queue.items:
             self._turns.append(sender)
-        if was_full:
+        if self._waiting_for_space:
             async with self._space:
                 self._space.notify_all()
         return item
+
+    def waiting(self, sender: bytes) -> tuple[int, int]:
+        """Items of a sender that wait here, and their bytes."""
+        queue = self._queues.get(sender)
+        return (len(queue.items), queue.size) if queue else (0, 0)

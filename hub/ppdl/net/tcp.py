@@ -1,24 +1,32 @@
-"""TCP transport: length-prefixed frames over mutually authenticated connections.
+"""TCP transport: length-prefixed frames (`framing.py`) over mutually authenticated connections.
 
-Frame: 4 bytes length (big endian, at most MAX_FRAME_BYTES), 1 byte channel, payload. Every validator dials
-every peer and sends only on connections it dialed; it receives on those it accepted. So each direction has
-its own connection, queue and reconnect loop, and neither waits for the other.
+Every validator dials every peer and sends only on connections it dialed; it receives on those it accepted. So each direction
+has its own connection, queue and reconnect loop, and neither waits for the other.
 
-A malformed frame is counted, logged once per peer and dropped (a wrong length ends the connection, since
-nothing after it can be read). Strangers are refused after the hello (`handshake.py`); how many may be in
-their hello at once is bounded. Proxies are never used: these are plain sockets.
+With a `TlsIdentity` every connection is TLS 1.3 with a certificate on both sides (`tls.py`); without one it is plain, which is
+allowed between loopback addresses only. In both cases the hello then proves the validator keys (`handshake.py`).
+
+Who may cost what. A stranger gets a place at the door (`limits.Door`), HANDSHAKE_TIMEOUT_S for TLS and hello together, and
+frames of MAX_HELLO_BYTES. A peer pays for frames and bytes (`limits.PeerAllowance`); one that is over its limit is not read
+for a while, which stops it through TCP and takes nothing from the others. A malformed frame is counted, logged once per peer
+and dropped (a wrong length ends the connection, since nothing after it can be read). Proxies are never used.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import random
 import secrets
 import socket
+import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from hub.ppdl.genesis import Genesis
+from hub.ppdl.net.framing import frame_of as frame_of
+from hub.ppdl.net.framing import read_frame as read_frame
+from hub.ppdl.net.framing import read_head, read_payload
 from hub.ppdl.net.handshake import (
     DIALER,
     LISTENER,
@@ -31,84 +39,111 @@ from hub.ppdl.net.handshake import (
     decode_hello,
     proof_digest,
 )
+from hub.ppdl.net.limits import Door, PeerAllowance
 from hub.ppdl.net.queues import FrameQueue
-from hub.ppdl.net.transport import MAX_FRAME_BYTES, Channel, Deliver, LinkStats, PeerAddress
+from hub.ppdl.net.sockets import CLOSE_TIMEOUT_S, accepted_stream, bound, close, expect_answers, listen
+from hub.ppdl.net.tls import TlsIdentity, TlsState
+from hub.ppdl.net.transport import BLAME_FRAMES, MAX_FRAME_BYTES, Channel, Deliver, LinkStats, PeerAddress, Room, is_loopback
+from hub.ppdl.net.transport import TransportError as TransportError
 from openmg.signing import address_of, sign_digest
 from openmg.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
-LENGTH_BYTES = 4
 HANDSHAKE_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 5.0
 BACKOFF_FIRST_S = 0.1
 BACKOFF_LAST_S = 5.0
+BACKOFF_JITTER = 0.25  # each wait is longer by up to this share, so that hubs that fell together do not come back together
 STEADY_LINK_S = 5.0  # a connection that lasted so long was a good one: after its end the first wait is short again
 UNANSWERED_S = 15.0  # bytes that a peer has not acknowledged for so long end the connection
-MAX_PENDING_HELLOS = 64
+REVIEW_S = 2.0  # how often the cards are looked at again
+ACCEPT_PAUSE_S = 0.1  # after the system has refused a connection: no descriptors are left
+PAUSE_S = 0.1  # for who is over its limit: one long pause costs this hub less than a wake-up for each frame
+LARGE_PAYLOAD_BYTES = 64 * 1024  # above it a payload is not read before there is room for it
+FRAMES_PER_TURN = 32  # of one peer before the others' turn, when all of them are there already
 MAX_LOGGED_PER_PEER = 16  # different complaints; all strangers together count as one peer
 
 
-class TransportError(OSError):
-    """The transport cannot start; the message is one sentence for the operator."""
+@dataclass
+class Link:
+    """A connection with a peer that has proved its key."""
+
+    peer: bytes
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    certificate_hash: bytes | None
+    since_s: float
 
 
-def frame_of(channel: Channel, payload: bytes) -> bytes:
-    """Bytes of one frame."""
-    return (1 + len(payload)).to_bytes(LENGTH_BYTES, "big") + bytes([channel]) + payload
-
-
-async def read_frame(reader: asyncio.StreamReader, limit: int) -> bytes:
-    """Read the body of one frame.
-
-    Raises HandshakeError when its length is 0 or above `limit`, IncompleteReadError at the end.
-    """
-    length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
-    if not 1 <= length <= limit:
-        raise HandshakeError(f"peer announced a frame of {length} bytes, allowed are 1 to {limit}")
-    return await reader.readexactly(length)
+def backoff(wait_s: float, jitter: random.Random) -> tuple[float, float]:
+    """(seconds to pause now, the wait after it): doubled each time up to BACKOFF_LAST_S, each with its own bit of chance."""
+    return wait_s * (1 + BACKOFF_JITTER * jitter.random()), min(2 * wait_s, BACKOFF_LAST_S)
 
 
 class TcpTransport:
     """Transport of one validator.
 
-    `peers`: where the others listen; connections of addresses not among them are refused.
+    `peers`: where the others listen, on loopback, without TLS. `tls`: or the cards that say so. Connections of others are
+    refused. `jitter`: where chance comes from; a seeded one for repeatable tests.
     """
 
-    def __init__(self, genesis: Genesis, private_key: bytes, host: str, port: int, peers: Sequence[PeerAddress]) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        private_key: bytes,
+        host: str,
+        port: int,
+        peers: Sequence[PeerAddress] = (),
+        *,
+        tls: TlsIdentity | None = None,
+        jitter: random.Random | None = None,
+    ) -> None:
         self.address = address_of(private_key)
         self.stats = LinkStats()
+        self.room: Room | None = None  # set by a consumer that has bounds, before `start`
         self._genesis_hash, self._chain_id = genesis.hash, genesis.chain_id
         self._sign: Callable[[bytes], bytes] = lambda digest: sign_digest(private_key, digest)
         self._host, self._port = host, port
-        self._peers = {p.address: p for p in peers if p.address != self.address}
+        self._tls, self._jitter = tls, jitter or random.Random()
+        self._places = {p.address: (p,) for p in peers if p.address != self.address} if tls is None else tls.current().places
         self._queues: dict[bytes, FrameQueue] = {}
-        self._connected: dict[bytes, float] = {}  # since when, in loop time
-        self._accepted: dict[bytes, asyncio.StreamWriter] = {}
+        self._dialing: dict[bytes, asyncio.Task[None]] = {}
+        self._dialed: dict[bytes, Link] = {}
+        self._accepted: dict[bytes, Link] = {}
+        self._allowances: dict[bytes, PeerAllowance] = {}
+        self._door = Door()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pending_hellos = 0
         self._logged: dict[bytes, set[str]] = {}
-        self._server: asyncio.Server | None = None
+        self._sockets: list[socket.socket] = []
         self._deliver: Deliver | None = None
 
     @property
     def port(self) -> int:
         """The port listened on (useful when 0 was asked for)."""
-        if self._server is None or not self._server.sockets:
-            return self._port
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
+
+    # life
 
     async def start(self, deliver: Deliver) -> None:
-        """Listen and dial. Raises TransportError when the port cannot be had."""
+        """Listen and dial. Raises TransportError when the port cannot be had, or for plain TCP beyond loopback."""
         self._deliver = deliver
+        if self._tls is None:
+            hosts = [self._host, *(place.host for places in self._places.values() for place in places)]
+            beyond = [host for host in hosts if not is_loopback(host)]
+            if beyond:
+                problem = f"PPDL without TLS is for loopback only, and {beyond[0]} is not"
+                raise TransportError(f"{problem}: run openmg-hub init, and set ppdl.identity_dir")
         try:
-            self._server = await asyncio.start_server(self._accept, self._host, self._port)
+            self._sockets = await listen(self._host, self._port)
         except OSError as error:
             where = f"{self._host}:{self._port}"
             raise TransportError(f"cannot listen on {where} ({error.strerror}): choose another PPDL port") from error
-        for peer in self._peers.values():
-            self._queues[peer.address] = FrameQueue()
-            self._spawn(asyncio.create_task(self._dial(peer), name=f"ppdl-dial-{peer.port}"))
+        for listening in self._sockets:
+            self._spawn(asyncio.create_task(self._accept(listening), name=f"ppdl-accept-{self.port}"))
+        self._follow_places()
+        if self._tls is not None:
+            self._spawn(asyncio.create_task(self._review(self._tls), name="ppdl-review-cards"))
 
     def _spawn(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -116,15 +151,43 @@ class TcpTransport:
 
     async def stop(self) -> None:
         """Close every connection and wait for the tasks."""
-        if self._server is not None:
-            self._server.close()
         await end_tasks(self._tasks)
-        if self._server is not None:
-            await self._server.wait_closed()
+        for listening in self._sockets:
+            listening.close()
 
     def connected(self) -> tuple[bytes, ...]:
         """Peers with an open outgoing connection."""
-        return tuple(sorted(self._connected))
+        return tuple(sorted(self._dialed))
+
+    def places(self) -> dict[bytes, tuple[PeerAddress, ...]]:
+        """Peers and where they are dialed."""
+        return dict(self._places)
+
+    # cards that come and go
+
+    async def _review(self, tls: TlsIdentity) -> None:
+        """Follow the cards: dial who is new, and end connections under certificates that hold no more."""
+        while True:
+            await asyncio.sleep(REVIEW_S)
+            state = tls.current()
+            if state.places != self._places:
+                self._places = state.places
+                self._follow_places()
+            for link in (*self._dialed.values(), *self._accepted.values()):
+                if link.certificate_hash not in state.owners:
+                    link.writer.close()
+
+    def _follow_places(self) -> None:
+        for peer in self._places.keys() - self._dialing.keys():
+            self._queues[peer] = FrameQueue()
+            task = asyncio.create_task(self._dial(peer), name=f"ppdl-dial-{peer.hex()[:8]}")
+            self._dialing[peer] = task
+            self._spawn(task)
+        for peer in self._dialing.keys() - self._places.keys():
+            self._dialing.pop(peer).cancel()
+            del self._queues[peer]
+
+    # sending
 
     def send(self, peer: bytes, channel: Channel, payload: bytes) -> None:
         """Queue one frame."""
@@ -139,53 +202,74 @@ class TcpTransport:
         for peer in self._queues:
             self.send(peer, channel, payload)
 
+    def blame(self, peer: bytes, frames: int = BLAME_FRAMES) -> None:
+        """A payload of this peer was malformed, invalid or refused: it counts as `frames` more."""
+        if peer in self._allowances:
+            self._allowances[peer].blame(frames, asyncio.get_running_loop().time())
+
     def _log_once(self, peer: bytes, what: str) -> None:
-        said = self._logged.setdefault(peer if peer in self._peers else b"", set())
+        said = self._logged.setdefault(peer if peer in self._places else b"", set())
         if what not in said and len(said) < MAX_LOGGED_PER_PEER:
             said.add(what)
             log.warning("PPDL peer %s: %s", peer.hex() or "unknown", what)
 
-    async def _dial(self, peer: PeerAddress) -> None:
+    def _refuse(self, peer: bytes, what: str) -> None:
+        self.stats.refused += 1
+        self._log_once(peer, what)
+
+    async def _dial(self, peer: bytes) -> None:
         """Keep one outgoing connection to a peer, for ever.
 
-        Who does not answer, or welcomes and hangs up, is dialed less and less often.
+        Who does not answer, or welcomes and hangs up, is dialed less and less often. A validator with two cards may be at
+        either place: they take turns.
         """
-        wait = BACKOFF_FIRST_S
+        wait, attempt, loop = BACKOFF_FIRST_S, 0, asyncio.get_running_loop()
         while True:
+            places = self._places[peer]
+            link: Link | None = None
             try:
-                await self._send_over(peer)
+                link = await self._send_over(places[attempt % len(places)])
             except HandshakeError as error:
-                self.stats.refused += 1
-                self._log_once(peer.address, str(error))
-            except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                self._refuse(peer, str(error))
+            except ssl.SSLError as error:
+                self._refuse(peer, f"TLS failed ({error.reason or error}): import its card, and let it import ours")
+            except (OSError, asyncio.IncompleteReadError):
                 pass  # the peer is down or gone: that is what the loop is for
-            since = self._connected.pop(peer.address, None)
-            if since is not None and asyncio.get_running_loop().time() - since >= STEADY_LINK_S:
+            attempt += link is None
+            if link is not None and loop.time() - link.since_s >= STEADY_LINK_S:
                 wait = BACKOFF_FIRST_S
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, BACKOFF_LAST_S)
+            pause, wait = backoff(wait, self._jitter)
+            await asyncio.sleep(pause)
 
-    async def _send_over(self, peer: PeerAddress) -> None:
-        """Connect, prove, then send until the connection ends."""
+    async def _send_over(self, place: PeerAddress) -> Link:
+        """Connect, prove, then send until the connection ends; the link that was. Raises if it came to none."""
+        state = self._tls.current() if self._tls is not None else None
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(peer.host, peer.port)
-        _expect_answers(writer)
+            if state is None:
+                reader, writer = await asyncio.open_connection(place.host, place.port)
+            else:
+                reader, writer = await asyncio.open_connection(
+                    place.host, place.port, ssl=state.client, server_hostname="", ssl_shutdown_timeout=CLOSE_TIMEOUT_S
+                )
+        expect_answers(writer, UNANSWERED_S)
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-                address = await self._hello(reader, writer, dialer=True)
-            if address != peer.address:
-                raise HandshakeError(f"the validator at {peer.host}:{peer.port} is {address.hex()}: check the peer list")
-            self._connected[peer.address] = asyncio.get_running_loop().time()
+                link = await self._prove(reader, writer, state, dialer=True)
+            if link.peer != place.address:
+                raise HandshakeError(f"the validator at {place.host}:{place.port} is {link.peer.hex()}: check the peer list")
+            self._dialed[place.address] = link
             closed = asyncio.create_task(reader.read(1))  # the listener never sends: any answer or end closes
-            sender = asyncio.create_task(self._drain(self._queues[peer.address], writer))
+            sender = asyncio.create_task(self._drain(self._queues[place.address], writer))
             try:
                 await asyncio.wait({closed, sender}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in (closed, sender):
                     task.cancel()
                 await asyncio.gather(closed, sender, return_exceptions=True)
+            return link
         finally:
-            await _close(writer)
+            self._dialed.pop(place.address, None)
+            await close(writer)
 
     async def _drain(self, queue: FrameQueue, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -193,83 +277,111 @@ class TcpTransport:
             self.stats.frames_sent += 1
             await writer.drain()
 
-    async def _hello(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dialer: bool) -> bytes:
-        """Exchange hellos and proofs; return the other side's proven address."""
+    # proving who is who
+
+    async def _prove(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: TlsState | None, dialer: bool
+    ) -> Link:
+        """Exchange hellos and proofs; the link with the other side's proven address."""
+        binding, their_hash = bound(writer, state, dialer)
         mine = Hello(self._chain_id, self._genesis_hash, self.address, secrets.token_bytes(NONCE_BYTES))
         writer.write(frame_of(Channel.CONSENSUS, mine.encode()))
         theirs = decode_hello((await read_frame(reader, 1 + MAX_HELLO_BYTES))[1:])
         check_same_chain(mine, theirs)
+        if state is not None and theirs.address not in state.owners_of(their_hash):
+            raise HandshakeError(
+                f"{theirs.address.hex()} showed a certificate that is on no card of it: import its newest card"
+            )
         my_role, their_role = (DIALER, LISTENER) if dialer else (LISTENER, DIALER)
-        writer.write(frame_of(Channel.CONSENSUS, self._sign(proof_digest(my_role, mine, theirs))))
+        writer.write(frame_of(Channel.CONSENSUS, self._sign(proof_digest(my_role, mine, theirs, binding))))
         await writer.drain()
-        check_proof(their_role, mine, theirs, (await read_frame(reader, 1 + MAX_HELLO_BYTES))[1:])
-        return theirs.address
+        check_proof(their_role, mine, theirs, (await read_frame(reader, 1 + MAX_HELLO_BYTES))[1:], binding)
+        return Link(theirs.address, reader, writer, their_hash, asyncio.get_running_loop().time())
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    # receiving
+
+    async def _accept(self, listening: socket.socket) -> None:
+        """Let connections in as far as the door allows; the others are closed before they cost anything."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, place = await loop.sock_accept(listening)
+            except OSError as error:
+                self._log_once(b"", f"a connection cannot be accepted ({error.strerror})")
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
+            host = str(place[0])
+            why_not = self._door.enter(host, loop.time())
+            if why_not is not None:
+                connection.close()
+                self._refuse(b"", why_not)
+                continue
+            self._spawn(asyncio.create_task(self._serve(connection, host)))
+
+    async def _serve(self, connection: socket.socket, host: str) -> None:
         """Serve one incoming connection to its end."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._spawn(task)
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._serve(reader, writer)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = b""
+        link: Link | None = None
         try:
-            peer = await self._welcome(reader, writer)
-            previous = self._accepted.get(peer)
+            try:
+                async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                    link = await self._welcome(connection)
+            finally:
+                self._door.leave(host)
+            previous = self._accepted.get(link.peer)
             if previous is not None:
-                previous.close()  # the peer came again: its old connection is dead
-            self._accepted[peer] = writer
-            await self._receive(peer, reader)
+                previous.writer.close()  # the peer came again: its old connection is dead
+            self._accepted[link.peer] = link
+            await self._receive(link)
         except HandshakeError as error:
-            self.stats.refused += 1
-            self._log_once(peer, str(error))
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            self._refuse(link.peer if link else b"", str(error))
+        except TimeoutError:
+            self._refuse(b"", f"did not prove its key within {HANDSHAKE_TIMEOUT_S:g} s")
+        except ssl.SSLError as error:
+            self._refuse(b"", f"TLS failed ({error.reason or error}): import its card, and let it import ours")
+        except (OSError, asyncio.IncompleteReadError):
             pass  # the peer went away
         finally:
-            if self._accepted.get(peer) is writer:
-                del self._accepted[peer]
-            await _close(writer)
+            if link is not None:
+                if self._accepted.get(link.peer) is link:
+                    del self._accepted[link.peer]
+                await close(link.writer)
 
-    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        if self._pending_hellos >= MAX_PENDING_HELLOS:
-            raise HandshakeError("too many connections are in their hello")
-        self._pending_hellos += 1
+    async def _welcome(self, connection: socket.socket) -> Link:
+        """TLS and hello with a stranger; closes the connection unless a link comes of it."""
+        state = self._tls.current() if self._tls is not None else None
+        reader, writer = await accepted_stream(connection, state.server if state is not None else None)
         try:
-            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-                peer = await self._hello(reader, writer, dialer=False)
-        finally:
-            self._pending_hellos -= 1
-        if peer not in self._peers:
-            raise HandshakeError(f"{peer.hex()} is not in the peer list")
-        return peer
+            link = await self._prove(reader, writer, state, dialer=False)
+            if link.peer not in self._places:
+                raise HandshakeError(f"{link.peer.hex()} is not in the peer list")
+        except BaseException:
+            await close(writer)
+            raise
+        return link
 
-    async def _receive(self, peer: bytes, reader: asyncio.StreamReader) -> None:
-        """Deliver frames; waiting for the consumer holds back only this peer."""
+    async def _receive(self, link: Link) -> None:
+        """Deliver frames. While the peer has no tokens, or the consumer waits, only this peer's connection is not read."""
         assert self._deliver is not None
+        loop = asyncio.get_running_loop()
+        allowance = self._allowances.setdefault(link.peer, PeerAllowance(loop.time()))
         channels = {int(channel): channel for channel in Channel}
+        turn = 0
         while True:
-            body = await read_frame(reader, MAX_FRAME_BYTES)
-            channel = channels.get(body[0])
+            number, size = await read_head(link.reader)
+            wait_s = allowance.pay(size, loop.time())
+            turn = (turn + 1) % FRAMES_PER_TURN
+            if wait_s > 0 or turn == 0:
+                self.stats.throttled += wait_s > 0
+                await asyncio.sleep(max(wait_s, PAUSE_S) if wait_s > 0 else 0)
+            if self.room is not None and size > LARGE_PAYLOAD_BYTES and number == Channel.CONSENSUS:
+                await self.room(link.peer, size)
+            payload = await read_payload(link.reader, size)
+            channel = channels.get(number)
             if channel is None:
                 self.stats.malformed += 1
-                self._log_once(peer, "sent a frame on an unknown channel; frame dropped")
+                self.blame(link.peer)
+                self._log_once(link.peer, "sent a frame on an unknown channel; frame dropped")
                 continue
             self.stats.frames_received += 1
-            await self._deliver(peer, channel, body[1:])
-
-
-def _expect_answers(writer: asyncio.StreamWriter) -> None:
-    """End the connection when the other machine is gone without a word: the kernel alone would go on for a quarter of an
-    hour, and a peer that came back would hear nothing until then.
-    """
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only; elsewhere the kernel's patience has to do
-    if option is not None:
-        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, round(1000 * UNANSWERED_S))
-
-
-async def _close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+            await self._deliver(link.peer, channel, payload)
+            del payload  # not held while the next one is read

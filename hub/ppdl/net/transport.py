@@ -8,13 +8,28 @@ consensus repeats what matters and old votes are worthless.
 from __future__ import annotations
 
 import enum
+import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
+MAX_TX_FRAME_BYTES = 1 + 256 * 1024
+"""A channel byte and the largest transaction (`consensus.block.MAX_TX_BYTES`)."""
+MAX_GOSSIP_FRAME_BYTES = 1 + 260 * 1024
+"""A channel byte, the largest gossip payload of the engine and its kind."""
 PEER_QUEUE_FRAMES = 1024
 PEER_QUEUE_BYTES = 4 * MAX_FRAME_BYTES
+
+
+BLAME_FRAMES = 100
+"""What a malformed or invalid frame costs its peer beside itself: garbage comes at six frames a second in the long run."""
+REFUSED_FRAMES = 10
+"""What a refused transaction costs. Hubs pass on what they have admitted themselves, so few are: those that lost a race."""
+
+
+class TransportError(OSError):
+    """The transport cannot start; the message is one sentence for the operator."""
 
 
 class Channel(enum.IntEnum):
@@ -23,10 +38,23 @@ class Channel(enum.IntEnum):
     CONSENSUS = 1
     TX = 2
     GOSSIP = 3
+    SNAPSHOT = 4
 
+
+CHANNEL_BYTES = {
+    Channel.CONSENSUS: MAX_FRAME_BYTES,
+    Channel.TX: MAX_TX_FRAME_BYTES,
+    Channel.GOSSIP: MAX_GOSSIP_FRAME_BYTES,
+    Channel.SNAPSHOT: MAX_FRAME_BYTES,
+}
+"""How long a frame may be, by channel: what is longer is refused before it is read."""
 
 Deliver = Callable[[bytes, Channel, bytes], Awaitable[None]]
 """Called with (sender address, channel, payload); while it waits, that sender's link is not read."""
+
+Room = Callable[[bytes, int], Awaitable[None]]
+"""Called with (sender address, bytes of a large consensus payload) before it is read: returns when it would be taken at once,
+so that a replica holds one of a flooder's largest frames and not one in every place on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +66,14 @@ class PeerAddress:
     port: int
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host as configured is this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @dataclass
 class LinkStats:
     """Counters of a transport, for status and tests."""
@@ -47,6 +83,7 @@ class LinkStats:
     frames_dropped: int = 0
     malformed: int = 0
     refused: int = 0
+    throttled: int = 0  # times that a peer was not read for a while
 
 
 class Transport(Protocol):
@@ -68,6 +105,12 @@ class Transport(Protocol):
 
     def broadcast(self, channel: Channel, payload: bytes) -> None:
         """Queue a payload for every peer."""
+        ...
+
+    def blame(self, peer: bytes, frames: int = BLAME_FRAMES) -> None:
+        """Say that a payload of this peer was malformed or invalid, which no honest peer's is; or, with REFUSED_FRAMES, that it
+        was refused, which many of an honest peer's are not. It counts as so many frames more, so the peer is read more slowly.
+        """
         ...
 
     def connected(self) -> tuple[bytes, ...]:
