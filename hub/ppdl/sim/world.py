@@ -1,323 +1,232 @@
-"""The world: event queue, lossy network, crashing disks, partitions, twins.
+"""The world: a clock, a network, nodes with disks, and oracles that watch; one seed gives one run.
 
-Time is an integer number of milliseconds. A node is a replica, a disk that holds exactly what was persisted,
-and a toy application whose state is a hash chain. Effects are carried out one by one in order; a crash may
-fall before any of them, and then only the disk remains. A *twin* is a second instance under a validator's key
-with a disk of its own: the two equivocate in every way the protocol allows (Twins, OPODIS 2021).
+A run has two parts. First everything that `Faults` allows goes wrong. Then, at `until_ms` or as soon as an honest node has
+decided `heights` blocks, the world *heals*: no loss, no crash, no partition, short delays; whoever is down comes back. From
+then on every honest node must decide `heights` blocks, and two more than anybody had at that moment, within PROGRESS_MS of
+simulated time. Safety is watched through both.
 
-Determinism: one `random.Random(seed)`, a heap with a running number as tie-break, no set iteration.
+A *twin* is a second instance under a validator's key with a disk of its own: the two equivocate in every way the protocol
+allows (Twins, OPODIS 2021). A *liar* says whatever it likes (`liar.py`).
+
+Determinism: one `random.Random(seed)`, one queue with a running number as tie-break, no iteration over sets.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from hub.ppdl.application import Verdict
-from hub.ppdl.consensus.certs import Domain
-from hub.ppdl.consensus.effects import (
-    Advanced,
-    Broadcast,
-    CancelTimer,
-    Complaint,
-    Decide,
-    Effect,
-    Event,
-    LogComplete,
-    Persist,
-    PreparedProof,
-    Propose,
-    Proposed,
-    Received,
-    Report,
-    Restored,
-    Send,
-    ServeBlocks,
-    SetTimer,
-    Tick,
-    Timeout,
-    Tip,
-    Validate,
-    Validated,
-    VoteRecord,
-)
-from hub.ppdl.consensus.messages import MAX_SYNC_BLOCKS, Decided, Kind, Message, SyncResponse
+from hub.ppdl.consensus.effects import Report, Tip
 from hub.ppdl.consensus.quorum import ValidatorSet
 from hub.ppdl.consensus.replica import Replica
+from hub.ppdl.sim.clock import Clock
+from hub.ppdl.sim.faults import NO_FAULTS, Faults, Setup
+from hub.ppdl.sim.keys import make_scheme, validator_addresses, validator_keys
+from hub.ppdl.sim.ledger import Ledger, SetRule
+from hub.ppdl.sim.liar import Liar
+from hub.ppdl.sim.network import Network
+from hub.ppdl.sim.node import Node, Surroundings
 from hub.ppdl.sim.oracles import Oracles
-from openmg.hashing import keccak256, word
-from openmg.signing import address_of, sign_digest
+from hub.ppdl.sim.trace import Trace
+from openmg.hashing import keccak256
 
-TICK_MS = 300
-VIEW_TIMEOUT_MS = 1_000
-IDLE_MS = 400
-MAX_BACKOFF_VIEWS = 6
-BLOCK_INTERVAL_MS = 20
-RESTART_MS = 700
+__all__ = ["PROGRESS_MS", "Faults", "Outcome", "World", "rotating_sets", "validator_keys", "world_of"]
+
+PROGRESS_MS = 60_000
+"""Simulated time from healing to progress. In 20 s of faults views reach 4 or so, whose timer runs 16 s; after it an honest
+proposer's turn comes with the next view at the latest, with 32 s. The longest seen in thousands of seeds: 10 s."""
 MAX_EVENTS = 400_000
-CHAIN_ID = 77
-
-SetRule = Callable[[int], tuple[tuple[bytes, bool], ...]]
-"""Validator changes that executing a height causes."""
+"""Things that happen in one run; a faulty run of ten heights has some thousands."""
+APP_GENESIS = keccak256(b"app")
+EXTRA_HEIGHTS = 2
 
 
 @dataclass(frozen=True)
-class Faults:
-    """Fault rates in per cent, delays in ms.
+class Outcome:
+    """How a run ended. `heights`: decided blocks of each honest node."""
 
-    `until_ms`: after it the world heals (no loss, no crash, no partition).
-    """
+    violations: tuple[str, ...]
+    heights: tuple[int, ...]
+    now_ms: int
+    events: int
+    healed_ms: int
 
-    drop_percent: int = 0
-    duplicate_percent: int = 0
-    delay_ms: tuple[int, int] = (1, 10)
-    crash_per_mille: int = 0  # before any one effect
-    partition_ms: int = 0  # a new random partition each time, 0 for none
-    until_ms: int = 20_000
-    forgetful_disks: bool = False  # a planted fault: persisted votes do not survive a crash
-    lost_disks: tuple[int, ...] = ()  # nodes whose disk is wiped at their first crash
-
-
-@dataclass
-class Disk:
-    """What survives a crash."""
-
-    votes: dict[tuple[Kind, int, int], VoteRecord] = field(default_factory=dict)
-    prepared: PreparedProof | None = None
-    blocks: list[tuple[Decided, Tip]] = field(default_factory=list)
-    log_complete: bool = True
-
-    def restored(self, height: int) -> Restored:
-        """What a replica of this height starts from."""
-        votes = tuple(record for _, record in sorted(self.votes.items()) if record.height == height)
-        prepared = self.prepared
-        if prepared is not None and prepared.block.height != height:
-            prepared = None
-        return Restored(votes, prepared, self.log_complete)
-
-
-@dataclass
-class Node:
-    """One instance. `number` names it on the network; twins share `key`."""
-
-    number: int
-    key: bytes
-    address: bytes
-    honest: bool
-    disk: Disk
-    replica: Replica | None = None
-    life: int = 0  # counts restarts: events of an earlier life are void
-    timer: int = 0
-    crashes: int = 0
-
-
-def validator_keys(count: int) -> list[bytes]:
-    """Deterministic keys in ascending address order."""
-    keys = [keccak256(b"openmg.sim.validator" + word(i)) for i in range(count)]
-    return sorted(keys, key=address_of)
+    @property
+    def decided(self) -> int:
+        """Heights that every honest node decided."""
+        return min(self.heights)
 
 
 class World:
-    """A run. `n` validators.
-
-    `spare` further nodes that hold keys but start outside the set; `twins` lists validators that run twice.
-    """
+    """`n` validators; `spare` further nodes hold keys and start outside the set; `twins` run twice; `liars` lie."""
 
     def __init__(
         self,
         n: int,
         seed: int,
-        faults: Faults,
+        faults: Faults = NO_FAULTS,
         twins: tuple[int, ...] = (),
+        liars: tuple[int, ...] = (),
         spare: int = 0,
         set_rule: SetRule | None = None,
         replica_class: type[Replica] = Replica,
+        real_crypto: bool = False,
+        trace: bool = False,
+        sink: Callable[[str], None] | None = None,
     ) -> None:
-        self.random = random.Random(seed)
-        self.faults = faults
-        self.now = 0
-        self.events = 0
-        self.reports: list[tuple[int, Report]] = []
-        self._heap: list[tuple[int, int, Callable[[], None]]] = []
-        self._sequence = 0
-        self._side: dict[int, int] = {}
-        self._set_rule = set_rule
-        self._replica_class = replica_class
-        keys = validator_keys(n + spare)
-        self.domain = Domain(CHAIN_ID, keccak256(b"openmg.sim.genesis"))
-        self.oracles = Oracles(self.domain)
-        validators = ValidatorSet(tuple(address_of(k) for k in sorted(keys[:n], key=address_of)))
-        root = keccak256(b"app")
-        self.genesis = Tip(0, self.domain.genesis_hash, 0, root, validators, validators)
-        owners = [*range(n + spare), *twins]
-        self.nodes = [Node(number, keys[i], address_of(keys[i]), i not in twins, Disk()) for number, i in enumerate(owners)]
+        count = n + spare
+        addresses = validator_addresses(count)
+        chance = random.Random(seed)
+        clock, ledger, scheme = Clock(), Ledger(set_rule), make_scheme(count, real_crypto)
+        validators = ValidatorSet(tuple(addresses[:n]))
+        genesis = Tip(0, scheme.domain.genesis_hash, 0, APP_GENESIS, validators, validators)
+        network = Network(clock, chance, faults, count + len(twins))
+        names = {address: f"n{i}" for i, address in enumerate(addresses)}
+        record = Trace(names, sink) if trace else None
+        oracles = Oracles(scheme.domain, ledger)
+        self.around = Surroundings(
+            clock, network, oracles, ledger, faults, chance, scheme, genesis, replica_class, record,
+            hazard=faults.until_ms > 0 and bool(faults.crash_per_mille or faults.crash_at),
+        )  # fmt: skip
+        owners = [*range(count), *twins]
+        for number, i in enumerate(owners):
+            kind = Liar if i in liars else Node
+            name = f"n{i}" + ("'" if number >= count else "")
+            honest = i not in twins and i not in liars
+            self.around.nodes.append(kind(number, name, addresses[i], honest, self.around))
+        for node in self.around.nodes:
+            node.peers = [peer for peer in self.around.nodes if peer.address != node.address]
+        self.honest = [node for node in self.around.nodes if node.honest]
+        oracles.honest = frozenset(node.address for node in self.honest)
+        self.healed_ms = 0
+        self._repartitions = 0
 
-    def run(self, target: int, limit_ms: int) -> bool:
-        """Run until every honest node has decided `target` blocks.
+    @property
+    def nodes(self) -> list[Node]:
+        """All instances; a twin's second one stands behind the others."""
+        return self.around.nodes
 
-        False when `limit_ms` or MAX_EVENTS pass first.
-        """
+    @property
+    def oracles(self) -> Oracles:
+        return self.around.oracles
+
+    @property
+    def now(self) -> int:
+        """Simulated ms since the start."""
+        return self.around.clock.now
+
+    @property
+    def events(self) -> int:
+        """What has happened so far."""
+        return self.around.clock.done
+
+    @property
+    def trace(self) -> Trace | None:
+        """The account of the run, if it was asked for."""
+        return self.around.trace
+
+    @property
+    def reports(self) -> list[tuple[int, Report]]:
+        """Complaints by (node, report)."""
+        return self.around.reports
+
+    def start(self) -> None:
+        """Boot every node."""
         for node in self.nodes:
-            self._boot(node)
-        if self.faults.partition_ms:
-            self._repartition()
-        while self._heap and self.now < limit_ms and self.events < MAX_EVENTS:
-            self.now, _, action = heapq.heappop(self._heap)
-            self.events += 1
-            action()
-            if all(len(node.disk.blocks) >= target for node in self.nodes if node.honest):
-                return True
-        return False
+            node.boot()
 
-    def _at(self, delay: int, action: Callable[[], None]) -> None:
-        self._sequence += 1
-        heapq.heappush(self._heap, (self.now + delay, self._sequence, action))
+    def run(self, heights: int) -> Outcome:
+        """A whole run; see the head of this file."""
+        faults, clock = self.around.faults, self.around.clock
+        self.start()
+        if faults.partition_ms:
+            self._repartition(0)
+        if faults.until_ms > 0:
+            self.around.on_block = lambda height: self.stop_when(height >= heights)
+            clock.run(faults.until_ms, MAX_EVENTS)
+        self.heal()
+        goal = max(heights, self._top() + EXTRA_HEIGHTS) if faults.until_ms > 0 else heights
+        if not self.reach(goal, clock.now + PROGRESS_MS):
+            self.oracles.violation(
+                f"no progress: heights {self.heights()} of {goal}, {clock.now - self.healed_ms} ms after healing"
+            )
+        return self.outcome()
 
-    def _healed(self) -> bool:
-        return self.now >= self.faults.until_ms
+    def heal(self) -> None:
+        """No faults from now on."""
+        self.healed_ms = self.now
+        self.around.hazard = False
+        self.around.network.heal()
+        if self.trace is not None and self.around.faults.until_ms > 0:
+            self.trace.note(self.now, "----", "the world heals")
 
-    def _repartition(self) -> None:
-        if self._healed():
-            self._side = {}
-            return
-        self._side = {node.number: self.random.randrange(2) for node in self.nodes}
-        self._at(self.faults.partition_ms, self._repartition)
+    def reach(self, goal: int, limit_ms: int) -> bool:
+        """Go on until every honest node has `goal` blocks; False when time or events run out first.
 
-    def _boot(self, node: Node) -> None:
-        tip = node.disk.blocks[-1][1] if node.disk.blocks else self.genesis
-        restored = node.disk.restored(tip.height + 1)
-        key = node.key
-        node.replica = self._replica_class(self.domain, node.address, lambda digest: sign_digest(key, digest), tip, restored)
-        life = node.life
-        self._at(self.random.randrange(TICK_MS), lambda: self._tick(node, life))
-        self._carry_out(node, node.replica.start())
+        Only after healing: no node loses blocks any more.
+        """
+        waiting = sum(height < goal for height in self.heights())
 
-    def _tick(self, node: Node, life: int) -> None:
-        if node.life == life and node.replica is not None:
-            self._at(TICK_MS, lambda: self._tick(node, life))
-            self._step(node, life, Tick())
+        def on_block(height: int) -> None:
+            nonlocal waiting
+            waiting -= height == goal
+            self.stop_when(waiting == 0)
 
-    def _step(self, node: Node, life: int, event: Event) -> None:
-        if node.life == life and node.replica is not None:
-            self._carry_out(node, node.replica.step(event))
+        self.around.on_block = on_block
+        return waiting == 0 or self.around.clock.run(limit_ms, MAX_EVENTS)
 
-    def _crash(self, node: Node) -> None:
-        node.replica = None
-        node.life += 1
-        node.crashes += 1
-        if self.faults.forgetful_disks:
-            node.disk.votes.clear()
-            node.disk.prepared = None
-        if node.number in self.faults.lost_disks and node.crashes == 1:
-            node.disk = Disk(log_complete=False)
-        self._at(RESTART_MS, lambda: self._boot(node))
+    def stop_when(self, reached: bool) -> None:
+        """Let what runs the clock stop, if so."""
+        if reached:
+            self.around.clock.stopped = True
 
-    def _carry_out(self, node: Node, effects: list[Effect]) -> None:
-        """Effects in order; the node may die before each of them."""
-        for effect in effects:
-            if not self._healed() and self.random.randrange(1000) < self.faults.crash_per_mille:
-                self._crash(node)
-                return
-            self._effect(node, effect)
+    def heights(self) -> list[int]:
+        """Decided blocks of each honest node."""
+        return [len(node.disk.blocks) for node in self.honest]
 
-    def _effect(self, node: Node, effect: Effect) -> None:
-        life = node.life
-        match effect:
-            case Persist():
-                self._persist(node.disk, effect)
-            case LogComplete():
-                node.disk.log_complete = True
-            case Broadcast():
-                for peer in self.nodes:
-                    if peer.address != node.address:
-                        self._send(node, peer, effect.message)
-            case Send():
-                for peer in self._instances(effect.peer):
-                    self._send(node, peer, effect.message)
-            case ServeBlocks():
-                self._serve(node, effect)
-            case SetTimer():
-                self._set_timer(node, effect)
-            case CancelTimer():
-                node.timer += 1
-            case Propose():
-                answer = Proposed(effect.height, effect.view, (self._tx(node),), self.now)
-                delay = BLOCK_INTERVAL_MS if effect.view == 0 else 0
-                self._at(delay, lambda: self._step(node, life, answer))
-            case Validate():
-                verdict = Validated(effect.height, effect.view, effect.block.hash, Verdict.ACCEPT)
-                self._at(1, lambda: self._step(node, life, verdict))
-            case Decide():
-                self._decide(node, effect.decided)
-            case Report():
-                self.reports.append((node.number, effect))
+    def outcome(self) -> Outcome:
+        """What is to be said of the run so far."""
+        return Outcome(tuple(self.oracles.violations), tuple(self.heights()), self.now, self.events, self.healed_ms)
 
-    def _instances(self, address: bytes) -> list[Node]:
-        return [node for node in self.nodes if node.address == address]
+    def _top(self) -> int:
+        return max(len(node.disk.blocks) for node in self.honest)
 
-    def _tx(self, node: Node) -> bytes:
-        return word(node.number) + word(node.life) + word(self._sequence) + word(self.now)
+    def _repartition(self, _: int) -> None:
+        network = self.around.network
+        if not network.healed:
+            network.sides = [self.around.random.randrange(2) for _ in network.sides]
+            if self.trace is not None:
+                sides = [[n.name for n in self.nodes if network.sides[n.number] == side] for side in (0, 1)]
+                self.trace.note(self.now, "----", f"partition {' '.join(sides[0])} | {' '.join(sides[1])}")
+            self.around.clock.after(self.around.faults.partition_ms, self._repartition, 0)
 
-    def _persist(self, disk: Disk, effect: Persist) -> None:
-        for record in effect.votes:
-            disk.votes.setdefault((record.kind, record.height, record.view), record)
-        if effect.prepared is not None:
-            disk.prepared = effect.prepared
 
-    def _set_timer(self, node: Node, effect: SetTimer) -> None:
-        node.timer += 1
-        mark, life = node.timer, node.life
-        wait = VIEW_TIMEOUT_MS * 2 ** min(effect.view, MAX_BACKOFF_VIEWS) + (IDLE_MS if effect.idle else 0)
+def rotating_sets(n: int) -> SetRule:
+    """Every block swaps one validator out and the one that was out in, over n + 1 keys; number n is out at first.
 
-        def fire() -> None:
-            if node.timer == mark:
-                self._step(node, life, Timeout(effect.height, effect.view))
+    The set keeps its size, so that it stands as many faulty members as before.
+    """
+    addresses = validator_addresses(n + 1)
 
-        self._at(wait, fire)
+    def rule(height: int) -> tuple[tuple[bytes, bool], ...]:
+        out, back = addresses[(height - 1) % (n + 1)], addresses[(height - 2) % (n + 1)]
+        return ((back, True), (out, False))
 
-    def _serve(self, node: Node, effect: ServeBlocks) -> None:
-        first = effect.height - 1
-        blocks = tuple(decided for decided, _ in node.disk.blocks[first : first + MAX_SYNC_BLOCKS])
-        if blocks:
-            for peer in self._instances(effect.peer):
-                self._send(node, peer, SyncResponse(blocks))
+    return rule
 
-    def _send(self, node: Node, peer: Node, message: Message) -> None:
-        if node.honest:
-            durable = {place: record.digest for place, record in node.disk.votes.items()}
-            self.oracles.on_send(node.address, message, durable)
-        copies = 1
-        if not self._healed():
-            if self._side.get(node.number, 0) != self._side.get(peer.number, 0):
-                return
-            if self.random.randrange(100) < self.faults.drop_percent:
-                return
-            copies += self.random.randrange(100) < self.faults.duplicate_percent
-        for _ in range(copies):
-            self._at(self.random.randint(*self.faults.delay_ms), lambda: self._deliver(node.address, peer, message))
 
-    def _deliver(self, sender: bytes, peer: Node, message: Message) -> None:
-        self._step(peer, peer.life, Received(sender, message))
-
-    def _decide(self, node: Node, decided: Decided) -> None:
-        """Execute: the toy application chains hashes, and may change the validator set two heights on."""
-        replica = node.replica
-        assert replica is not None
-        tip = replica.tip
-        if node.honest:
-            self.oracles.on_decide(node.number, tip, decided)
-        header = decided.block.header
-        app_hash = keccak256(tip.app_hash + header.hash)
-        changes = self._set_rule(header.height) if self._set_rule else ()
-        following = tip.next_validators.updated(changes)
-        new = Tip(header.height, header.hash, header.timestamp_ms, app_hash, tip.next_validators, following)
-        node.disk.blocks.append((decided, new))
-        node.disk.votes = {p: r for p, r in node.disk.votes.items() if r.height > header.height}
-        life = node.life
-        self._at(1, lambda: self._step(node, life, Advanced(new)))
-
-    def diverged(self) -> list[int]:
-        """Nodes that stopped because a quorum decided against their state."""
-        return [number for number, report in self.reports if report.complaint is Complaint.DIVERGED]
+def world_of(
+    seed: int,
+    setup: Setup,
+    replica_class: type[Replica] = Replica,
+    trace: bool = False,
+    sink: Callable[[str], None] | None = None,
+    real_crypto: bool = False,
+) -> World:
+    """The world of a seed and its setup."""
+    n = setup.validators
+    rule = rotating_sets(n) if setup.rotating_sets else None
+    return World(
+        n, seed, setup.faults, setup.twins, setup.liars, int(setup.rotating_sets), rule, replica_class, real_crypto, trace, sink
+    )  # fmt: skip
