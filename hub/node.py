@@ -36,9 +36,11 @@ from hub.ppdl.application import QueryResult
 from hub.ppdl.chain import ExecutionError
 from hub.ppdl.engine import PbftEngine
 from hub.ppdl.genesis import GenesisError, load_genesis
-from hub.ppdl.net.tcp import TransportError
+from hub.ppdl.net.tcp import TcpTransport, TransportError
+from hub.ppdl.net.tls import TlsIdentity
 from hub.ppdl.store import StoreError
 from hub.relay.relayer import Relayer
+from hub.relay.source import StoredChain
 from hub.relay_roles import EnvelopeDesk
 from openmg.clock import VirtualClock
 from openmg.zk.circuits.append import AppendWitness
@@ -81,6 +83,8 @@ class HubNode:
     def _check_peers(self) -> None:
         """StartError for a peer that is no validator; a validator that is no peer is only said, since a quorum may do."""
         named = {parse_peer(text).address for text in self.config.ppdl.peers} | {self.keys.validator}
+        if self.config.ppdl.identity_dir is not None:
+            return  # the cards were checked when they were read, and a validator may be voted in after the genesis
         for address in sorted(named - set(self.genesis.validators)):
             where = f"{self.config.hub.name}: 0x{address.hex()} is not a validator of {self.config.ppdl.genesis_file}"
             raise StartError(f"{where}; correct ppdl.peers or hub.key_file")
@@ -90,17 +94,21 @@ class HubNode:
     def _make_engine(self) -> PbftEngine:
         ppdl, store = self.config.ppdl, self.config.ppdl_store
         if not store.exists():
-            raise StartError(
-                f"{self.config.hub.name}: {store} is missing; run openmg-hub init if this validator has never voted; if it"
-                " has, give it a new key, because a validator without its vote log must not vote"
+            log.warning(
+                "%s is missing: this validator is silent until it has caught up with the others; if it has never voted, stop it"
+                " and run openmg-hub init",
+                store,
             )
+        peers, listen = [parse_peer(text) for text in ppdl.peers], split_address(ppdl.listen)
+        tls = TlsIdentity(ppdl.identity_dir, self.genesis, self.keys.validator) if ppdl.identity_dir is not None else None
         return PbftEngine(
             self.genesis,
             self.keys.validator_key,
             self.app,
             store,
-            split_address(ppdl.listen),
-            [parse_peer(text) for text in ppdl.peers],
+            listen,
+            peers,
+            transport=TcpTransport(self.genesis, self.keys.validator_key, *listen, peers, tls=tls),
             block_interval_s=ppdl.block_interval_s,
             heartbeat_s=ppdl.heartbeat_s,
             view_timeout_s=ppdl.view_timeout_s,
@@ -213,7 +221,8 @@ class HubNode:
         )
 
     def _make_relayer(self) -> Relayer:
-        self.relayer = Relayer(self.plasma_client("relayer"), self.deployment.plasma.relay, self.engine)
+        chain = StoredChain(self.config.ppdl_store, self.genesis)
+        self.relayer = Relayer(self.plasma_client("relayer"), self.deployment.plasma.relay, self.engine, validators=chain)
         self.peers.relayer = self.relayer
         return self.relayer
 

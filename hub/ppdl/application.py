@@ -19,7 +19,13 @@ Rules an application keeps
 - A replica may skip `process_proposal` for a block that a quorum has already prepared or decided:
   `finalize_block` must accept any block and turn each bad transaction into a failed `TxResult`.
 
-Not here: snapshots for state transfer, vote extensions, evidence handling.
+Snapshots (`SnapshotApplication`) are optional: an application without them is rebuilt from block 1 only.
+- Two replicas at one height make the same snapshot, byte for byte: a new hub takes one only when validators of which
+  one at least is honest name the same.
+- After block h with h a multiple of SNAPSHOT_INTERVAL it makes one, and keeps the last SNAPSHOTS_KEPT.
+- A restored state is proved by the app hash that `offer_snapshot` was given; until it is, the old state stays.
+
+Not here: vote extensions, evidence handling.
 """
 
 from __future__ import annotations
@@ -27,9 +33,21 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hub.ppdl.genesis import Genesis
+from openmg.hashing import keccak256
+
+SNAPSHOT_INTERVAL = 128
+"""Blocks between snapshots, a power of two. Above the 16 blocks of one sync answer, so that a hub that missed little gets
+blocks, and low enough that after a snapshot at most 128 blocks are executed again."""
+SNAPSHOTS_KEPT = 2
+"""A hub that began to fetch one just before the next was made has a whole interval more to finish."""
+CHUNK_BYTES = 256 * 1024
+"""Size of a chunk, the last one excepted: 16 fit a frame, so that votes never wait long behind one."""
+MAX_CHUNKS = 4096
+"""1 GiB of state; the hashes of so many chunks, 128 KiB, are all that one manifest makes a hub keep in memory."""
+CHUNK_HASH_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +142,48 @@ class QueryResult:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot of the state after block `height`.
+
+    `format` is the application's own number for its layout; `metadata` the keccak-256 hashes of the chunks one after
+    the other, `hash` the keccak-256 of it. A snapshot of height 0 has no chunk: the state of a new application.
+    """
+
+    height: int
+    format: int
+    metadata: bytes
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks it has."""
+        return len(self.metadata) // CHUNK_HASH_BYTES
+
+    @property
+    def hash(self) -> bytes:
+        """Names its content."""
+        return keccak256(self.metadata)
+
+    def chunk_hash(self, index: int) -> bytes:
+        """keccak-256 of one chunk."""
+        return self.metadata[index * CHUNK_HASH_BYTES : (index + 1) * CHUNK_HASH_BYTES]
+
+
+class OfferResult(enum.Enum):
+    """Whether an application takes an offered snapshot."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"  # not this one
+    REJECT_FORMAT = "reject format"  # none of this layout
+
+
+class ChunkResult(enum.Enum):
+    """What an application says of a chunk."""
+
+    ACCEPT = "accept"  # taken; after the last chunk: the state is the snapshot's, and durable
+    REJECT_SNAPSHOT = "reject snapshot"  # the chunks do not make the state that was proved; the old state stays
+
+
 class Application(Protocol):
     """A deterministic replicated state machine (method names of ABCI 2.0, one process)."""
 
@@ -169,4 +229,32 @@ class Application(Protocol):
 
     def query(self, path: str, data: bytes) -> QueryResult:
         """Answer a read of the last committed state."""
+        ...
+
+
+@runtime_checkable
+class SnapshotApplication(Protocol):
+    """The part of an application that can hand its state on whole (method names of ABCI 2.0)."""
+
+    def list_snapshots(self) -> Sequence[Snapshot]:
+        """Return the snapshots kept, ascending."""
+        ...
+
+    def load_snapshot_chunk(self, height: int, format: int, chunk: int) -> bytes:
+        """Return one chunk; empty when it is not kept."""
+        ...
+
+    def offer_snapshot(self, snapshot: Snapshot, app_hash: bytes) -> OfferResult:
+        """Begin to restore a snapshot whose app hash a quorum of validators has proved.
+
+        Forgets an earlier one that was not finished. Height 0 takes effect at once: the application forgets its state
+        durably and is as new, `init_chain` follows.
+        """
+        ...
+
+    def apply_snapshot_chunk(self, index: int, chunk: bytes, sender: bytes) -> ChunkResult:
+        """Take the chunks of the offered snapshot, in order.
+
+        With the last one the state becomes the snapshot's, in one durable step, if its app hash is the proved one.
+        """
         ...

@@ -5,7 +5,11 @@ the store's thread, so nothing said later leaves before the disk has it, while o
 sockets. The application has a thread of its own: a slow block delays no message handling. What the replica
 asks of the application comes back as events, at most one of each kind at a time.
 
-Not here: mempool policy and public interface (`engine.py`).
+A decided block whose certificate holds a seal of this validator that the vote log does not hold shows that the log is
+not the one it wrote (an older copy, with its marker): from then on it is not trusted, as if it were lost.
+
+A driver lives as long as its replica. A replica that starts on another tip, after a snapshot, gets a new driver, which
+takes over inbox and counters. Not here: mempool policy and public interface (`engine.py`).
 """
 
 from __future__ import annotations
@@ -38,10 +42,12 @@ from hub.ppdl.consensus.effects import (
     Validate,
     Validated,
 )
+from hub.ppdl.consensus.evidence import Evidence
 from hub.ppdl.consensus.messages import (
     MAX_SYNC_BLOCKS,
     MAX_SYNC_BYTES,
     Decided,
+    Kind,
     MessageError,
     SyncResponse,
     decode_message,
@@ -50,7 +56,7 @@ from hub.ppdl.consensus.messages import (
 from hub.ppdl.consensus.replica import Replica
 from hub.ppdl.net.queues import FairInbox
 from hub.ppdl.net.transport import Channel, Transport
-from hub.ppdl.store import PpdlStore
+from hub.ppdl.store import PpdlStore, StoredBlock
 from hub.ppdl.tasks import TaskSet
 
 log = logging.getLogger(__name__)
@@ -74,9 +80,26 @@ class Shell(Protocol):
         """A block is committed."""
         ...
 
+    def equivocated(self, evidence: Evidence) -> None:
+        """A validator signed two statements that contradict each other."""
+        ...
+
     def failed(self, reason: str) -> None:
         """This replica must stop."""
         ...
+
+
+class Threads:
+    """Where blocking calls run, one at a time each: those of the application, and those that write to the store."""
+
+    def __init__(self) -> None:
+        self.app = ThreadPoolExecutor(1, thread_name_prefix="ppdl-app")
+        self.store = ThreadPoolExecutor(1, thread_name_prefix="ppdl-store")
+
+    async def close(self) -> None:
+        """Let calls under way finish, and take no more."""
+        for thread in (self.app, self.store):
+            await asyncio.to_thread(thread.shutdown)
 
 
 class Driver:
@@ -95,14 +118,14 @@ class Driver:
         now_ms: Callable[[], int],
         view_timeout_s: float,
         idle_s: float,
+        before: Driver | None = None,
     ) -> None:
         self.replica = replica
-        self.inbox: FairInbox[Item] = FairInbox()
-        self.malformed = 0
-        self.complaints = {complaint: 0 for complaint in Complaint}
-        self.app_thread = ThreadPoolExecutor(1, thread_name_prefix="ppdl-app")
-        self.store_thread = ThreadPoolExecutor(1, thread_name_prefix="ppdl-store")
-        self.quiescent = False
+        self.inbox: FairInbox[Item] = before.inbox if before else FairInbox()
+        self.malformed: int = before.malformed if before else 0
+        self.complaints: dict[Complaint, int] = before.complaints if before else {complaint: 0 for complaint in Complaint}
+        self.threads: Threads = before.threads if before else Threads()
+        self.quiescent: bool = before.quiescent if before else False
         self._app, self._store, self._transport, self._shell = app, store, transport, shell
         self._now_ms = now_ms
         self._view_timeout_s, self._idle_s = view_timeout_s, idle_s
@@ -127,12 +150,10 @@ class Driver:
 
     async def close(self) -> None:
         """Stop the timer and let calls into application and store finish, so that no block is left half
-        committed.
+        committed. The threads go on.
         """
         self._stop_timer()
         await self._tasks.finish()
-        for thread in (self.app_thread, self.store_thread):
-            await asyncio.to_thread(thread.shutdown)
 
     def _event_of(self, item: Item) -> Event | None:
         """Decode a received message; a malformed one is counted, logged once for its sender, dropped."""
@@ -143,6 +164,7 @@ class Driver:
             return Received(sender, decode_message(wire))
         except MessageError as error:
             self.malformed += 1
+            self._transport.blame(sender)
             self._log_once(sender, None, f"malformed consensus message dropped: {error}")
             return None
 
@@ -152,7 +174,7 @@ class Driver:
             log.warning("PPDL peer %s: %s", sender.hex(), text)
 
     async def _in_store(self, call: Callable[[], None]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self.store_thread, call)
+        await asyncio.get_running_loop().run_in_executor(self.threads.store, call)
 
     async def _carry_out(self, effects: list[Effect]) -> None:
         """Invariant: in order, and nothing after a Persist before it is on disk."""
@@ -194,16 +216,20 @@ class Driver:
 
     def _report(self, effect: Report) -> None:
         self.complaints[effect.complaint] += 1
+        if effect.evidence is not None:
+            self._shell.equivocated(effect.evidence)
         if effect.complaint is Complaint.DIVERGED:
             self._shell.failed(f"{effect.complaint.value}: {effect.detail}")
         else:
+            if effect.complaint is Complaint.INVALID:
+                self._transport.blame(effect.sender)
             self._log_once(effect.sender, effect.complaint, f"{effect.complaint.value}: {effect.detail}")
 
     async def _validate(self, effect: Validate) -> None:
         block = effect.block
         verdict = Verdict.UNAVAILABLE  # a block from the future: asked again, perhaps our clock is behind
         if block.header.timestamp_ms <= self._now_ms() + MAX_CLOCK_DRIFT_MS:
-            verdict = await asyncio.get_running_loop().run_in_executor(self.app_thread, self._judge, effect)
+            verdict = await asyncio.get_running_loop().run_in_executor(self.threads.app, self._judge, effect)
         self.inbox.put_local(Validated(effect.height, effect.view, block.hash, verdict))
 
     def _judge(self, effect: Validate) -> Verdict:
@@ -217,15 +243,36 @@ class Driver:
         """finalise -> store block and outcome -> commit -> next height."""
         loop, tip = asyncio.get_running_loop(), self.replica.tip
         try:
-            executed = await loop.run_in_executor(self.app_thread, finalise, self._app, tip, decided)
-            await self._in_store(lambda: self._store.save_block(executed.stored))
-            await loop.run_in_executor(self.app_thread, self._app.commit)
+            executed = await loop.run_in_executor(self.threads.app, finalise, self._app, tip, decided)
+            forgotten = await loop.run_in_executor(self.threads.store, self._save, executed.stored)
+            if forgotten:
+                self._distrust_log(decided.height)
+            await loop.run_in_executor(self.threads.app, self._app.commit)
         except Exception as error:
             log.exception("PPDL block %d cannot be executed", decided.height)
             self._shell.failed(f"block {decided.height} cannot be executed: {error}")
             return
         self._shell.executed(executed)
         self.inbox.put_local(Advanced(executed.tip))
+
+    def _save(self, stored: StoredBlock) -> bool:
+        """Make a block durable; returns whether its certificate holds a seal of ours that the vote log does not."""
+        header, view, seals = stored.decided.block.header, stored.decided.qc.view, stored.decided.qc.seals
+        forgotten = False
+        if self._store.log_complete() and not self._store.knows_vote(Kind.COMMIT, header.height, view):
+            domain, me = self.replica.domain, self.replica.address
+            forgotten = any(domain.signer(Kind.COMMIT, header.height, view, header.hash, seal) == me for seal in seals)
+        if forgotten:
+            self._store.mark_log_lost()
+        self._store.save_block(stored)
+        return forgotten
+
+    def _distrust_log(self, height: int) -> None:
+        """The vote log is not the one this validator wrote: silent until caught up, as after its loss."""
+        log.critical("PPDL block %d holds a seal of this hub that its vote log does not: the store is an older copy", height)
+        self.replica.log_lost = True
+        self.replica.abstain_through = None
+        self.replica.hints.clear()
 
     async def _serve(self, effect: ServeBlocks) -> None:
         """In a thread of its own: who asks for many large blocks delays no vote on its way to the disk."""

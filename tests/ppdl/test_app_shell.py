@@ -28,13 +28,14 @@ from app_world import (
     small_update,
     started,
 )
+from governance_support import KEYS, NEW_KEYS, change, evidence, passing, validators, vote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.genesis_state import AppGenesis, AppStateError, Device, Feeder, make_app_genesis
 from hub.ppdl.app.storage import StorageError
-from hub.ppdl.app.transactions import InferenceRequest, InvalidTransaction, Transaction, decode_tx, inference_tx
+from hub.ppdl.app.transactions import InferenceRequest, InvalidTransaction, Transaction, decode_tx, evidence_tx, inference_tx
 from hub.ppdl.application import Application, Verdict
 from openmg import codec
 from openmg.forecast.model import initial_master
@@ -49,10 +50,16 @@ NAME = model_hash(initial_master(PLAN.seed))
 def script() -> list[list[bytes]]:
     """Blocks with every kind of transaction, good and bad, and a completed round."""
     request = inference_tx(InferenceRequest(1337, b"\xc0" * 20, 5, 2), CHAIN_ID, VALIDATOR_KEYS[2])
+    proof = evidence_tx(evidence(KEYS[1]).encoded)
     return [
         [slot_tx(FIRST_SLOT), *(model_update(meter, NAME) for meter in METERS[:3])],
-        [evaluation(METERS[3], NAME), b"nonsense", slot_tx(FIRST_SLOT)],
-        [model_update(METERS[5], NAME), request, slot_tx(FIRST_SLOT + 1)],
+        [
+            evaluation(METERS[3], NAME),
+            b"nonsense",
+            slot_tx(FIRST_SLOT),
+            *passing(change(add=NEW_KEYS[0]), KEYS[:2], NEW_KEYS[0]),
+        ],
+        [model_update(METERS[5], NAME), request, slot_tx(FIRST_SLOT + 1), vote(change(add=NEW_KEYS[0]), KEYS[3]), proof],
         [],
     ]
 
@@ -100,6 +107,7 @@ def test_a_restart_at_any_height_continues_with_the_same_hashes(tmp_path: Path) 
         assert (second.info().last_height, second.info().app_hash) == (stop, hashes[-1])
         assert play(second, script()[stop:]) == expected[stop:]
         assert second.query("events/1", b"").ok
+        assert [len(one.addresses) for one in validators(second).sets] == [4, 5] and validators(second).flagged
         second.close()
 
 
@@ -158,7 +166,7 @@ def test_databases_of_other_chains_and_layouts_are_refused(tmp_path: Path) -> No
     with sqlite3.connect(tmp_path / "app.sqlite") as db:
         db.execute("PRAGMA user_version=9")
     db.close()
-    with pytest.raises(StorageError, match="layout 9 instead of 2"):
+    with pytest.raises(StorageError, match="layout 9 instead of 3"):
         PpdlApplication(tmp_path / "app.sqlite")
     with pytest.raises(StorageError, match="cannot be opened"):
         PpdlApplication(tmp_path / "missing" / "app.sqlite")

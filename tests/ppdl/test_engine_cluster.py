@@ -411,7 +411,7 @@ def test_provisioning_that_was_cut_off_is_simply_done_again(tmp_path: Path, monk
     store = PpdlStore(path, genesis)
     assert store.log_complete()
     store.close()
-    assert {file.name for file in tmp_path.iterdir()} == {"s.sqlite"}
+    assert {file.name for file in tmp_path.iterdir()} == {"s.sqlite", "s.sqlite.mark"}
 
 
 async def test_a_store_of_another_layout_or_with_damaged_rows_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -419,8 +419,8 @@ async def test_a_store_of_another_layout_or_with_damaged_rows_is_refused_with_a_
     async with cluster:
         await cluster.reach(2)
     damage = (
-        ("PRAGMA user_version=9", "layout 9 instead of 1"),
-        ("PRAGMA user_version=1", None),
+        ("PRAGMA user_version=9", "layout 9 instead of 2"),
+        ("PRAGMA user_version=2", None),
         ("INSERT INTO votes VALUES (2, 1000, 0, x'00', x'00')", None),  # of no height that is worked on
         ("UPDATE blocks SET wire=x'00'", "damaged"),
     )

@@ -12,6 +12,10 @@ history/MICROGRID   HistoryAnswer      hourly net energy on which forecasts are 
 inference/ID        InferenceAnswer    the latest answer to a request with this number, and its event; with
                                        inference/ID/CHAIN/0xCONTRACT that contract's (plasma chain id, address)
 events/HEIGHT       EventsAnswer       the block's events with their proofs; they hold in header HEIGHT + 1
+validators          ValidatorsAnswer   (`membership`) the latest validator sets with their heights, and who is flagged
+validators/HEIGHT   SetAnswer          (`membership`) the set that agrees on one height
+proposals           ProposalsAnswer    (`membership`) open changes of the set and their votes
+evidence            OffencesAnswer     (`membership`) recorded equivocation
 rejections          RejectionsAnswer   what this replica refused from meters at fault (not agreed on, since its start)
 """
 
@@ -21,6 +25,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hub.ppdl.app.inference import event_of
+from hub.ppdl.app.membership import OffencesAnswer, SetAnswer, proposals_answer, set_answer, validators_answer
 from hub.ppdl.app.state import Answer, Env, Grid, RoundRecord, SlotRecord, State
 from hub.ppdl.app.storage import BlockRow, Storage
 from openmg.hashing import merkle_proof
@@ -231,6 +236,13 @@ def _events(storage: Storage, text: str) -> EventsAnswer:
     return events_answer(row)
 
 
+def _set(state: State, height: int, text: str) -> SetAnswer:
+    answer = set_answer(state, height, _number(text))
+    if answer is None:
+        raise NoAnswer(f"query: the validators of height {text} are not decided yet or no longer remembered")
+    return answer
+
+
 def answer_query(path: str, state: State, height: int, env: Env, storage: Storage) -> bytes:
     """The encoded answer to a path of the table above (but `rejections`). Raises NoAnswer."""
     head, _, rest = path.partition("/")
@@ -255,6 +267,14 @@ def answer_query(path: str, state: State, height: int, env: Env, storage: Storag
         answer = _inference(state, rest, env)
     elif head == "events":
         answer = _events(storage, rest)
+    elif path == "validators":
+        answer = validators_answer(state, height)
+    elif head == "validators":
+        answer = _set(state, height, rest)
+    elif path == "proposals":
+        answer = proposals_answer(state, height)
+    elif path == "evidence":
+        answer = OffencesAnswer(state.offences.total, state.offences.kept)
     else:
         raise NoAnswer(f"query: path {path[:80]!r} is unknown; see hub.ppdl.app.answers for the paths")
     return encode(answer)

@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub.ppdl import application as snapshots
 from hub.ppdl.app.answers import REJECTIONS_SHOWN, NoAnswer, Rejection, RejectionsAnswer, answer_query
 from hub.ppdl.app.execute import execute_block, execute_tx
 from hub.ppdl.app.genesis_state import AppGenesis
 from hub.ppdl.app.rejected import Rejected
+from hub.ppdl.app.snapshot import AppSnapshots
 from hub.ppdl.app.state import SECTIONS, Env, SectionCache, State, app_hash, decode_section, genesis_state
 from hub.ppdl.app.storage import BlockRow, Snapshot, Storage, StorageError
-from hub.ppdl.app.transactions import MAX_TX_BYTES, InvalidTransaction
+from hub.ppdl.app.transactions import MAX_TX_BYTES, InvalidTransaction, evidence_tx
 from hub.ppdl.application import AppInfo, BlockCtx, BlockResult, InitResult, QueryResult, TxVerdict, Verdict
 from hub.ppdl.genesis import Genesis
 from openmg.hashing import keccak256
@@ -57,7 +59,7 @@ class _Finalized:
 def _env(genesis: Genesis) -> Env:
     state = AppGenesis.decode(genesis.app_state)
     proofs = SlotProofs(VerifyingKey.from_bytes(state.commit_key), get_backend().verify, genesis.chain_id)
-    return Env(genesis.chain_id, frozenset(genesis.validators), state, keccak256(genesis.app_state), proofs.commitments)
+    return Env(genesis.chain_id, genesis.hash, state, keccak256(genesis.app_state), proofs.commitments)
 
 
 class PpdlApplication:
@@ -68,6 +70,7 @@ class PpdlApplication:
 
     def __init__(self, database: Path) -> None:
         self._storage = Storage(database)
+        self._snapshots = AppSnapshots(self._storage)
         self._cache = SectionCache()
         self._genesis: bytes = b""
         self._committed: _Committed | None = None
@@ -105,10 +108,10 @@ class PpdlApplication:
         if view is not None and view.height > 0:
             if encoded != self._genesis:
                 raise StorageError(f"application database {self._storage.path} belongs to another chain; move it away")
-            return InitResult(app_hash=self._genesis_hash(view.env))
+            return InitResult(app_hash=self._genesis_hash(view.env, genesis.validators))
         env = _env(genesis)
-        state = genesis_state(env.genesis)
-        first_hash = self._genesis_hash(env)
+        state = genesis_state(env.genesis, genesis.validators)
+        first_hash = self._genesis_hash(env, genesis.validators)
         self._genesis = encoded
         # The cache stays empty: the first commit has to store every section.
         self._cache = SectionCache()
@@ -116,8 +119,8 @@ class PpdlApplication:
         return InitResult(app_hash=first_hash)
 
     @staticmethod
-    def _genesis_hash(env: Env) -> bytes:
-        state, cache = genesis_state(env.genesis), SectionCache()
+    def _genesis_hash(env: Env, validators: tuple[bytes, ...]) -> bytes:
+        state, cache = genesis_state(env.genesis, validators), SectionCache()
         cache.refresh(state)
         return app_hash(cache.state_hash(env), (), state.model.model_hash)
 
@@ -177,7 +180,7 @@ class PpdlApplication:
         digest = app_hash(state_hash, outcome.events, name)
         row = BlockRow(ctx.height, digest, state_hash, name, outcome.events)
         self._finalized = _Finalized(outcome.state, row, outcome.leaves)
-        return BlockResult(digest, outcome.results, (), outcome.events)
+        return BlockResult(digest, outcome.results, outcome.updates, outcome.events)
 
     def commit(self) -> None:
         """Makes the finalized block durable and visible to queries. Raises RuntimeError when none waits."""
@@ -187,6 +190,36 @@ class PpdlApplication:
         self._storage.save(self._genesis, self._cache.refresh(done.state), done.row, done.leaves)
         self._committed = _Committed(done.state, done.row.height, done.row.app_hash, view.env)
         self._finalized = None
+        self._snapshots.after_commit(done.state, done.row)
+
+    def list_snapshots(self) -> Sequence[snapshots.Snapshot]:
+        """The snapshots kept, ascending."""
+        return self._snapshots.list()
+
+    def load_snapshot_chunk(self, height: int, format: int, chunk: int) -> bytes:
+        """One chunk of a snapshot; empty when it is not kept."""
+        return self._snapshots.chunk(height, format, chunk)
+
+    def offer_snapshot(self, snapshot: snapshots.Snapshot, app_hash: bytes) -> snapshots.OfferResult:
+        """Begins to restore a snapshot; at height 0 the application forgets its state."""
+        if snapshot.height > 0:
+            return self._snapshots.offer(snapshot, app_hash)
+        self._snapshots.forget()
+        self._cache, self._committed, self._finalized = SectionCache(), None, None
+        return snapshots.OfferResult.ACCEPT
+
+    def apply_snapshot_chunk(self, index: int, chunk: bytes, sender: bytes) -> snapshots.ChunkResult:
+        """Takes a chunk; after the last one the state is the snapshot's."""
+        result, whole = self._snapshots.apply(index, chunk, self._genesis, self._view().env)
+        restored = self._storage.load() if whole else None
+        if restored is not None:
+            self._cache, self._finalized = SectionCache(), None
+            self._restore(restored)
+        return result
+
+    def evidence_tx(self, evidence: bytes) -> bytes:
+        """The transaction by which the engine's proof of an equivocation gets into a block."""
+        return evidence_tx(evidence)
 
     def open_report(self, address: bytes, report: SlotReport) -> Commitments:
         """The proved commitments of a report that the device with this address signed. Safe from any thread.
@@ -214,4 +247,5 @@ class PpdlApplication:
 
     def close(self) -> None:
         """Closes the database; the application is not used afterwards."""
+        self._snapshots.close()
         self._storage.close()

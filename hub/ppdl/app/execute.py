@@ -9,33 +9,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hub.ppdl.app import inference, learning, slots
+from hub.ppdl.app import governance, inference, learning, offences, slots
 from hub.ppdl.app.rejected import Rejected
+from hub.ppdl.app.set_change import open_propose, open_vote
 from hub.ppdl.app.state import Env, State
 from hub.ppdl.app.transactions import (
     KIND_EVALUATION,
+    KIND_EVIDENCE,
+    KIND_INFERENCE,
+    KIND_PROPOSE,
     KIND_SLOT_SUM,
     KIND_UPDATE,
     InvalidTransaction,
     decode_tx,
     open_evaluation,
+    open_evidence,
     open_inference,
     open_slot_sum,
     open_update,
 )
-from hub.ppdl.application import TxResult
+from hub.ppdl.application import TxResult, ValidatorUpdate
 from openmg.hashing import words
 from openmg.messages.market import SlotLeavesNotice
 
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A block's outcome: the next state, the result of each transaction, the events and the slots' leaves, all in order."""
+    """A block's outcome: the next state, the result of each transaction, the events, the slots' leaves and the changes of
+    the validator set, all in order.
+    """
 
     state: State
     results: tuple[TxResult, ...]
     events: tuple[bytes, ...]
     leaves: tuple[SlotLeavesNotice, ...]
+    updates: tuple[ValidatorUpdate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +76,24 @@ def execute_tx(state: State, tx: bytes, height: int, env: Env) -> Outcome:
         recorded = slots.record_slot_sum(state, slot_sum, reports, env)
         subject = _subject(kind, slot_sum.roster.microgrid, slot_sum.slot)
         return Outcome(recorded.state, recorded.events, subject, (recorded.leaves,))
+    if kind == KIND_INFERENCE:
+        return _answer(state, payload, height, env)
+    if kind == KIND_EVIDENCE:
+        evidence, signer = open_evidence(payload, env.chain_id, env.chain)
+        state, event = offences.record_evidence(state, evidence, signer, height, env)
+        return Outcome(state, (event,), _subject(kind, signer, evidence.height, evidence.view, int(evidence.kind)))
+    if kind == KIND_PROPOSE:
+        proposed = open_propose(payload, env.chain_id, env.chain)
+        return Outcome(governance.propose(state, proposed, height), (), _subject(kind, proposed.proposal_hash))
+    voted = open_vote(payload, env.chain_id, env.chain)
+    return Outcome(governance.vote(state, voted, height), (), _subject(kind, voted.proposal_hash, voted.voter))
+
+
+def _answer(state: State, payload: bytes, height: int, env: Env) -> Outcome:
     signed = open_inference(payload, env.chain_id)
     request = signed.message
     state, event = inference.answer_request(state, signed, height, env)
-    return Outcome(state, (event,), _subject(kind, request.plasma_chain_id, request.contract, request.request_id))
+    return Outcome(state, (event,), _subject(KIND_INFERENCE, request.plasma_chain_id, request.contract, request.request_id))
 
 
 def _subject(kind: str, *names: int | bytes) -> bytes:
@@ -93,4 +115,5 @@ def execute_block(state: State, txs: Sequence[bytes], height: int, env: Env) -> 
             results.append(TxResult(True))
             events.extend(outcome.events)
             leaves.extend(outcome.leaves)
-    return Executed(learning.end_block(state, height, env), tuple(results), tuple(events), tuple(leaves))
+    state, updates = governance.end_block(offences.end_block(state, height), height)
+    return Executed(learning.end_block(state, height, env), tuple(results), tuple(events), tuple(leaves), updates)

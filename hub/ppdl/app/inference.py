@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hub.ppdl.app.governance import require_validator
 from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.state import MAX_ANSWERS, Answer, Env, State
 from hub.ppdl.app.transactions import InferenceRequest
@@ -47,8 +48,7 @@ def event_of(answer: Answer, chain_id: int) -> bytes:
 def answer_request(state: State, signed: Signed[InferenceRequest], height: int, env: Env) -> tuple[State, bytes]:
     """The state with the answer, and its event. Raises Rejected."""
     request = signed.message
-    if signed.signer not in env.validators:
-        raise Rejected("inference request: it is not signed by a validator of this chain")
+    require_validator(state, signed.signer, height, "inference request")
     grid = next((grid for grid in state.grids if grid.microgrid == request.microgrid), None)
     if grid is None:
         raise Rejected(f"inference request: microgrid {request.microgrid} is not in the genesis")

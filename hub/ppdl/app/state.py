@@ -5,7 +5,7 @@ an abandoned execution leaves nothing behind and an untouched section keeps its 
 inside are sorted by their key, so equal states have equal bytes. Every list has a bound.
 state_hash = keccak(TAG | genesis state hash | keccak(section 1) | ... ) in the order of SECTIONS; the app hash joins
 it with the block's events and the model hash, so that the EVM can check an event without seeing the state.
-Not here: how a section changes (`learning`, `slots`, `inference`), where it is stored (`storage`).
+Not here: how a section changes (`learning`, `slots`, `inference`, `governance`, `offences`), where it is stored (`storage`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ EVALUATED_ROUNDS = 4
 RECORDED_SLOTS = 192
 """Two days: the window in which a slot may still be recorded, twice what a meter has to mint."""
 MAX_ANSWERS = 512
+FOUR = 4
+"""The smallest set that tolerates a faulty validator."""
 MAX_SECTION_BYTES = 256 * 1024 * 1024
 
 
@@ -138,6 +140,54 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSpan:
+    """Validator set `number`, ascending addresses: it agrees on blocks from `from_height` until the next span's.
+
+    reached_four: it or one before it had four members.
+    """
+
+    number: int
+    from_height: int
+    addresses: tuple[bytes, ...]
+    reached_four: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenProposal:
+    """A change of the validator set that is voted on (`set_change.SetChange`), with its votes in ascending order."""
+
+    proposal_hash: bytes
+    proposer: bytes
+    add: bytes
+    remove: bytes
+    below_four: bool
+    opened_height: int
+    expires_height: int
+    votes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """One proven equivocation: who signed two digests of one kind (`consensus.messages.Kind`) at (height, view)."""
+
+    offender: bytes
+    height: int
+    view: int
+    kind: int
+    digest_a: bytes
+    digest_b: bytes
+    recorded_height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offences:
+    """All that were ever recorded, in number, and those that are still kept, in the order of their recording."""
+
+    total: int
+    kept: tuple[Offence, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """All sections; SECTIONS fixes their order in the hash."""
 
@@ -148,6 +198,9 @@ class State:
     records: tuple[RoundRecord, ...]
     grids: tuple[Grid, ...]
     answers: tuple[Answer, ...]
+    sets: tuple[SetSpan, ...]
+    proposals: tuple[OpenProposal, ...]
+    offences: Offences
 
 
 SECTIONS = tuple(field.name for field in dataclasses.fields(State))
@@ -156,14 +209,15 @@ _HINTS = typing.get_type_hints(State)
 
 @dataclass(frozen=True)
 class Env:
-    """What never changes while a chain lives: its id, its validators, its genesis state, and how slot proofs are verified.
+    """What never changes while a chain lives: its id, its genesis hash and state, and how slot proofs are verified.
 
+    chain: keccak of the whole genesis, the chain's identity. genesis_hash: keccak of its application state only.
     commitments: the proved points of a report of the meter with this mid; raises SlotProofError. The same for every replica
     (`openmg.zk.slot_proof`), so it is a part of the rules although it comes from outside.
     """
 
     chain_id: int
-    validators: frozenset[bytes]
+    chain: bytes
     genesis: AppGenesis
     genesis_hash: bytes
     commitments: Callable[[SlotReport, int], Commitments]
@@ -173,14 +227,16 @@ class Env:
         return {device.address: device for device in self.genesis.devices}
 
 
-def genesis_state(genesis: AppGenesis) -> State:
-    """The state before block 1: the model of the published seed, round 0 open, the feeders' past."""
+def genesis_state(genesis: AppGenesis, validators: tuple[bytes, ...]) -> State:
+    """The state before block 1: the model of the published seed, round 0 open, the feeders' past, the first set."""
     master = initial_master(genesis.plan.seed)
     name = model_hash(master)
     momentum = bytes(master_bytes(np.zeros(PARAMETERS, dtype=np.int32)))
     opening = RoundRecord(0, 0, 0, name, name, (), 0, (), False, 0, 0)
     grids = tuple(Grid(feeder.microgrid, feeder.start_hour, feeder.net_wh, ()) for feeder in genesis.feeders)
-    return State(Model(master_bytes(master), momentum, name), Round(0, 0, 0, 0), (), (), (opening,), grids, ())
+    model = Model(master_bytes(master), momentum, name)
+    first = SetSpan(0, 1, validators, len(validators) >= FOUR)
+    return State(model, Round(0, 0, 0, 0), (), (), (opening,), grids, (), (first,), (), Offences(0, ()))
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from openmg import codec
 from openmg.messages.base import encode
 from openmg.messages.market import SlotLeavesNotice
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BLOCKS_KEPT = 20_000
 """Blocks whose events can still be proven; eleven hours of blocks at one every two seconds, a day of slots in a demo.
 """
@@ -106,28 +106,61 @@ class Storage:
     def save(self, genesis: bytes, sections: Mapping[str, bytes], block: BlockRow, leaves: Sequence[SlotLeavesNotice]) -> None:
         """Makes a commit durable: the changed sections, the height, the block's events and leaves, all or nothing."""
         with self._transaction() as db:
-            db.executemany(
-                "INSERT INTO section VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET data = excluded.data",
-                sections.items(),
-            )
+            self._write(db, genesis, sections, block, leaves)
+
+    def restore(
+        self, genesis: bytes, sections: Mapping[str, bytes], block: BlockRow, leaves: Sequence[SlotLeavesNotice]
+    ) -> None:
+        """Puts a snapshot's state in the place of everything here; on disk when it returns."""
+        with self._transaction() as db:
+            self._delete_all(db)
+            self._write(db, genesis, sections, block, leaves)
+        self._sync()
+
+    def wipe(self) -> None:
+        """Forgets everything, on disk when it returns."""
+        with self._transaction() as db:
+            self._delete_all(db)
+        self._sync()
+
+    @staticmethod
+    def _delete_all(db: sqlite3.Connection) -> None:
+        for table in ("section", "chain", "block", "leaves"):
+            db.execute(f"DELETE FROM {table}")
+
+    def _sync(self) -> None:
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(FULL)")
+
+    @staticmethod
+    def _write(
+        db: sqlite3.Connection,
+        genesis: bytes,
+        sections: Mapping[str, bytes],
+        block: BlockRow,
+        leaves: Sequence[SlotLeavesNotice],
+    ) -> None:
+        db.executemany(
+            "INSERT INTO section VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET data = excluded.data",
+            sections.items(),
+        )
+        db.execute(
+            "INSERT INTO chain VALUES (0, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET height = excluded.height, app_hash = excluded.app_hash",
+            (genesis, block.height, block.app_hash),
+        )
+        db.execute(
+            "INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?)",
+            (block.height, block.app_hash, block.state_hash, block.model_hash, codec.encode(list(block.events))),
+        )
+        db.execute("DELETE FROM block WHERE height <= ?", (block.height - BLOCKS_KEPT,))
+        for notice in leaves:
+            row = (notice.microgrid, notice.slot, encode(notice))
+            db.execute("INSERT OR REPLACE INTO leaves VALUES (?, ?, ?)", row)
             db.execute(
-                "INSERT INTO chain VALUES (0, ?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET height = excluded.height, app_hash = excluded.app_hash",
-                (genesis, block.height, block.app_hash),
+                "DELETE FROM leaves WHERE microgrid = ?1 AND slot <= (SELECT max(slot) FROM leaves WHERE microgrid = ?1) - ?2",
+                (notice.microgrid, RECORDED_SLOTS),
             )
-            db.execute(
-                "INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?, ?)",
-                (block.height, block.app_hash, block.state_hash, block.model_hash, codec.encode(list(block.events))),
-            )
-            db.execute("DELETE FROM block WHERE height <= ?", (block.height - BLOCKS_KEPT,))
-            for notice in leaves:
-                row = (notice.microgrid, notice.slot, encode(notice))
-                db.execute("INSERT OR REPLACE INTO leaves VALUES (?, ?, ?)", row)
-                db.execute(
-                    "DELETE FROM leaves WHERE microgrid = ?1 AND"
-                    " slot <= (SELECT max(slot) FROM leaves WHERE microgrid = ?1) - ?2",
-                    (notice.microgrid, RECORDED_SLOTS),
-                )
 
     def block(self, height: int) -> BlockRow | None:
         """The block's row; None when it is not committed yet or no longer kept."""
@@ -142,6 +175,11 @@ class Storage:
         with self._lock:
             row = self._db.execute("SELECT notice FROM leaves WHERE microgrid = ? AND slot = ?", (microgrid, slot)).fetchone()
         return None if row is None else bytes(row[0])
+
+    def all_leaves(self) -> list[bytes]:
+        """The encoded notices of all recorded slots, by microgrid and slot."""
+        with self._lock:
+            return [bytes(row[0]) for row in self._db.execute("SELECT notice FROM leaves ORDER BY microgrid, slot")]
 
     def close(self) -> None:
         with self._lock:

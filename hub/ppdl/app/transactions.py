@@ -3,10 +3,10 @@
 A transaction is canonical CBOR `[kind, payload]`. An update and an evaluation are the device's own signed messages,
 as they came over MQTT; a slot sum holds the roster and every member's signed report, so that each replica opens the
 sum anew; an inference request is signed by a validator, because replicas cannot see the plasma chain on which it was
-made.
+made. Evidence of equivocation proves itself and may come from anybody; changes of the validator set are in `set_change`.
 Rules: decoding checks form, `open_*` check signatures; neither looks at the chain's state. There is one encoding of
 each transaction.
-Not here: what a transaction does (`slots`, `learning`, `inference`).
+Not here: what a transaction does (`slots`, `learning`, `inference`, `governance`, `offences`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hub.ppdl.consensus.certs import CertError, Domain
+from hub.ppdl.consensus.evidence import Evidence, EvidenceError, verify_evidence
 from openmg import codec
 from openmg.masking import MAX_GROUP, MIN_GROUP
 from openmg.messages.base import MAX_MESSAGE_BYTES, InvalidMessage, Signed, decode, encode, open_signed, sign
@@ -25,7 +27,10 @@ KIND_SLOT_SUM = "slot"
 KIND_UPDATE = "update"
 KIND_EVALUATION = "evaluation"
 KIND_INFERENCE = "inference"
-KINDS = (KIND_EVALUATION, KIND_INFERENCE, KIND_SLOT_SUM, KIND_UPDATE)
+KIND_EVIDENCE = "evidence"
+KIND_PROPOSE = "propose"
+KIND_VOTE = "vote"
+KINDS = (KIND_EVALUATION, KIND_EVIDENCE, KIND_INFERENCE, KIND_PROPOSE, KIND_SLOT_SUM, KIND_UPDATE, KIND_VOTE)
 MAX_TX_BYTES = MAX_MESSAGE_BYTES
 """The engine's own limit too; a group of 256 meters needs up to 230 KiB, its proofs a quarter of that."""
 
@@ -100,6 +105,11 @@ def inference_tx(request: InferenceRequest, chain_id: int, validator_key: bytes)
     return Transaction(KIND_INFERENCE, sign(request, chain_id, validator_key)).encode()
 
 
+def evidence_tx(evidence: bytes) -> bytes:
+    """The transaction of encoded `hub.ppdl.consensus.evidence.Evidence`."""
+    return Transaction(KIND_EVIDENCE, evidence).encode()
+
+
 def decode_tx(data: bytes) -> Transaction:
     """Kind and payload of canonical bytes. Raises InvalidTransaction."""
     try:
@@ -142,3 +152,15 @@ def open_inference(payload: bytes, chain_id: int) -> Signed[InferenceRequest]:
         return open_signed(InferenceRequest, payload, chain_id)
     except InvalidMessage as error:
         raise InvalidTransaction(f"inference request: {error}") from error
+
+
+def open_evidence(payload: bytes, chain_id: int, chain: bytes) -> tuple[Evidence, bytes]:
+    """The evidence and the address that signed both its statements; `chain` is the hash of the chain's genesis.
+
+    Raises InvalidTransaction.
+    """
+    try:
+        evidence = Evidence.decode(payload)
+        return evidence, verify_evidence(Domain(chain_id, chain), evidence)
+    except (EvidenceError, CertError) as error:
+        raise InvalidTransaction(str(error)) from error

@@ -5,21 +5,24 @@ Rules: what a peer says about its height is a hint that only chooses whom to ask
 certificate of the right set move state. Requests go to one peer at a time and to another one at each tick. A
 height reached this way resets everything, like any decision.
 
-Lost vote log: such a validator does not know what it signed, so it stays silent (no PREPARE, COMMIT,
-VIEW-CHANGE or proposal) until a height it cannot have voted in. If it voted at height H, block H - 1 was
-committed by a quorum, of which at least one honest member is among any quorum - 1 others that answer now
-(with this validator counted among the f faulty), and that member works at H - 1 or later. So after hints from
-quorum - 1 others it stays silent through the highest hint + 1. When more than f logs are lost, nobody speaks
-and the chain stops: safe, and for the operator to solve.
+Lost vote log: such a validator does not know what it signed, so it stays silent (no PREPARE, COMMIT, VIEW-CHANGE or
+proposal) until a height it cannot have voted in. If it voted at height H, every height w < H was decided by a quorum of
+its own set, whose honest members work at w or later. Of r other members of that set that answer, k = q + r - n - liars
+are such, where liars is f, less one when this validator is in the set (it counts among the f faulty). So a replica that
+has decided w stays silent through the k-th highest of these answers plus one: for w < H that is w + 1 at least. Liars can
+neither lower the bound below the truth nor, once the others have answered, raise it; with a smaller k one of them could
+silence this validator for ever. With another set the counting starts again. When more than f logs are lost, nobody
+speaks and the chain stops: safe, and for the operator to solve.
 """
 
 from __future__ import annotations
 
 from hub.ppdl.consensus.certs import CertError, verify_qc
 from hub.ppdl.consensus.effects import Complaint, LogComplete, Send, ServeBlocks
-from hub.ppdl.consensus.messages import Decided, Status, SyncRequest, SyncResponse
+from hub.ppdl.consensus.messages import Decided, Kind, Status, SyncRequest, SyncResponse
 from hub.ppdl.consensus.viewchange import ViewChanging
 
+MAX_STRANGERS = 64  # peers outside the sets known here (they came later, or left) whose heights are remembered
 ASK_TICKS = 4  # a peer that has not answered after so many ticks is passed over
 
 
@@ -28,34 +31,66 @@ class CatchUp(ViewChanging):
 
     def _init_catchup(self) -> None:
         self.peer_heights: dict[bytes, int] = {}
-        self.hints: dict[bytes, int] = {}
+        self.hints: dict[bytes, int] = {}  # of validators, while the vote log is lost
+        self._decided_by = self.tip.validators if self.tip.height == 0 else None  # the set of the last height; None: unknown
+        self._hinting = self._decided_by  # the set under which `abstain_through` was found
         self._queue: tuple[Decided, ...] = ()
         self._queue_from = b""
         self._asked: bytes | None = None
         self._asked_ticks = 0
         self._turn = 0
 
+    def _is_member(self, peer: bytes) -> bool:
+        """Whether the peer is a validator of the last, this or the next height."""
+        sets = (self._decided_by, self.tip.validators, self.tip.next_validators)
+        return any(members is not None and peer in members for members in sets)
+
     def _hear_height(self, peer: bytes, height: int) -> None:
-        """Note a hint (validators only, so that the map is bounded)."""
-        if peer in self.tip.validators or peer in self.tip.next_validators:
-            self.peer_heights[peer] = height
+        """Note a hint. All validators, and MAX_STRANGERS others: to a newcomer today's validators may all be strangers."""
+        if peer not in self.peer_heights and not self._is_member(peer) and len(self._strangers()) >= MAX_STRANGERS:
+            return
+        self.peer_heights[peer] = height
+
+    def _strangers(self) -> list[bytes]:
+        return sorted(peer for peer in self.peer_heights if not self._is_member(peer))
+
+    def _forget_strangers(self) -> None:
+        """The set may have changed: who left it is one of MAX_STRANGERS now."""
+        for peer in self._strangers()[MAX_STRANGERS:]:
+            del self.peer_heights[peer]
+        self.hints = {peer: height for peer, height in self.hints.items() if self._is_member(peer)}
 
     def _on_status(self, sender: bytes, message: Status) -> None:
         self._hear_height(sender, message.height)
-        if self.log_lost and self.abstain_through is None and sender in self.tip.validators:
+        if self.log_lost and self._is_member(sender):
             self.hints[sender] = message.height
-            others = len(self.hints) - (self.address in self.hints)
-            if others >= max(1, self.tip.validators.quorum - 1):
-                self.abstain_through = max(self.hints.values()) + 1
+            self._bound_silence()
         if message.height > self.height + 1:
             self._ask()
+
+    def _bound_silence(self) -> None:
+        """Lower the bound of what this validator may have voted in, as far as the answers of the last height's set allow."""
+        members = self._decided_by
+        if members != self._hinting:
+            self._hinting, self.abstain_through = members, None
+        if members is None:
+            return
+        answers = sorted((h for p, h in self.hints.items() if p in members and p != self.address), reverse=True)
+        liars = max(0, members.max_faulty - (self.address in members))
+        committers = members.quorum + len(answers) - len(members) - liars
+        if committers >= 1:
+            through = answers[committers - 1] + 1
+            self.abstain_through = through if self.abstain_through is None else min(through, self.abstain_through)
 
     def _check_log(self) -> None:
         """At the start of a height.
 
         Speak again once it is past every height this validator may have voted in.
         """
-        if self.log_lost and self.abstain_through is not None and self.height > self.abstain_through:
+        if not self.log_lost:
+            return
+        self._bound_silence()
+        if self.abstain_through is not None and self.height > self.abstain_through:
             self.log_lost = False
             self._emit(LogComplete())
 
@@ -111,4 +146,5 @@ class CatchUp(ViewChanging):
         if message.height != self.height or self.state.deciding:
             return
         verify_qc(self.domain, self.tip.validators, message.block.header, message.qc)
+        self._hear_signatures(Kind.COMMIT, message.block.header, message.qc.view, message.qc.seals)
         self._decide(message)

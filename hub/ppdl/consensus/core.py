@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from hub.ppdl.application import Verdict
 from hub.ppdl.consensus.block import Block
-from hub.ppdl.consensus.certs import Domain, Signer
+from hub.ppdl.consensus.certs import CertError, Domain, Signer
 from hub.ppdl.consensus.effects import (
     Complaint,
     Effect,
@@ -23,6 +23,7 @@ from hub.ppdl.consensus.effects import (
     Tip,
     VoteRecord,
 )
+from hub.ppdl.consensus.evidence import Witness
 from hub.ppdl.consensus.header import Header
 from hub.ppdl.consensus.messages import (
     Commit,
@@ -34,6 +35,7 @@ from hub.ppdl.consensus.messages import (
     ViewChange,
     decode_message,
     encode_message,
+    kind_of,
 )
 from hub.ppdl.consensus.votes import ViewChangeBox, VoteBox
 
@@ -123,6 +125,8 @@ class ReplicaCore:
         self._helped: dict[bytes, int] = {}  # answers per peer since the last tick
         self._sign = sign
         self._out: list[Effect] = []
+        self._witnesses: dict[int, Witness] = {}  # of the last decided height, this one and the next
+        self._watch_heights()
         self.state = HeightState()
         self._restore(restored)
 
@@ -141,6 +145,29 @@ class ReplicaCore:
 
     def _report(self, complaint: Complaint, sender: bytes, detail: str) -> None:
         self._emit(Report(complaint, sender, detail))
+
+    def _watch_heights(self) -> None:
+        """Keep a witness for the height before this one, for it, and for the next; forget older ones."""
+        sets = {self.height: self.tip.validators, self.height + 1: self.tip.next_validators}
+        kept = {height: one for height, one in self._witnesses.items() if height >= self.height - 1}
+        self._witnesses = {height: Witness(height, members) for height, members in sets.items()} | kept
+
+    def _hear(self, signer: bytes, said: Statement) -> None:
+        """Note a statement that `signer` is said to have made; report it with evidence when it contradicts another."""
+        self._hear_fields(signer, kind_of(said), said.height, said.view, said.digest, said.signature)
+
+    def _hear_fields(self, signer: bytes, kind: Kind, height: int, view: int, digest: bytes, signature: bytes) -> None:
+        witness = self._witnesses.get(height)
+        evidence = None if witness is None else witness.hear(self.domain, signer, kind, view, digest, signature)
+        if evidence is not None:
+            detail = f"two {kind.name} statements for height {height} view {view}"
+            self._emit(Report(Complaint.EQUIVOCATION, signer, detail, evidence))
+
+    def _hear_signatures(self, kind: Kind, header: Header, view: int, signatures: tuple[bytes, ...]) -> None:
+        """The votes inside a verified certificate: who cast two different ones may have sent them to different replicas."""
+        place = kind, header.height, view, header.hash
+        for signature in signatures:
+            self._hear_fields(self.domain.signer(*place, signature), *place, signature)
 
     def _allowance(self, peer: bytes) -> bool:
         """Whether the peer may have one more answer before the next tick."""
@@ -195,6 +222,8 @@ class ReplicaCore:
             message = decode_message(record.wire)
             if not isinstance(message, PrePrepare | Prepare | Commit | ViewChange):
                 raise MessageError(f"vote log holds a {record.kind.name}, which is no vote: the file is damaged")
+            if not self._is_mine(message):
+                raise MessageError(f"vote log holds a {record.kind.name} of another key: every key has a store of its own")
             if isinstance(message, ViewChange):
                 message = self._with_block(message)
             state.mine[(record.kind, view)] = message
@@ -207,6 +236,13 @@ class ReplicaCore:
                     state.commits.add(message, self.address, view)
                 case ViewChange():
                     state.view_changes.add(message, self.address)
+
+    def _is_mine(self, said: Statement) -> bool:
+        try:
+            signer = self.domain.signer(kind_of(said), said.height, said.view, said.digest, said.signature)
+        except CertError:
+            return False
+        return signer == self.address
 
     def _with_block(self, message: ViewChange) -> ViewChange:
         """Attach the prepared block again to a VIEW-CHANGE whose certificate names it."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hub.ppdl.application import Verdict
 from hub.ppdl.consensus.block import Block
+from hub.ppdl.consensus.evidence import Evidence
 from hub.ppdl.consensus.messages import Decided, Kind, Message, PreparedCert, SyncRequest
 from hub.ppdl.consensus.quorum import ValidatorSet
 
@@ -197,11 +198,15 @@ class Complaint(enum.Enum):
 
 @dataclass(frozen=True)
 class Report:
-    """To be counted, and logged once per sender. After DIVERGED the replica does nothing more."""
+    """To be counted, and logged once per sender. After DIVERGED the replica does nothing more.
+
+    `evidence`: with EQUIVOCATION, the two statements of `sender`, for the application to record.
+    """
 
     complaint: Complaint
     sender: bytes
     detail: str
+    evidence: Evidence | None = None
 
 
 Effect = Persist | LogComplete | Broadcast | Send | SetTimer | CancelTimer | Propose | Validate | Decide | ServeBlocks | Report

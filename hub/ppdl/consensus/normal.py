@@ -90,12 +90,9 @@ class NormalCase(ReplicaCore):
             raise CertError("proposal of a later view came without its new view")
         if state.view != 0 or not state.active:
             return
-        signer = verify_pre_prepare(self.domain, self.tip.validators, message)
-        if state.proposal is not None:
-            if state.proposal.block.hash != message.digest:
-                self._report(Complaint.EQUIVOCATION, signer, f"two proposals for height {self.height} view 0")
-            return
-        self._accept(message, certified=False)
+        self._hear(verify_pre_prepare(self.domain, self.tip.validators, message), message)
+        if state.proposal is None:
+            self._accept(message, certified=False)
 
     def _accept(self, message: PrePrepare, certified: bool) -> None:
         """Take a verified proposal of the current view.
@@ -152,11 +149,9 @@ class NormalCase(ReplicaCore):
         if not box.wants(vote.view, state.view) or box.holds(vote, sender):
             return
         signer = vote_signer(self.domain, self.tip.validators, vote)
+        self._hear(signer, vote)
         added = box.add(vote, signer, state.view)
-        if added is Added.EQUIVOCATION:
-            where = f"height {vote.height} view {vote.view}"
-            self._report(Complaint.EQUIVOCATION, signer, f"two {type(vote).__name__} votes for {where}")
-        elif added is Added.NEW and isinstance(vote, Prepare):
+        if added is Added.NEW and isinstance(vote, Prepare):
             self._check_prepared()
         elif added is Added.NEW:
             self._check_decided(vote.view, vote.digest)

@@ -117,10 +117,11 @@ class Replica(CatchUp):
     def _on_advanced(self, tip: Tip) -> None:
         if not self.state.deciding or tip.height != self.height:
             return
+        self._decided_by = self.tip.validators
         self.tip = tip
         self.state = HeightState()
-        members = set(tip.validators.addresses) | set(tip.next_validators.addresses)
-        self.peer_heights = {p: h for p, h in self.peer_heights.items() if p in members}
+        self._watch_heights()
+        self._forget_strangers()
         self._open_height()
         early, self._early = self._early, {}
         for sender, kind in sorted(early):
@@ -152,11 +153,14 @@ class Replica(CatchUp):
     def _on_voting(self, sender: bytes, message: Voting) -> None:
         """Messages that belong to one height.
 
-        Handle mine, keep the next one's, help peers that are stuck in an old one.
+        Handle mine, keep the next one's, help peers that are stuck in an old one. Whoever contradicts itself is
+        noticed in the last decided height too: its other vote often comes when the first has decided.
         """
+        if not isinstance(message, NewView):
+            self._hear(sender, message)
         if message.height > self.height:
             self._hear_height(sender, message.height)
-            if message.height == self.height + 1 and sender in self.peer_heights:
+            if message.height == self.height + 1 and sender in self.tip.next_validators:
                 self._early[(sender, kind_of(message))] = message
             elif message.height > self.height + 1:
                 self._ask()

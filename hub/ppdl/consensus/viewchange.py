@@ -69,11 +69,18 @@ class ViewChanging(NormalCase):
         if sender in validators and not state.view_changes.is_news(sender, message.view):
             return
         signer = verify_view_change(self.domain, validators, message)
+        self._hear_view_change(signer, message)
         if state.view_changes.is_news(signer, message.view):
             state.view_changes.add(message, signer)
             self._check_decided_body()
             if not state.deciding:
                 self._check_view_change()
+
+    def _hear_view_change(self, signer: bytes, message: ViewChange) -> None:
+        """A verified VIEW-CHANGE and the votes that it carries."""
+        self._hear(signer, message)
+        if message.cert is not None:
+            self._hear_signatures(Kind.PREPARE, message.cert.header, message.cert.view, message.cert.signatures)
 
     def _help_into_view(self, peer: bytes) -> None:
         """A peer still asks for the view we are in: its NEW-VIEW got lost."""
@@ -158,9 +165,13 @@ class ViewChanging(NormalCase):
     def _on_new_view(self, sender: bytes, message: NewView) -> None:
         """Enter a later view, or the wanted one, on proof that a quorum wants it."""
         state = self.state
+        self._hear(self.tip.validators.proposer(message.height, message.view), message.proposal)
         if message.view < state.view or (message.view == state.view and state.active and state.proposal):
             return
         cert = verify_new_view(self.domain, self.tip.validators, message)
+        for change in message.view_changes:
+            place = Kind.VIEW_CHANGE, change.height, change.view, change.digest
+            self._hear_view_change(self.domain.signer(*place, change.signature), change)
         state.enter(message.view, active=True)
         state.new_view = message
         self._emit(SetTimer(self.height, message.view, idle=False))

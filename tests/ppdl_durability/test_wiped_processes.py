@@ -1,0 +1,61 @@
+"""Four processes over TCP: one loses files for good, in each of five ways, and takes part again by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from hub.ppdl.store import initialise_store
+from workbench.ports import PortReservation
+from workbench.ppdl_soak.node import NodeConfig, soak_genesis, store_path
+from workbench.ppdl_soak.record import Record
+from workbench.ppdl_soak.validator import WIPES, Validator
+
+N = 4
+PATIENCE_S = 90.0
+
+
+async def passed(validators: list[Validator], height: int) -> None:
+    """Everybody votes and is past the height."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not all(one.height > height and one.voting for one in validators):
+            assert not any(one.failure or not one.running for one in validators)
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.slow
+async def test_a_validator_that_lost_files_is_silent_then_votes_again(tmp_path: Path) -> None:
+    genesis_ms = time.time_ns() // 1_000_000
+    genesis, record, ports = soak_genesis(N, genesis_ms), Record(), PortReservation(N)
+    validators = []
+    for me in range(N):
+        home = tmp_path / f"hub{me}"
+        initialise_store(store_path(home), genesis)
+        timing = {"snapshot_interval": 8, "snapshot_lag": 16}
+        validators.append(Validator(NodeConfig(str(home), me, tuple(ports.ports), genesis_ms, 0, **timing), record.hear))
+    await asyncio.gather(*(one.start() for one in validators))
+    try:
+        await passed(validators, 30)
+        for me, kind in enumerate(WIPES):
+            wiped = validators[me % N]
+            silent: list[bool] = []
+            await wiped.kill()
+            wiped.wipe(kind)
+            await wiped.start()
+            async with asyncio.timeout(PATIENCE_S):
+                while not wiped.voting:
+                    silent.append(True)
+                    await asyncio.sleep(0.05)
+            assert silent
+            await passed(validators, max(record.hashes) + 3)
+        promises = record.promises()
+        await passed(validators, promises.last)
+    finally:
+        codes = await asyncio.gather(*(one.end() for one in validators))
+        ports.close()
+    assert codes == [0] * N
+    assert record.lost(promises, [one.directory for one in validators], genesis) == (0, 0)
+    assert not record.forked and not sum(one.equivocations for one in validators)
