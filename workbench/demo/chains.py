@@ -25,6 +25,7 @@ from hub.chain.deploy import (
 )
 from hub.chain.deployment import Deployment
 from hub.chain.energy_leaves import OPEN_END, MeterLeaf, register_leaves
+from hub.keys import HubKeys
 from hub.ppdl.genesis import Genesis
 from openmg.clock import slot_of
 from openmg.hashing import keccak256
@@ -83,6 +84,7 @@ def deploy(site: Site, genesis: Genesis, w0: float) -> Deployment:
         feed_in_wei_per_wh=FEED_IN_WEI_PER_WH,
         private=_private_plan(site),
         relay_reward_wei=RELAY_REWARD_WEI,
+        relay_turns=tuple(address_of(hub.role_key("relayer")) for hub in _relaying(site)),
         inference_min_fee_wei=INFERENCE_FEE_WEI,
     )
     contracts = deploy_plasma(plasma, operator, utility, plan)
@@ -93,14 +95,18 @@ def deploy(site: Site, genesis: Genesis, w0: float) -> Deployment:
     return deployment
 
 
+def _relaying(site: Site) -> list[HubKeys]:
+    """The hubs that relay headers and envelopes."""
+    return [site.hubs[f"hub-{number}"] for number in ENVELOPE_RELAYS if number <= site.options.validators]
+
+
 def _private_plan(site: Site) -> PrivatePlan:
     """Development keys, Korean days, and every envelope relay admitted without a fee."""
-    relays = [site.hubs[f"hub-{number}"] for number in ENVELOPE_RELAYS if number <= site.options.validators]
     return PrivatePlan(
         epoch_seconds=max(1, min(MAX_EPOCH_SECONDS, int(site.options.slot_seconds))),
         floor_wei_per_wh=FEED_IN_WEI_PER_WH,
         cap_wei_per_wh=RETAIL_WEI_PER_WH - GRID_FEE_WEI_PER_WH,
-        relays=tuple(RelayPlan(address_of(hub.role_key("envelope-relay")), RELAY_QUOTA) for hub in relays),
+        relays=tuple(RelayPlan(address_of(hub.role_key("envelope-relay")), RELAY_QUOTA) for hub in _relaying(site)),
         verifying_keys=None,
         calendar=Calendar(utc_offset_slots=UTC_OFFSET_SLOTS, period_days=PERIOD_DAYS),
     )
