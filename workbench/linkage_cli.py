@@ -17,7 +17,7 @@ DEFAULT_RUNS = 2_000
 
 
 def linkage(
-    runs: Annotated[int, typer.Option(help="Transcripts, each a trial. 40,000 give an interval of 1 %.")] = DEFAULT_RUNS,
+    runs: Annotated[int, typer.Option(help="Transcripts, each a trial. 40,000 give a link an interval of 1 %.")] = DEFAULT_RUNS,
     jobs: Annotated[int, typer.Option(help="Processes that make them.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the study as JSON.")] = False,
 ) -> None:
@@ -38,7 +38,7 @@ def linkage(
     else:
         for item in (*result.classifiers, *result.links):
             typer.echo(
-                f"{item.classifier:<13} advantage {item.advantage:.3f} in {item.trials} trials "
+                f"{item.classifier:<13} right in {item.accuracy:.1%} of {item.trials} trials, advantage {item.advantage:.3f} "
                 f"(guessing: up to {item.margin:.3f} in 95 of 100 studies)"
             )
     raise typer.Exit(0 if result.is_guessing else 1)

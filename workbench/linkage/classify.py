@@ -1,7 +1,9 @@
 """How much better than guessing a learner is: two classifiers on held-out transcripts, with a confidence interval.
 
-Advantage = 2 |accuracy - 1/2|: 0 is guessing, 1 is knowing. Ridge logistic regression and the nearest class mean, on
-standardised features; each half of the transcripts teaches, and is judged by what the other half taught.
+Advantage = 2 |accuracy - 1/2|: 0 is guessing, 1 is knowing; who is wrong more often than right has learnt nothing, unless
+far more often. Ridge logistic regression and the nearest class mean, on
+standardised features; each half of the transcripts teaches, and is judged by what the other half taught. Both judgements rest
+on the same difference between the same halves, so of the trials only half count as independent.
 Rules: numpy alone; the interval is the normal one of a share of n trials, at 95 %. An advantage inside what n trials of pure
 guessing give says nothing against the homes' privacy. Not here: features (`features`).
 """
@@ -73,7 +75,7 @@ def advantages(rows: NDArray[np.float32], bits: NDArray[np.float64]) -> tuple[Ad
     """Both classifiers; no transcript is judged by what it taught, so there are as many trials as rows."""
     half = len(rows) // 2
     right = {name: [*_right(classify, rows, bits, half)] for name, classify in CLASSIFIERS.items()}
-    return tuple(judged(name, found) for name, found in right.items())
+    return tuple(judged(name, found, len(found) // 2) for name, found in right.items())
 
 
 def _right(classify: Classify, rows: NDArray[np.float32], bits: NDArray[np.float64], half: int) -> Iterator[bool]:
@@ -83,7 +85,7 @@ def _right(classify: Classify, rows: NDArray[np.float32], bits: NDArray[np.float
         yield from classify(train, bits[teaching], test) == (bits[judging] == 1)
 
 
-def judged(name: str, right: list[bool]) -> Advantage:
-    """The advantage of whoever was right so often."""
+def judged(name: str, right: list[bool], independent: int | None = None) -> Advantage:
+    """The advantage of whoever was right so often; `independent`: how many of the trials are, all unless given."""
     accuracy = float(np.mean(right))
-    return Advantage(name, len(right), accuracy, 2 * abs(accuracy - 0.5), margin(len(right)))
+    return Advantage(name, len(right), accuracy, 2 * abs(accuracy - 0.5), margin(independent or len(right)))
