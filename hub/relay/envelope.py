@@ -181,7 +181,7 @@ class EnvelopeRelay:
             except CallReverted as error:
                 return hashes, f"refused: {error.error}"
             except ChainError as error:
-                log.warning("envelope relay: a transaction was not taken (%s)", type(error).__name__)
+                log.warning("envelope relay: a transaction was not taken: %s", error)
                 self._silent = isinstance(error, ChainUnreachable)
                 return hashes, NOT_TAKEN
         return hashes, ""

@@ -31,7 +31,6 @@ from openmg.clock import slot_of
 from openmg.hashing import keccak256
 from openmg.signing import address_of
 from openmg.zk.meters import RegistryLeaf, meter_id
-from workbench.demo.options import DEFAULT_START
 from workbench.demo.site import (
     DEPOSIT_WEI,
     ENVELOPE_RELAYS,
@@ -76,7 +75,7 @@ def deploy(site: Site, genesis: Genesis, w0: float) -> Deployment:
         ppdl_genesis_hash=genesis.hash,
         ppdl_validators=genesis.validators,
         clock=SlotClock(
-            slot_of(DEFAULT_START) - SLOTS_BEFORE_START,
+            slot_of(site.options.start) - SLOTS_BEFORE_START,
             round(w0 * 1000) - SLOTS_BEFORE_START * slot_millis,
             slot_millis,
         ),
@@ -114,7 +113,7 @@ def _private_plan(site: Site) -> PrivatePlan:
 
 def _leaves(site: Site) -> list[MeterLeaf]:
     """Every home's leaf of the energy registry, in force from the demo's first slot on."""
-    first = slot_of(DEFAULT_START)
+    first = slot_of(site.options.start)
     found = []
     for item in site.homes:
         owner, device = site.owners[item.name], site.devices[item.name]
@@ -136,7 +135,7 @@ def _deploy_root(site: Site) -> RootContracts:
 
 
 def _meters(site: Site) -> list[MeterPlan]:
-    from_slot = slot_of(DEFAULT_START)
+    from_slot = slot_of(site.options.start)
     return [
         MeterPlan(
             site.devices[item.name].address,
@@ -176,7 +175,7 @@ def fund_contracts(site: Site, contracts: PlasmaContracts) -> None:
         escrow = market.pool if site.options.private else market.token
         sent.append(utility.send(escrow, "fund", value=escrow_wei, gas=200_000))
         if site.options.private:
-            first = int(utility.call(contracts.energy_registry, "keyOf", slot_of(DEFAULT_START)))
+            first = int(utility.call(contracts.energy_registry, "keyOf", slot_of(site.options.start)))
             keys = [first + (day << 8) for day in range(PROVIDED_DAYS)]
             sent += [utility.send(market.pool, "provide", key, value=PROVIDED_WEI, gas=200_000) for key in keys]
     for tx_hash in sent:

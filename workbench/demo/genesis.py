@@ -15,7 +15,6 @@ from openmg.learning.plan import LearningPlan
 from openmg.units import SLOTS_PER_HOUR
 from openmg.zk.keys import ensure_keys
 from openmg.zk.meters import meter_id
-from workbench.demo.options import DEFAULT_START
 from workbench.demo.site import PPDL_CHAIN_ID, Site
 
 ROUND_BLOCKS = 6
@@ -32,7 +31,7 @@ def make_demo_genesis(site: Site) -> Genesis:
         for key in (site.devices[item.name],)
     ]
     feeders = [_feeder(microgrid, site.folder / "history" / f"{name}.csv") for microgrid, name in enumerate(site.feeders, 1)]
-    state = make_app_genesis(devices, feeders, learning_plan(len(devices)), _commit_key())
+    state = make_app_genesis(devices, feeders, learning_plan(len(devices), site.options.start), _commit_key())
     validators = [hub.validator for hub in site.hubs.values()]
     genesis = make_genesis(PPDL_CHAIN_ID, validators, state.encode(), int(time.time() * 1000))
     save_genesis(site.genesis_file, genesis)
@@ -44,10 +43,10 @@ def _commit_key() -> bytes:
     return ensure_keys("commit").verifying_key.to_bytes()
 
 
-def learning_plan(devices: int) -> LearningPlan:
+def learning_plan(devices: int, start: int) -> LearningPlan:
     """Trained on the four weeks before the last; evaluated on the last week of the past, which nobody trains on."""
-    start_hour = DEFAULT_START // SECONDS_PER_HOUR
-    year = datetime.fromtimestamp(DEFAULT_START, UTC).year
+    start_hour = start // SECONDS_PER_HOUR
+    year = datetime.fromtimestamp(start, UTC).year
     return LearningPlan(
         evaluation_start_hour=start_hour - 24 * EVALUATION_DAYS,
         evaluation_hours=24 * EVALUATION_DAYS,

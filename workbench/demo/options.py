@@ -9,7 +9,9 @@ from pathlib import Path
 from openmg.mqtt import MqttAddress
 
 DEFAULT_START = 1_781_485_200
-"""2026-06-15 10:00 in Seoul, a Monday: the virtual clock's default start."""
+"""2026-06-15 10:00 in Seoul, a Monday: when the virtual clock starts."""
+PRIVATE_START = DEFAULT_START + 8 * 3600
+"""18:00 of that day: some roofs still export, and elsewhere dinner takes more than a lot in a slot."""
 MAX_HOMES = 120
 MAX_VALIDATORS = 16
 PUBLIC, PRIVATE = "public", "private"
@@ -76,6 +78,11 @@ class DemoOptions:
     def private(self) -> bool:
         """Whether homes trade energy by proofs."""
         return self.market == PRIVATE
+
+    @property
+    def start(self) -> int:
+        """Unix seconds of the first slot."""
+        return PRIVATE_START if self.private else DEFAULT_START
 
     @property
     def speed(self) -> float:

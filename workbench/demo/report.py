@@ -20,7 +20,6 @@ from hub.chain.deployment import Deployment
 from openmg.clock import slot_of
 from openmg.zk.meters import LOT_WH
 from workbench.demo.markets import Market, PrivateMarket, PublicMarket
-from workbench.demo.options import DEFAULT_START
 from workbench.demo.site import Site
 from workbench.supervisor import Supervisor
 
@@ -80,7 +79,7 @@ def agent_counts(site: Site, name: str) -> AgentCounts:
         counters = dict(db.execute("SELECT name, value FROM counters").fetchall())
         import_wh, export_wh = db.execute(
             "SELECT COALESCE(SUM(import_wh), 0), COALESCE(SUM(export_wh), 0) FROM slots WHERE slot >= ?",
-            (slot_of(DEFAULT_START),),
+            (slot_of(site.options.start),),
         ).fetchone()
         (last_slot,) = db.execute("SELECT COALESCE(MAX(slot), 0) FROM slots WHERE seq IS NOT NULL").fetchone()
     proofs: list[tuple[int, str]] = []
@@ -92,7 +91,7 @@ def agent_counts(site: Site, name: str) -> AgentCounts:
             (paid,) = db.execute("SELECT COUNT(*) FROM payments WHERE state = ?", (PaymentState.DONE,)).fetchone()
             (unsettled,) = db.execute("SELECT (SELECT COUNT(*) FROM due_slots) + (SELECT COUNT(*) FROM envelope)").fetchone()
             if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'market_slots'").fetchone():
-                private = PrivateCounts(*db.execute(_PRIVATE_TRADE, (LOT_WH, slot_of(DEFAULT_START))).fetchone())
+                private = PrivateCounts(*db.execute(_PRIVATE_TRADE, (LOT_WH, slot_of(site.options.start))).fetchone())
     return AgentCounts(
         counters["polled"],
         counters["stored"],

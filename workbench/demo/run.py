@@ -41,7 +41,7 @@ from workbench.demo import chains
 from workbench.demo.checks import MIN_CHECKPOINTS, MIN_LEARNING_ROUNDS, shortfalls
 from workbench.demo.genesis import make_demo_genesis
 from workbench.demo.operators import provision_hubs
-from workbench.demo.options import DEFAULT_START, DemoError, DemoOptions
+from workbench.demo.options import DemoError, DemoOptions
 from workbench.demo.report import ChainFigures, agent_counts, build_report, hub_json
 from workbench.demo.signals import Interrupted, Signals
 from workbench.demo.site import (
@@ -124,7 +124,7 @@ class Demo:
         self.waiting = Waiting(self.supervisor, progress)
         self.deployment: Deployment | None = None
         self.clock = VirtualClock.real()
-        self.first_slot = slot_of(DEFAULT_START)
+        self.first_slot = slot_of(options.start)
         self._sampling = threading.Event()
         self._at_end = 0
 
@@ -164,7 +164,7 @@ class Demo:
         site, say = self.site, self.progress.step
         say(f"{len(site.homes)} homes, {self.options.validators} hubs, {self.backend} prover; state in {site.folder}")
         w0 = time.time() + LEAD_SECONDS + LEAD_SECONDS_PER_HOME * len(site.homes)
-        self.clock = VirtualClock(DEFAULT_START, w0, self.options.speed)
+        self.clock = VirtualClock(self.options.start, w0, self.options.speed)
         write_sim_config(site, w0)
         if self.options.data is not None:
             _require_data(site)

@@ -26,7 +26,7 @@ from openmg.forecast.calendar import KOREA_UTC_OFFSET_HOURS
 from openmg.identity import DeviceKey, load_or_create_key
 from openmg.units import SLOTS_PER_HOUR
 from workbench.demo.homes import DemoHome, plan_homes
-from workbench.demo.options import DEFAULT_START, DemoError, DemoOptions
+from workbench.demo.options import DemoError, DemoOptions
 from workbench.ports import HOST, PortReservation, is_free
 
 PPDL_CHAIN_ID = 8_600_001
@@ -150,7 +150,7 @@ class Site:
 
     def clock(self, w0: float) -> dict[str, Any]:
         """The `[clock]` table of every configuration."""
-        return {"t0": DEFAULT_START, "w0": w0, "speed": self.options.speed}
+        return {"t0": self.options.start, "w0": w0, "speed": self.options.speed}
 
 
 def make_site(options: DemoOptions, folder: Path) -> Site:
