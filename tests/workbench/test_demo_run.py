@@ -136,7 +136,7 @@ def test_keys_are_private_and_in_no_log(demo_run):
     folder, _, _ = demo_run
     logs = b"".join(path.read_bytes() for path in (folder / "state" / "logs").iterdir())
     keys = [*folder.glob("state/**/*.key"), *folder.glob("state/**/*.seed")]
-    assert len(keys) == 12 * 2 + 2 + 4 + 1
+    assert len(keys) == 12 * 2 + 2 + 4 * 2 + 1  # homes: device and owner; feeders; hubs: their own and that of TLS; the utility
     for path in keys:
         assert path.stat().st_mode & 0o777 == 0o600
         assert path.read_bytes().hex().encode() not in logs and path.read_bytes() not in logs
