@@ -24,7 +24,7 @@ help: ## show this list
 	@echo "make bench       set up, then run the benchmarks"
 	@echo "make setup       set up only (RETRY=1: try again what was left out, such as the native prover)"
 	@echo "make test-slow   the tests that take long; make test-setup: those of the set-up itself"
-	@echo "make fuzz        witnesses with one wire changed, minute after minute: ARGS=\"--seconds 600 --seed 7\""
+	@echo "make fuzz        witnesses with one wire changed, then bad input for the PPDL chain: ARGS=\"--seconds 600 --seed 7\""
 	@echo "make mutate      take every guard away in turn; its attack test must fail: ARGS=\"--only ConfidentialToken\""
 	@echo "make clean       remove what set-up and runs made in this checkout"
 
@@ -54,8 +54,10 @@ bench: setup
 	  echo "== $$file"; "$(VENV)" "$$file" $(ARGS) || failed=1; \
 	done; exit $$failed
 
+# Options that only one of the two knows leave the other out: --circuit; --target, --folder, --coverage.
 fuzz: setup
-	@exec "$(OPENMG)" zk fuzz $(ARGS)
+	$(if $(findstring --target,$(ARGS))$(findstring --folder,$(ARGS))$(findstring --coverage,$(ARGS)),,@"$(OPENMG)" zk fuzz $(ARGS))
+	$(if $(findstring --circuit,$(ARGS)),,@"$(OPENMG)" ppdl fuzz $(ARGS))
 
 mutate: setup
 	@exec "$(VENV)" scripts/mutate.py $(ARGS)

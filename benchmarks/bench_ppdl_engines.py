@@ -31,7 +31,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from bench_pbft import HashChain, free_ports
+from bench_pbft import HashChain, free_ports, fsync_ms
 
 from hub.ppdl.engines.base import Engine
 from hub.ppdl.engines.cometbft.binary import BinaryError, find_binary
@@ -226,18 +226,6 @@ def figures(latencies: list[float], wanted: int, commits: int, seconds: float) -
         "tx_blocks_per_second": wanted / seconds,
         "all_blocks_per_second": commits / seconds,
     }
-
-
-def fsync_ms(folder: Path) -> float:
-    """Median time of an fsync after a small write, where the nodes keep their files."""
-    times = []
-    with (folder / "fsync").open("wb", buffering=0) as file:
-        for _ in range(FSYNCS):
-            file.write(bytes(1000))
-            start = time.perf_counter()
-            os.fsync(file.fileno())
-            times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
 
 
 async def one_run(name: str, n: int, seconds: float, tx_bytes: int) -> dict[str, float]:

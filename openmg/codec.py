@@ -43,7 +43,7 @@ def _check(value: Any, depth: int) -> None:
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise TypeError(f"dict key {key!r} is not text")
+                raise TypeError(f"a dict key is {type(key).__name__}, not text")  # not the key: it may have a megabyte
             _check(item, depth + 1)
     else:
         raise TypeError(f"a {type(value).__name__} has no canonical encoding here")

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from openmg import __version__
-from workbench import ceremony_cli, linkage_cli, ppdl_cli, ppdl_model_cli, ppdl_soak_cli, zk_cli
+from workbench import ceremony_cli, linkage_cli, ppdl_cli, ppdl_fuzz_cli, ppdl_model_cli, ppdl_soak_cli, zk_cli
 from workbench.demo.options import SLOT_SECONDS, DemoError, DemoOptions
 from workbench.failure import failed
 
@@ -27,6 +27,7 @@ zk_cli.app.add_typer(ceremony_cli.app, name="ceremony")
 app.command("linkage")(linkage_cli.linkage)
 app.add_typer(ppdl_cli.app, name="ppdl")
 ppdl_model_cli.register(ppdl_cli.app)
+ppdl_fuzz_cli.register(ppdl_cli.app)
 ppdl_cli.app.command("soak")(ppdl_soak_cli.soak)
 
 

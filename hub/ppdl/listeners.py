@@ -51,4 +51,7 @@ def gossip_of(frame: bytes) -> tuple[str, bytes] | None:
         kind, body = codec.decode(frame, max_bytes=MAX_GOSSIP_BYTES + 2 * MAX_GOSSIP_KIND, max_items=3)
     except (codec.DecodeError, TypeError, ValueError):
         return None
-    return (kind, body) if isinstance(kind, str) and isinstance(body, bytes) else None
+    if not isinstance(kind, str) or not isinstance(body, bytes):
+        return None
+    fits = 1 <= len(kind) <= MAX_GOSSIP_KIND and len(body) <= MAX_GOSSIP_BYTES
+    return (kind, body) if fits else None

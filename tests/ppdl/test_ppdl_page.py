@@ -20,7 +20,7 @@ FILES = {
     "shell": "test_app_shell.py",
 }
 MODULES = ["genesis", "mempool", "driver", "net.queues", "net.transport", "app.governance", "app.offences"] + [
-    f"consensus.{name}" for name in ("block", "catchup", "certs", "core", "evidence", "messages", "votes")
+    f"consensus.{name}" for name in ("block", "catchup", "certs", "core", "early", "evidence", "messages", "votes")
 ]
 UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2}
 

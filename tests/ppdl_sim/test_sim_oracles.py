@@ -11,7 +11,7 @@ from planted import (
 )
 
 from hub.ppdl.consensus.certs import Domain
-from hub.ppdl.consensus.messages import Status
+from hub.ppdl.consensus.messages import Kind, Status
 from hub.ppdl.consensus.quorum import ValidatorSet
 from hub.ppdl.consensus.replica import Replica
 from hub.ppdl.sim.bounds import HEIGHT_BOUNDS, REPLICA_BOUNDS, containers, memory_faults
@@ -71,9 +71,9 @@ def test_a_container_over_its_bound() -> None:
     world.start()
     replica = world.nodes[0].replica
     assert replica is not None and memory_faults(replica, 4) == []
-    for i in range(30):
-        replica._early[(bytes([i]) * 20, 1)] = Status(1)  # type: ignore[index]
-    assert memory_faults(replica, 4) == ["_early holds 30, its bound is 20"]
+    for i in range(120):
+        replica._early._messages[(i, bytes(20), Kind.STATUS)] = Status(1)  # type: ignore[assignment]
+    assert memory_faults(replica, 4) == ["_early holds 120, its bound is 104"]
 
 
 def test_the_table_of_bounds_names_what_there_is() -> None:

@@ -32,6 +32,8 @@ KIND_PROPOSE = "propose"
 KIND_VOTE = "vote"
 KINDS = (KIND_EVALUATION, KIND_EVIDENCE, KIND_INFERENCE, KIND_PROPOSE, KIND_SLOT_SUM, KIND_UPDATE, KIND_VOTE)
 MAX_TX_BYTES = MAX_MESSAGE_BYTES
+MAX_TOLD = 32
+"""Characters of an unknown kind that its refusal repeats."""
 """The engine's own limit too; a group of 256 meters needs up to 230 KiB, its proofs a quarter of that."""
 
 
@@ -48,7 +50,7 @@ class Transaction:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InvalidTransaction(f"transaction kind {self.kind!r} is unknown; use one of {', '.join(KINDS)}")
+            raise InvalidTransaction(f"transaction kind {self.kind[:MAX_TOLD]!r} is unknown; use one of {', '.join(KINDS)}")
 
     def encode(self) -> bytes:
         return codec.encode([self.kind, self.payload])

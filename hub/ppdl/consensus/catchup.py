@@ -56,8 +56,9 @@ class CatchUp(ViewChanging):
 
     def _forget_strangers(self) -> None:
         """The set may have changed: who left it is one of MAX_STRANGERS now."""
-        for peer in self._strangers()[MAX_STRANGERS:]:
-            del self.peer_heights[peer]
+        if len(self.peer_heights) > MAX_STRANGERS:
+            for peer in self._strangers()[MAX_STRANGERS:]:
+                del self.peer_heights[peer]
         self.hints = {peer: height for peer, height in self.hints.items() if self._is_member(peer)}
 
     def _on_status(self, sender: bytes, message: Status) -> None:
@@ -118,8 +119,8 @@ class CatchUp(ViewChanging):
         if sender != self._asked:
             return
         self._asked = None
+        self._queue, self._queue_from = message.blocks, sender
         if not self.state.deciding:
-            self._queue, self._queue_from = message.blocks, sender
             self._next_queued()
 
     def _next_queued(self) -> None:

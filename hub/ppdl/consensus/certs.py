@@ -28,6 +28,7 @@ from openmg.signing import InvalidSignature, domain_digest, recover
 
 PURPOSE = "ppdl.consensus.v1"
 SIGNER_CACHE_ENTRIES = 16_384  # 64 validators x 4 kinds x a few views; oldest are forgotten first
+DIGEST_CACHE_ENTRIES = 64  # votes for one block sign the same 32 bytes: a few (kind, height, view) are in work at a time
 
 
 class CertError(ValueError):
@@ -41,9 +42,20 @@ class Domain:
     chain_id: int
     genesis_hash: bytes
     _signers: dict[tuple[bytes, bytes], bytes] = field(default_factory=dict, repr=False)
+    _digests: dict[tuple[Kind, int, int, bytes], bytes] = field(default_factory=dict, repr=False)
 
     def digest(self, kind: Kind, height: int, view: int, digest: bytes) -> bytes:
         """The 32 bytes that a message of this kind signs."""
+        place = kind, height, view, digest
+        signed = self._digests.get(place)
+        if signed is None:
+            signed = self._signed(*place)
+            if len(self._digests) >= DIGEST_CACHE_ENTRIES:
+                del self._digests[next(iter(self._digests))]
+            self._digests[place] = signed
+        return signed
+
+    def _signed(self, kind: Kind, height: int, view: int, digest: bytes) -> bytes:
         if kind is Kind.COMMIT:
             return seal_digest(self.chain_id, self.genesis_hash, height, view, digest)
         payload = self.genesis_hash + word(int(kind)) + word(height) + word(view) + digest

@@ -34,7 +34,6 @@ from hub.ppdl.consensus.messages import (
     PrePrepare,
     ViewChange,
     decode_message,
-    encode_message,
     kind_of,
 )
 from hub.ppdl.consensus.votes import ViewChangeBox, VoteBox
@@ -150,7 +149,7 @@ class ReplicaCore:
         """Keep a witness for the height before this one, for it, and for the next; forget older ones."""
         sets = {self.height: self.tip.validators, self.height + 1: self.tip.next_validators}
         kept = {height: one for height, one in self._witnesses.items() if height >= self.height - 1}
-        self._witnesses = {height: Witness(height, members) for height, members in sets.items()} | kept
+        self._witnesses = kept | {height: Witness(height, members) for height, members in sets.items() if height not in kept}
 
     def _hear(self, signer: bytes, said: Statement) -> None:
         """Note a statement that `signer` is said to have made; report it with evidence when it contradicts another."""
@@ -205,7 +204,7 @@ class ReplicaCore:
         A block attached to a VIEW-CHANGE is kept with the prepared certificate instead.
         """
         said = message.bare() if isinstance(message, ViewChange) else message
-        return VoteRecord(kind, message.height, message.view, message.digest, encode_message(said))
+        return VoteRecord(kind, message.height, message.view, message.digest, said)
 
     def _restore(self, restored: Restored) -> None:
         """Take up the height where the disk left it.

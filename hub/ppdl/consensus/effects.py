@@ -7,12 +7,13 @@ it is durable. A vote therefore never leaves a machine that could forget it.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from hub.ppdl.application import Verdict
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.consensus.evidence import Evidence
-from hub.ppdl.consensus.messages import Decided, Kind, Message, PreparedCert, SyncRequest
+from hub.ppdl.consensus.messages import Decided, Kind, Message, PreparedCert, SyncRequest, encode_message
 from hub.ppdl.consensus.quorum import ValidatorSet
 
 
@@ -81,13 +82,21 @@ Event = Received | Timeout | Tick | Proposed | Validated | Advanced
 
 @dataclass(frozen=True)
 class VoteRecord:
-    """One signed statement of this validator; at most one per (kind, height, view) exists for ever."""
+    """One signed statement of this validator; at most one per (kind, height, view) exists for ever.
+
+    `said`: the message, or its canonical bytes when they come from a disk. It is encoded by whoever writes it down.
+    """
 
     kind: Kind
     height: int
     view: int
     digest: bytes
-    wire: bytes
+    said: Message | bytes = field(compare=False)
+
+    @cached_property
+    def wire(self) -> bytes:
+        """The canonical bytes of the message."""
+        return self.said if isinstance(self.said, bytes) else encode_message(self.said)
 
 
 @dataclass(frozen=True)

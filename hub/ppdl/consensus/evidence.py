@@ -110,28 +110,31 @@ class Witness:
     height: int
     validators: ValidatorSet
     _said: dict[bytes, dict[tuple[Kind, int], tuple[bytes, bytes]]] = field(default_factory=dict)
-    _accused: dict[bytes, set[tuple[Kind, int]]] = field(default_factory=dict)
+    _accused: dict[bytes, frozenset[tuple[Kind, int]]] = field(default_factory=dict)
 
     def hear(self, domain: Domain, signer: bytes, kind: Kind, view: int, digest: bytes, signature: bytes) -> Evidence | None:
         """Take note of a statement that `signer` is said to have made; return evidence when it contradicts another.
 
         The first proof of a place only: what follows there proves nothing new.
         """
-        if signer not in self.validators or kind not in EVIDENCE_KINDS:
+        said = self._said.get(signer)
+        if kind not in EVIDENCE_KINDS or (said is None and signer not in self.validators):
             return None
-        accused = self._accused.setdefault(signer, set())
-        if (kind, view) in accused or len(accused) >= ACCUSATIONS_PER_SIGNER:
+        place, statement = (kind, view), (digest, signature)
+        accused = self._accused.get(signer, frozenset())
+        if place in accused or len(accused) >= ACCUSATIONS_PER_SIGNER:
             return None
-        said = self._said.setdefault(signer, {})
-        first = said.get((kind, view))
+        if said is None:
+            said = self._said[signer] = {}
+        first = said.get(place)
         if first is not None and first[0] == digest:
             return None
         if first is not None and _signed_by(domain, signer, (kind, self.height, view), first):
-            if not _signed_by(domain, signer, (kind, self.height, view), (digest, signature)):
+            if not _signed_by(domain, signer, (kind, self.height, view), statement):
                 return None
-            accused.add((kind, view))
-            return make_evidence(kind, self.height, view, first, (digest, signature))
-        said[(kind, view)] = (digest, signature)
+            self._accused[signer] = accused | {place}
+            return make_evidence(kind, self.height, view, first, statement)
+        said[place] = statement
         if len(said) > WITNESSED_PER_SIGNER:
             del said[next(iter(said))]
         return None

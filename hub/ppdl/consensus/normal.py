@@ -25,7 +25,7 @@ from hub.ppdl.consensus.effects import (
     Validated,
     VoteRecord,
 )
-from hub.ppdl.consensus.header import Header
+from hub.ppdl.consensus.header import Header, HeaderError
 from hub.ppdl.consensus.messages import (
     Commit,
     Decided,
@@ -71,7 +71,7 @@ class NormalCase(ReplicaCore):
             return
         try:
             proposal = self._signed_proposal(0, self._fresh_block(event))
-        except BlockError as error:
+        except (BlockError, HeaderError) as error:
             self._report(Complaint.INVALID, self.address, f"own application proposed a bad block: {error}")
             return
         if proposal is not None:
@@ -149,7 +149,8 @@ class NormalCase(ReplicaCore):
         if not box.wants(vote.view, state.view) or box.holds(vote, sender):
             return
         signer = vote_signer(self.domain, self.tip.validators, vote)
-        self._hear(signer, vote)
+        if signer != sender:  # what the sender itself said has been heard
+            self._hear(signer, vote)
         added = box.add(vote, signer, state.view)
         if added is Added.NEW and isinstance(vote, Prepare):
             self._check_prepared()
@@ -159,12 +160,11 @@ class NormalCase(ReplicaCore):
     def _check_prepared(self) -> None:
         """Commit once a quorum prepared the current proposal and this replica accepted it."""
         state, proposal = self.state, self.state.proposal
-        if not state.active or proposal is None or proposal.verdict is not Verdict.ACCEPT:
+        view = state.view
+        if not state.active or proposal is None or (Kind.COMMIT, view) in state.mine:
             return
-        view, digest, needed = state.view, proposal.block.hash, self.tip.validators.quorum
-        if not self.may_vote() or state.prepares.count(view, digest) < needed:
-            return
-        if (Kind.COMMIT, view) in state.mine:
+        digest, needed = proposal.block.hash, self.tip.validators.quorum
+        if proposal.verdict is not Verdict.ACCEPT or state.prepares.count(view, digest) < needed or not self.may_vote():
             return
         signatures = state.prepares.signatures(view, digest)[:needed]
         cert = PreparedCert(view, proposal.block.header, signatures)

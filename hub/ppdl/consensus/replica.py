@@ -5,12 +5,12 @@ A replica is a pure function of its start state and its events. It never looks a
 proposals come in as events. Whoever runs it carries effects out in order and releases those after a `Persist`
 only when that is durable (`effects.py`).
 
-Bounds: one vote per (kind, view, sender) within VIEW_WINDOW views, one VIEW-CHANGE per sender, one message
-per (kind, sender) of the next height, one batch of synced blocks. Messages of other heights are hints at
-most.
+Bounds: one vote per (kind, view, sender) within VIEW_WINDOW views, one VIEW-CHANGE per sender, messages of the
+next heights as far as `early.py` lets them in, one batch of synced blocks. Messages of other heights are hints
+at most.
 
-Parts: `core.py` state and signing, `normal.py` the three phases, `viewchange.py`, `catchup.py`. Not here:
-execution, storage, network.
+Parts: `core.py` state and signing, `normal.py` the three phases, `viewchange.py`, `catchup.py`, `early.py`. Not
+here: execution, storage, network.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hub.ppdl.application import Verdict
 from hub.ppdl.consensus.catchup import CatchUp
 from hub.ppdl.consensus.certs import CertError, Domain, Signer
 from hub.ppdl.consensus.core import HeightState, Statement
+from hub.ppdl.consensus.early import EarlyBox
 from hub.ppdl.consensus.effects import (
     Advanced,
     Broadcast,
@@ -49,7 +50,6 @@ from hub.ppdl.consensus.messages import (
     SyncRequest,
     SyncResponse,
     ViewChange,
-    kind_of,
 )
 
 Voting = PrePrepare | Prepare | Commit | ViewChange | NewView
@@ -65,7 +65,7 @@ class Replica(CatchUp):
     def __init__(self, domain: Domain, address: bytes, sign: Signer, tip: Tip, restored: Restored) -> None:
         super().__init__(domain, address, sign, tip, restored)
         self._init_catchup()
-        self._early: dict[tuple[bytes, Kind], Message] = {}
+        self._early = EarlyBox()
         self._last_pulse: tuple[object, ...] = ()
 
     def start(self) -> list[Effect]:
@@ -123,11 +123,12 @@ class Replica(CatchUp):
         self._watch_heights()
         self._forget_strangers()
         self._open_height()
-        early, self._early = self._early, {}
-        for sender, kind in sorted(early):
-            self._on_received(sender, early[(sender, kind)])
+        for sender, message in self._early.take(self.height, self.tip.next_validators):
+            self._on_received(sender, message)
         if not self.state.deciding:
             self._next_queued()
+        if self._early.missed >= self.height:
+            self._ask()
 
     def _on_received(self, sender: bytes, message: Message) -> None:
         try:
@@ -137,6 +138,8 @@ class Replica(CatchUp):
 
     def _dispatch(self, sender: bytes, message: Message) -> None:
         match message:
+            case Prepare() | Commit() | PrePrepare() | ViewChange() | NewView():
+                self._on_voting(sender, message)
             case Status():
                 self._on_status(sender, message)
             case SyncRequest():
@@ -145,37 +148,35 @@ class Replica(CatchUp):
                 self._on_sync_response(sender, message)
             case Decided():
                 self._on_decided(sender, message)
-            case PrePrepare() | Prepare() | Commit() | ViewChange() | NewView():
-                self._on_voting(sender, message)
             case _:
                 assert_never(message)
 
     def _on_voting(self, sender: bytes, message: Voting) -> None:
         """Messages that belong to one height.
 
-        Handle mine, keep the next one's, help peers that are stuck in an old one. Whoever contradicts itself is
+        Handle mine, keep the next ones', help peers that are stuck in an old one. Whoever contradicts itself is
         noticed in the last decided height too: its other vote often comes when the first has decided.
         """
         if not isinstance(message, NewView):
             self._hear(sender, message)
-        if message.height > self.height:
+        ahead = message.height - self.height
+        if ahead > 0:
             self._hear_height(sender, message.height)
-            if message.height == self.height + 1 and sender in self.tip.next_validators:
-                self._early[(sender, kind_of(message))] = message
-            elif message.height > self.height + 1:
+            self._early.keep(sender, message, self.height, self.tip.next_validators)
+            if ahead > 1:
                 self._ask()
             return
-        if message.height < self.height:
+        if ahead < 0:
             if isinstance(message, ViewChange):
                 self._serve(sender, message.height)
             return
         if self.state.deciding:
             return
         match message:
-            case PrePrepare():
-                self._on_pre_prepare(sender, message)
             case Prepare() | Commit():
                 self._on_vote(sender, message)
+            case PrePrepare():
+                self._on_pre_prepare(sender, message)
             case ViewChange():
                 self._on_view_change(sender, message)
             case NewView():

@@ -26,6 +26,7 @@ from hub.ppdl.consensus.effects import (
     SetTimer,
     Timeout,
 )
+from hub.ppdl.consensus.header import HeaderError
 from hub.ppdl.consensus.messages import MAX_VIEW, Kind, NewView, PreparedCert, PrePrepare, ViewChange
 from hub.ppdl.consensus.normal import NormalCase
 
@@ -138,7 +139,7 @@ class ViewChanging(NormalCase):
             return
         try:
             block = self._fresh_block(event)
-        except BlockError as error:
+        except (BlockError, HeaderError) as error:
             self._report(Complaint.INVALID, self.address, f"own application proposed a bad block: {error}")
             return
         self._open_view(block)

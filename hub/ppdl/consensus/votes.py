@@ -56,7 +56,7 @@ class VoteBox:
 
     def count(self, view: int, digest: bytes) -> int:
         """How many validators voted for `digest` in `view`."""
-        return sum(vote.digest == digest for vote in self._views.get(view, {}).values())
+        return [vote.digest for vote in self._views.get(view, {}).values()].count(digest)
 
     def candidates(self, needed: int) -> list[tuple[int, bytes]]:
         """(view, digest) pairs with at least `needed` votes, ascending."""

@@ -42,6 +42,8 @@ MAX_HOST_CHARS = 253
 """Of a DNS name (RFC 1035, section 2.3.4)."""
 MAX_CLOCK_AHEAD_S = 24 * 3600
 """A card may come from a machine whose clock, or time zone, is wrong by so much."""
+MAX_SHOWN_CHARS = 48
+"""Of a bad name or place in a sentence: a card may hold thousands, and the sentence goes to a terminal or a log."""
 FINGERPRINT_BYTES = 16
 """128 bits: nobody finds another card with the same ones."""
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -126,15 +128,22 @@ def decode_card(data: bytes) -> PeerCard:
     return card
 
 
+def _shown(text: str) -> str:
+    """The beginning of a text that may be long, quoted; what is not ASCII as question marks."""
+    return repr(text[:MAX_SHOWN_CHARS].encode("ascii", "replace").decode("ascii"))
+
+
 def _check_form(card: PeerCard) -> None:
     """Raises CardError for a field out of its range."""
     lengths = (card.genesis_hash, 32), (card.address, ADDRESS_BYTES), (card.signature, SIGNATURE_BYTES)
     if any(len(value) != size for value, size in lengths) or not 1 <= card.chain_id <= MAX_U64:
         raise CardError("this peer card has a field of a wrong length: ask its operator to send the file again")
     if not NAME.fullmatch(card.name):
-        raise CardError(f"the card's name {card.name!r} is not up to 32 lower-case letters, digits and dashes: choose another")
+        raise CardError(
+            f"the card's name {_shown(card.name)} is not up to 32 lower-case letters, digits and dashes: choose another"
+        )
     if not HOST.fullmatch(card.host) or len(card.host) > MAX_HOST_CHARS or not 1 <= card.port <= 65_535:
-        raise CardError(f"card of {card.who}: {card.host!r} port {card.port} is no place to dial: correct its address")
+        raise CardError(f"card of {card.who}: {_shown(card.host)} port {card.port} is no place to dial: correct its address")
     if not 0 <= card.issued_s <= card.sole_from_s <= card.expires_s <= MAX_U64:
         raise CardError(f"card of {card.who}: its times are not in order: ask its operator to make it again")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sized
 
 from hub.ppdl.consensus.certs import SIGNER_CACHE_ENTRIES
 from hub.ppdl.consensus.core import HeightState
+from hub.ppdl.consensus.early import EARLY_HEIGHTS
 from hub.ppdl.consensus.evidence import WITNESSED_PER_SIGNER
 from hub.ppdl.consensus.messages import MAX_SYNC_BLOCKS, Kind
 from hub.ppdl.consensus.quorum import ValidatorSet
@@ -23,12 +24,14 @@ VOTED_KINDS = 4
 """PRE-PREPARE, PREPARE, COMMIT, VIEW-CHANGE: what one validator says in one view."""
 EARLY_KINDS = 5
 """Those and NEW-VIEW: what is kept of the next height, one of each from each validator."""
+FAR_KINDS = 3
+"""PRE-PREPARE, PREPARE, COMMIT: what may be kept of each height after that."""
 
 WITNESSED_HEIGHTS = 3
 """The last decided height, the one in work and the next."""
 
 REPLICA_BOUNDS: dict[str, Bound] = {
-    "_early": lambda members, peers: EARLY_KINDS * members,
+    "_early": lambda members, peers: (EARLY_KINDS + FAR_KINDS * (EARLY_HEIGHTS - 1)) * members,
     "_helped": lambda members, peers: peers,
     "_last_pulse": lambda members, peers: len(Kind),
     "_out": lambda members, peers: 0,  # taken away after each step

@@ -105,6 +105,7 @@ def run_seeds(part: Seeds) -> SeedsDone:
     """Run every seed of a part."""
     failures: list[Failure] = []
     decided = events = worst = 0
+    gc.freeze()  # what is here already is not looked at
     gc.disable()  # a world is full of cycles and short-lived: collected once, after the part
     try:
         for seed in range(part.first, part.first + part.count):
@@ -117,6 +118,7 @@ def run_seeds(part: Seeds) -> SeedsDone:
     finally:
         gc.enable()
         gc.collect()
+        gc.unfreeze()
     return SeedsDone(part.count, tuple(failures), decided, events, worst)
 
 
