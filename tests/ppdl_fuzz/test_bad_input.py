@@ -50,7 +50,8 @@ from workbench.ppdl_fuzz.speech import Speech
 from workbench.ppdl_fuzz.tape import Finding, Tape
 from workbench.ppdl_fuzz.targets import TARGETS
 
-QUICK = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+# The same inputs in every run; `openmg ppdl fuzz` and `make fuzz` draw new ones.
+QUICK = settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 SHORT_TAPES = st.binary(max_size=300)
 LONG_TAPES = st.binary(min_size=100, max_size=2500)
 DEEP = ("core", "transactions", "transfer")
@@ -101,14 +102,22 @@ def test_the_application_refuses_bad_transactions_and_never_raises(tape: bytes) 
 
 @QUICK
 @given(tape=SHORT_TAPES)
+@example(tape=b"\x07\x00\x00\x00\x00\x00}\x01\x02")
 def test_every_message_has_one_encoding(tape: bytes) -> None:
-    """Of drawn messages of every kind, good and bad: what is encoded is read as the same message."""
+    """Of drawn messages of every kind, good and bad: what is encoded is read as the same message.
+
+    Or refused: a drawn height may be 0, which no message has.
+    """
     made = chain.chain()
     speech = Speech(five_keys(), validator_addresses(VOICES), made.tip)
     message = speech.message(Tape(tape))
     wire = encode_message(message)
-    assert decode_message(wire) == message
-    assert encode_message(decode_message(wire)) == wire
+    try:
+        read = decode_message(wire)
+    except MessageError as error:
+        assert str(error) == "number is out of range"
+    else:
+        assert read == message and encode_message(read) == wire
 
 
 def test_there_is_a_seed_of_every_kind_and_each_is_read() -> None:
