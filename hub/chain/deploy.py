@@ -116,7 +116,7 @@ class Calendar:
 
 @dataclass(frozen=True)
 class RelayPlan:
-    """An account that may submit proofs without a fee, and how many in an epoch of the token."""
+    """An account that may submit proofs that pay nothing out, and how many in an epoch of the token."""
 
     account: bytes
     quota_per_epoch: int

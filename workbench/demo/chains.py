@@ -58,7 +58,7 @@ PROVIDED_WEI = WEI // 100
 PROVIDED_DAYS = 3
 """What the utility brings to each private pool for a day, enough for some 300 kWh, and for how many days of a demo."""
 RELAY_QUOTA = 4_096
-"""Calls without a fee in an epoch: above all that a demo's homes can send."""
+"""Calls that pay nothing out, in an epoch: above all that a demo's homes can send."""
 
 
 def deploy(site: Site, genesis: Genesis, w0: float) -> Deployment:
@@ -100,7 +100,7 @@ def _relaying(site: Site) -> list[HubKeys]:
 
 
 def _private_plan(site: Site) -> PrivatePlan:
-    """Development keys, Korean days, and every envelope relay admitted without a fee."""
+    """Development keys, Korean days, and every envelope relay admitted for calls that pay nothing out."""
     return PrivatePlan(
         epoch_seconds=max(1, min(MAX_EPOCH_SECONDS, int(site.options.slot_seconds))),
         floor_wei_per_wh=FEED_IN_WEI_PER_WH,
