@@ -71,15 +71,16 @@ class FalseSnapshots(Ledger):
         return [Snapshot(s.height, s.format, keccak256(b"false") * s.chunks) for s in super().list_snapshots()]
 
 
-@pytest.mark.parametrize("kind, dropped", [(WrongChunks, 1), pytest.param(FalseSnapshots, 0, marks=pytest.mark.slow)])
-async def test_a_lying_peer_is_found_and_the_others_suffice(tmp_path: Path, kind: type[Ledger], dropped: int) -> None:
+@pytest.mark.parametrize("kind", [WrongChunks, pytest.param(FalseSnapshots, marks=pytest.mark.slow)])
+async def test_beside_a_lying_peer_the_others_suffice(tmp_path: Path, kind: type[Ledger]) -> None:
+    """Whether it is asked at all depends on who answers first; that it is dropped then is in `test_snapshot_sync`."""
     async with LedgerCluster(tmp_path) as cluster:
         await cluster.start(1, kind=kind)
-        await advanced(cluster, (0, 2))
+        await advanced(cluster, (0, 2), chunks=24)
         await cluster.start(3, kind=SlowStart)
         await caught_up(cluster, 3)
         status = cluster.engines[3].status()
-        assert status.snapshots_installed == 1 and status.snapshot_peers_dropped == dropped
+        assert status.snapshots_installed == 1 and status.snapshot_peers_dropped <= 1
         assert cluster.same_ledgers((0, 3))
 
 
