@@ -25,7 +25,7 @@ Snapshots (`SnapshotApplication`) are optional: an application without them is r
 - After block h with h a multiple of SNAPSHOT_INTERVAL it makes one, and keeps the last SNAPSHOTS_KEPT.
 - A restored state is proved by the app hash that `offer_snapshot` was given; until it is, the old state stays.
 
-Not here: vote extensions, evidence handling.
+Not here: vote extensions; what evidence means, which is a transaction like any other (`hub.ppdl.app.offences`).
 """
 
 from __future__ import annotations
