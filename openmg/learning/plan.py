@@ -17,7 +17,19 @@ from openmg.forecast.spec import HORIZON_HOURS, HOURS_PER_DAY, HOURS_PER_WEEK, S
 UPDATE_SCALE_BITS = 18
 """Updates are int16 in units of 2^-18: up to 0.125 per weight; thirty Adam steps at 1e-3 move a weight by 0.03 or less.
 """
-RULES = ("nnm_trimmed_mean", "trimmed_mean", "mean")
+RULES = (
+    "nnm_trimmed_mean",
+    "trimmed_mean",
+    "mean",
+    "median",
+    "krum",
+    "multi_krum",
+    "centred_clipping",
+    "geometric_median",
+)
+"""The aggregation rules of `openmg.learning.rules`, the default first."""
+MAX_RULE_ITERATIONS = 32
+"""Each iteration reads every update once; after eight, further ones move both iterative rules by a unit or two."""
 MAX_HOLIDAYS = 2000
 MAX_DEVICES = 4096
 MAX_LOCAL_STEPS = 1000
@@ -30,6 +42,8 @@ class LearningPlan:
 
     A round takes updates for `round_blocks` blocks, then closes as soon as `min_participants` are in, or is void after
     `max_round_blocks`. Up to `byzantine_num / byzantine_den` of the *registered* devices are taken for hostile.
+    Centred clipping and the geometric median take `rule_iterations` steps; centred clipping's radius is
+    `radius_num / radius_den` of the median distance.
     A meter takes `local_steps` Adam steps at `learning_rate_micro` millionths, on inputs with Gaussian noise of
     `noise_milli` thousandths added; its weights are drawn to the round's model by `prox_micro` and to zero, which is
     the base forecast alone, by `ridge_micro` (both millionths). Noise and ridge keep four weeks of a few homes under
@@ -53,6 +67,9 @@ class LearningPlan:
     clip_milli: int = 1000
     norm_cap_num: int = 2
     norm_cap_den: int = 1
+    rule_iterations: int = 8
+    radius_num: int = 1
+    radius_den: int = 1
     local_steps: int = 30
     learning_rate_micro: int = 1000
     prox_micro: int = 0
@@ -73,6 +90,9 @@ class LearningPlan:
         self._bound("clip_milli", 1, 10_000)
         self._bound("norm_cap_den", 1, 1000)
         self._bound("norm_cap_num", self.norm_cap_den, 1000 * self.norm_cap_den)
+        self._bound("rule_iterations", 1, MAX_RULE_ITERATIONS)
+        self._bound("radius_den", 1, 1000)
+        self._bound("radius_num", 1, 1000 * self.radius_den)
         self._bound("local_steps", 1, MAX_LOCAL_STEPS)
         self._bound("learning_rate_micro", 1, 1_000_000)
         self._bound("prox_micro", 0, 1_000_000)

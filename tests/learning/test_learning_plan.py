@@ -39,7 +39,7 @@ def test_bounds_are_told(name: str, low: int, high: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"rule": "median"}, "use one of"),
+        ({"rule": "bulyan"}, "use one of"),
         ({"spec_id": b"another"}, "not the forecaster"),
         ({"holiday_days": (3, 2)}, "ascending"),
         ({"seed": b""}, "1 to 64 bytes"),

@@ -254,7 +254,13 @@ def _forgeable(commit_key: bytes) -> bytes:
     return commit_key[:gamma] + commit_key[delta:rest] + commit_key[delta:]
 
 
-AGREED = ("hub/ppdl/app", "openmg/learning/aggregate.py", "openmg/learning/plan.py", "openmg/forecast/fixedpoint.py")
+AGREED = (
+    "hub/ppdl/app",
+    "openmg/learning/aggregate.py",
+    "openmg/learning/rules",
+    "openmg/learning/plan.py",
+    "openmg/forecast/fixedpoint.py",
+)
 AGREED_MODULES = (*AGREED, "openmg/masking.py", "openmg/hashing.py", "openmg/codec.py")
 
 
