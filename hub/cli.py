@@ -5,6 +5,7 @@
     init --config FILE       the vote log of a hub that was configured by hand, once; never again, or it could vote twice
     genesis, join            found a chain from the operators' cards, and make a hub ready for it
     keys, peers              change this hub's TLS key; import the other operators' cards
+    validators               see and change the validator set of the running chain
     check --config FILE      configuration only
     identity --config FILE   the hub's addresses and envelope key (its key file is made when missing)
     broker --port PORT       the embedded MQTT broker
@@ -59,7 +60,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 def init(arguments: argparse.Namespace) -> int:
     if arguments.config is None:
-        from hub.operators.commands import run_operator_command
+        from hub.operators.shell import run_operator_command
 
         return run_operator_command(arguments)
     from hub.keys import HubKeys
@@ -121,6 +122,7 @@ def broker(arguments: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from hub.operators.commands import add_operator_commands
+    from hub.operators.governance_commands import add_validator_commands
 
     parser = argparse.ArgumentParser(prog="openmg-hub", description="A hub of the microgrid.")
     commands = parser.add_subparsers(required=True)
@@ -145,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     sub.set_defaults(command=init)
     add_operator_commands(add, sub)
+    add_validator_commands(add)
     sub = add("relay", "Relay decided headers to the plasma chain.", "openmg-hub relay --config hub.toml --json")
     sub.add_argument("--config", type=Path, required=True, help="TOML file of the hub whose chain is relayed")
     sub.add_argument("--key-file", type=Path, help="account of this relayer, made when missing; default: the hub's")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from hub.chain.client import EvmClient
@@ -20,10 +21,14 @@ from hub.chain.errors import ChainError
 from hub.chain.proof_keys import UntrustedKeys, guard_keys
 from hub.config import HubConfig, ZkSection, parse_peer, split_address
 from hub.console.server import ConsoleError
+from hub.control.place import ControlError
+from hub.control.server import ControlServer
 from hub.ingest.store import IngestStoreError
 from hub.keys import HubKeys
 from hub.market.clearing import Clearing
+from hub.membership import set_warnings
 from hub.operator_roles import OperatorRoles
+from hub.operators.folder import OWN_CARD
 from hub.peers import PeerBook
 from hub.plasma.appender import Appender
 from hub.plasma.operator import PlasmaOperator
@@ -31,18 +36,20 @@ from hub.plasma.signer import CheckpointSigner, SigningMemory
 from hub.plasma.view import PlasmaLinks, PlasmaView
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.genesis_state import AppStateError
+from hub.ppdl.app.membership import ValidatorsAnswer
 from hub.ppdl.app.storage import StorageError
 from hub.ppdl.application import QueryResult
 from hub.ppdl.chain import ExecutionError
 from hub.ppdl.engine import PbftEngine
 from hub.ppdl.genesis import GenesisError, load_genesis
 from hub.ppdl.net.tcp import TcpTransport, TransportError
-from hub.ppdl.net.tls import TlsIdentity
+from hub.ppdl.net.tls import TlsIdentity, read_card
 from hub.ppdl.store import StoreError
 from hub.relay.relayer import Relayer
 from hub.relay.source import StoredChain
 from hub.relay_roles import EnvelopeDesk
 from openmg.clock import VirtualClock
+from openmg.messages import base
 from openmg.zk.circuits.append import AppendWitness
 from openmg.zk.prover import ProofRequest, ProofResult, prove_in_child
 
@@ -67,12 +74,17 @@ class HubNode:
             self.genesis = load_genesis(config.ppdl.genesis_file)
             self.deployment = load_deployment(config.chains.deployment_file)
             self.app = PpdlApplication(config.hub.state_dir / "application.sqlite")
+            identity = config.ppdl.identity_dir
+            self._tls = TlsIdentity(identity, self.genesis, self.keys.validator) if identity is not None else None
             self.engine = self._make_engine()
             self._check_peers()
+        except TransportError as error:  # an OSError, but not of a file of the state folder
+            raise StartError(f"{config.hub.name}: {error}") from error
         except OSError as error:
             raise StartError(f"{config.hub.name}: {config.hub.state_dir} cannot be used: {error.strerror}") from error
         except (GenesisError, ChainError, StorageError, StoreError, AppStateError, ValueError) as error:
             raise StartError(f"{config.hub.name}: {error}") from error
+        self.control = ControlServer(config.hub.state_dir, self.query, self.engine.submit)
         self.peers = PeerBook(config.hub.name, self.keys.validator, self.engine)
         self._tasks: list[asyncio.Task[None]] = []
         self._operator: OperatorRoles | None = None
@@ -82,14 +94,40 @@ class HubNode:
 
     def _check_peers(self) -> None:
         """StartError for a peer that is no validator; a validator that is no peer is only said, since a quorum may do."""
+        if self._tls is not None:
+            self._check_own_card(self._tls.folder)
+            return  # the others' cards were checked when they were read; `_say_standing` looks at the set of today
         named = {parse_peer(text).address for text in self.config.ppdl.peers} | {self.keys.validator}
-        if self.config.ppdl.identity_dir is not None:
-            return  # the cards were checked when they were read, and a validator may be voted in after the genesis
         for address in sorted(named - set(self.genesis.validators)):
             where = f"{self.config.hub.name}: 0x{address.hex()} is not a validator of {self.config.ppdl.genesis_file}"
             raise StartError(f"{where}; correct ppdl.peers or hub.key_file")
         for address in sorted(set(self.genesis.validators) - named):
             log.warning("validator 0x%s is not among ppdl.peers; it will not be heard", address.hex())
+
+    def _check_own_card(self, folder: Path) -> None:
+        """StartError for a key that is not that of the folder's card: no other hub would take a connection from it."""
+        path = folder / OWN_CARD
+        if path.exists() and read_card(path).address != self.keys.validator:
+            raise StartError(
+                f"{self.config.hub.name}: {self.config.hub.key_file} is not the key of {path}; put the two that belong together"
+                " in place"
+            )
+
+    def _say_standing(self) -> None:
+        """Say what the operator should know of the validator set now; validators may be voted in after the genesis."""
+        if self._tls is None:
+            return
+        known = base.decode(ValidatorsAnswer, self.query("validators").value)
+        carded = frozenset().union(*self._tls.current().owners.values())
+        for sentence in set_warnings(self.keys.validator, self.genesis.validators, known, carded):
+            log.warning("%s", sentence)
+
+    async def _open_control(self) -> None:
+        """A hub without its control socket is worth more than none: votes go on, and the log says why."""
+        try:
+            await self.control.start()
+        except ControlError as error:
+            log.warning("%s; commands like openmg-hub validators will not reach this hub", error)
 
     def _make_engine(self) -> PbftEngine:
         ppdl, store = self.config.ppdl, self.config.ppdl_store
@@ -100,7 +138,6 @@ class HubNode:
                 store,
             )
         peers, listen = [parse_peer(text) for text in ppdl.peers], split_address(ppdl.listen)
-        tls = TlsIdentity(ppdl.identity_dir, self.genesis, self.keys.validator) if ppdl.identity_dir is not None else None
         return PbftEngine(
             self.genesis,
             self.keys.validator_key,
@@ -108,7 +145,7 @@ class HubNode:
             store,
             listen,
             peers,
-            transport=TcpTransport(self.genesis, self.keys.validator_key, *listen, peers, tls=tls),
+            transport=TcpTransport(self.genesis, self.keys.validator_key, *listen, peers, tls=self._tls),
             block_interval_s=ppdl.block_interval_s,
             heartbeat_s=ppdl.heartbeat_s,
             view_timeout_s=ppdl.view_timeout_s,
@@ -132,6 +169,8 @@ class HubNode:
         except (StoreError, ExecutionError, TransportError, OSError) as error:
             raise StartError(f"{self.config.hub.name}: {error}") from error
         try:
+            self._say_standing()
+            await self._open_control()
             operator = self._plasma_operator() if "plasma" in roles else None
             self._spawn(self._key_guard(stop))
             self._spawn(self._signer(operator).run(stop))
@@ -175,6 +214,8 @@ class HubNode:
 
     async def _close(self, stop: asyncio.Event) -> None:
         stop.set()
+        await self.control.stop()
+        log.info("control socket: %s", self.control.summary())
         if self._operator is not None:
             await self._operator.stop()
         for task in self._tasks:

@@ -1,23 +1,21 @@
 """The operators' subcommands of `openmg-hub`: init --dir, genesis, join, keys, peers.
 
-Rules: what was done is said on standard output, as lines for people or with --json as one object for programs; what cannot be
-done is one sentence on standard error and exit code 1. Keys never appear in arguments or output. Not here: the doing.
+Rules: keys never appear in arguments or output. Not here: the doing; how answers are printed (`shell`); the subcommands that
+speak with a running hub (`governance_commands`).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from shlex import quote
 
 from hub.config import split_address
 from hub.operators.errors import OperatorError
-from hub.operators.folder import HubFolder, load_card, read_genesis, write_public
+from hub.operators.folder import OWN_CARD, HubFolder, load_card, read_genesis, write_public
 from hub.operators.identity import (
     DEFAULT_DAYS,
     DEFAULT_GRACE_DAYS,
@@ -29,25 +27,10 @@ from hub.operators.identity import (
     times,
 )
 from hub.operators.network import add_peer, found, join, list_peers, remove_peer
+from hub.operators.shell import AddCommand, Answer, add_action, add_folder_option, add_say, parse_address
 from hub.ppdl.app.genesis_state import AppGenesis, AppStateError
 from hub.ppdl.genesis import MAX_GENESIS_BYTES
 from hub.ppdl.net.cards import FOUNDING, PeerCard
-
-Answer = dict[str, Any]
-Say = Callable[[argparse.Namespace], Answer]
-
-
-def run_operator_command(arguments: argparse.Namespace) -> int:
-    """Do it and print what was done. Raises OperatorError."""
-    answer = arguments.say(arguments)
-    if arguments.json:
-        print(json.dumps(answer, indent=2))
-        return 0
-    for name, value in answer.items():
-        for item in value if isinstance(value, list) else [value]:
-            text = ", ".join(f"{k} {v}" for k, v in item.items()) if isinstance(item, dict) else item
-            print(f"{name.replace('_', ' ')}: {text}")
-    return 0
 
 
 def _now_s() -> int:
@@ -147,22 +130,35 @@ def say_join(arguments: argparse.Namespace) -> Answer:
 def say_rotate(arguments: argparse.Namespace) -> Answer:
     """Prepare a new TLS key, or a new validator."""
     folder = HubFolder(arguments.dir)
-    if arguments.validator:
-        old = folder.load_own_card()
-        card, successor = prepare_validator(folder, times(_now_s(), arguments.days))
-        steps = [
-            f"every other operator: openmg-hub peers add --candidate {successor.own_card.name}",
-            f"propose and vote on chain: add 0x{card.address.hex()}, remove 0x{old.address.hex()}",
-            f"stop this hub when it has passed, and start one in {successor.root} (openmg-hub join --candidate)",
-        ]
-        return _card_answer(card) | {"card": str(successor.own_card), "replaces": "0x" + old.address.hex(), "next": steps}
     place = _place(arguments.address) if arguments.address else None
+    if arguments.validator:
+        return _rotate_validator(folder, place, arguments.days)
     card = prepare_rotation(folder, place, times(_now_s(), arguments.days, arguments.grace_days))
     steps = [
         f"send {folder.next_card} to every other operator: openmg-hub peers add {folder.next_card.name}",
         f"when all have imported it: openmg-hub keys activate --dir {folder.root}",
     ]
     return _card_answer(card) | {"card": str(folder.next_card), "old_key_ends": _day(card.sole_from_s), "next": steps}
+
+
+def _rotate_validator(folder: HubFolder, place: tuple[str, int] | None, days: int) -> Answer:
+    """Prepare a new validator, and say how it gets into the set."""
+    old, genesis = folder.load_own_card(), folder.load_genesis()
+    card, successor = prepare_validator(folder, place, times(_now_s(), days))
+    new_address, old_address = f"0x{card.address.hex()}", f"0x{old.address.hex()}"
+    here, there = quote(str(folder.root)), quote(str(successor.root))
+    genesis_options = f"--genesis {here}/{folder.genesis.name} --genesis-hash 0x{genesis.hash.hex()}"
+    steps = [
+        f"send {successor.own_card} to every other operator: openmg-hub peers add --dir DIR --candidate CARD",
+        f"propose the change (add {new_address}, remove {old_address}):"
+        f" openmg-hub validators propose --dir {here} --add {there}/{OWN_CARD} --remove {old_address}",
+        "every other operator: openmg-hub validators vote --dir DIR PROPOSAL_ID, as propose prints it",
+        f"when it has passed, stop this hub; then: openmg-hub join --dir {there} --candidate --allow-missing"
+        f" {genesis_options} {here}/peers/*.card",
+        f"bring the rest of {folder.config} into {successor.config}; then: openmg-hub run --config {there}/hub.toml",
+        f"every other operator: openmg-hub peers remove --dir DIR {old_address}",
+    ]
+    return _card_answer(card) | {"card": str(successor.own_card), "replaces": old_address, "next": steps}
 
 
 def say_activate(arguments: argparse.Namespace) -> Answer:
@@ -198,9 +194,7 @@ def say_peers_list(arguments: argparse.Namespace) -> Answer:
 
 def say_peers_remove(arguments: argparse.Namespace) -> Answer:
     """Forget a validator's cards."""
-    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", arguments.validator):
-        raise OperatorError(f"{arguments.validator!r} is not 0x and 40 hex digits: write it as openmg-hub peers list shows it")
-    removed = remove_peer(HubFolder(arguments.dir), bytes.fromhex(arguments.validator[2:]))
+    removed = remove_peer(HubFolder(arguments.dir), parse_address(arguments.validator, "openmg-hub peers list"))
     if not removed:
         raise OperatorError(f"no card of {arguments.validator} is held: see openmg-hub peers list")
     return {"removed": removed}
@@ -211,7 +205,7 @@ def say_inspect(arguments: argparse.Namespace) -> Answer:
     return {"cards": [_card_answer(load_card(path)) for path in arguments.cards]}
 
 
-def add_operator_commands(add: Callable[[str, str, str], argparse.ArgumentParser], init: argparse.ArgumentParser) -> None:
+def add_operator_commands(add: AddCommand, init: argparse.ArgumentParser) -> None:
     """The parsers. `add(name, help, example)`; `init` exists already, since it also takes --config."""
     init.add_argument("--name", help="what this hub is called: lower-case letters, digits, dashes")
     init.add_argument("--address", help="host:port at which the others reach this hub")
@@ -219,14 +213,14 @@ def add_operator_commands(add: Callable[[str, str, str], argparse.ArgumentParser
     init.add_argument("--genesis", type=Path, help="genesis of a chain that exists, instead of --chain-id")
     init.add_argument("--days", type=int, default=DEFAULT_DAYS, help="how long the certificate holds (%(default)s)")
     init.set_defaults(say=say_init)
-    _common(init)
+    add_folder_option(init)
 
     sub = add("genesis", "Found a chain: the genesis whose validators are those of the cards.", _GENESIS_EXAMPLE)
     sub.add_argument("--chain-id", type=int, required=True)
     sub.add_argument("--app-state", type=Path, required=True, help="the application's part: meters, feeders, learning plan")
     sub.add_argument("--output", type=Path, default=Path("genesis.cbor"))
     sub.add_argument("cards", type=Path, nargs="+", metavar="CARD")
-    _json(sub, say_genesis)
+    add_say(sub, say_genesis)
 
     sub = add(
         "join", "Make this hub ready for a chain: check genesis and cards, make vote log and configuration.", _JOIN_EXAMPLE
@@ -237,16 +231,16 @@ def add_operator_commands(add: Callable[[str, str, str], argparse.ArgumentParser
     sub.add_argument("--allow-missing", action="store_true", help="some validators' cards are not there yet")
     sub.add_argument("--candidate", action="store_true", help="this hub's validator is not in the genesis: it is voted in")
     sub.add_argument("cards", type=Path, nargs="*", metavar="CARD")
-    _common(sub)
-    _json(sub, say_join)
+    add_folder_option(sub)
+    add_say(sub, say_join)
 
     _add_keys(add)
     _add_peers(add)
 
 
-def _add_keys(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+def _add_keys(add: AddCommand) -> None:
     actions = add("keys", "This hub's TLS key and card.", "openmg-hub keys rotate --dir hub-1").add_subparsers(required=True)
-    sub = _action(
+    sub = add_action(
         actions, "rotate", "Prepare a new TLS key and card; the old one stays in use.", "openmg-hub keys rotate --dir hub-1"
     )
     sub.add_argument("--address", help="host:port, if the hub moves")
@@ -255,49 +249,34 @@ def _add_keys(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
         "--grace-days", type=int, default=DEFAULT_GRACE_DAYS, help="how long the old one still holds (%(default)s)"
     )
     sub.add_argument("--validator", action="store_true", help="prepare a new validator key instead, which is voted in on chain")
-    _common(sub)
-    _json(sub, say_rotate)
+    add_folder_option(sub)
+    add_say(sub, say_rotate)
     for name, say, text in (
         ("activate", say_activate, "Use the prepared key, after all others have imported its card."),
         ("show", say_show, "Print this hub's card and its fingerprint."),
     ):
-        sub = _action(actions, name, text, f"openmg-hub keys {name} --dir hub-1")
-        _common(sub)
-        _json(sub, say)
+        sub = add_action(actions, name, text, f"openmg-hub keys {name} --dir hub-1")
+        add_folder_option(sub)
+        add_say(sub, say)
 
 
-def _add_peers(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+def _add_peers(add: AddCommand) -> None:
     actions = add("peers", "Cards of the other validators.", "openmg-hub peers list --dir hub-1").add_subparsers(required=True)
-    sub = _action(actions, "add", "Import cards.", "openmg-hub peers add --dir hub-1 hub-2.card")
+    sub = add_action(actions, "add", "Import cards.", "openmg-hub peers add --dir hub-1 hub-2.card")
     sub.add_argument("--candidate", action="store_true", help="the validator is not in the genesis: it is voted in")
     sub.add_argument("cards", type=Path, nargs="+", metavar="CARD")
-    _common(sub)
-    _json(sub, say_peers_add)
-    sub = _action(actions, "list", "Print the cards held.", "openmg-hub peers list --dir hub-1 --json")
-    _common(sub)
-    _json(sub, say_peers_list)
-    sub = _action(actions, "remove", "Forget a validator's cards.", f"openmg-hub peers remove --dir hub-1 0x{'12' * 20}")
+    add_folder_option(sub)
+    add_say(sub, say_peers_add)
+    sub = add_action(actions, "list", "Print the cards held.", "openmg-hub peers list --dir hub-1 --json")
+    add_folder_option(sub)
+    add_say(sub, say_peers_list)
+    sub = add_action(actions, "remove", "Forget a validator's cards.", f"openmg-hub peers remove --dir hub-1 0x{'12' * 20}")
     sub.add_argument("validator", metavar="0xADDRESS")
-    _common(sub)
-    _json(sub, say_peers_remove)
-    sub = _action(actions, "inspect", "Print what card files say.", "openmg-hub peers inspect hub-2.card")
+    add_folder_option(sub)
+    add_say(sub, say_peers_remove)
+    sub = add_action(actions, "inspect", "Print what card files say.", "openmg-hub peers inspect hub-2.card")
     sub.add_argument("cards", type=Path, nargs="+", metavar="CARD")
-    _json(sub, say_inspect)
-
-
-def _action(actions: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:
-    described = f"{text} Example: {example}"
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=described)
-    return parser
-
-
-def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dir", type=Path, default=Path("."), help="folder of the hub (default: this one)")
-
-
-def _json(parser: argparse.ArgumentParser, say: Say) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    parser.set_defaults(command=run_operator_command, say=say)
+    add_say(sub, say_inspect)
 
 
 _GENESIS_EXAMPLE = "openmg-hub genesis --chain-id 77 --app-state app-state.cbor hub-1.card hub-2.card hub-3.card hub-4.card"

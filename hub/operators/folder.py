@@ -8,7 +8,8 @@ tls-next.key, tls-next.crt, next.card   the same, prepared by `keys rotate`, unt
 peers/*.card     cards of the other validators
 genesis.cbor     the chain
 hub.toml         the hub's configuration
-state/           databases; state/ppdl.sqlite is the vote log
+state/           databases; state/ppdl.sqlite is the vote log, state/control.sock where commands reach the running hub
+next-validator/  a folder like this one, for the validator that is to replace this one (`keys rotate --validator`)
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from hub.operators.errors import OperatorError
 from hub.ppdl.genesis import Genesis, GenesisError, load_genesis
 from hub.ppdl.net.cards import CardError, PeerCard
 from hub.ppdl.net.tls import CANDIDATE_PREFIX, CARD_SUFFIX, PEERS, TLS_CERTIFICATE, TLS_KEY, read_card
+
+OWN_CARD = "own.card"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class HubFolder:
 
     @property
     def own_card(self) -> Path:
-        return self.root / "own.card"
+        return self.root / OWN_CARD
 
     @property
     def next_tls_key(self) -> Path:
@@ -68,6 +71,11 @@ class HubFolder:
     @property
     def config(self) -> Path:
         return self.root / "hub.toml"
+
+    @property
+    def successor(self) -> HubFolder:
+        """The identity that `keys rotate --validator` prepares."""
+        return HubFolder(self.root / "next-validator")
 
     @property
     def store(self) -> Path:

@@ -147,12 +147,11 @@ def activate_rotation(folder: HubFolder) -> PeerCard:
     return card
 
 
-def prepare_validator(folder: HubFolder, when: Times) -> tuple[PeerCard, HubFolder]:
-    """A whole new identity in `next-validator`, for the same place: what a change of the validator key begins with.
+def prepare_validator(folder: HubFolder, host_port: tuple[str, int] | None, when: Times) -> tuple[PeerCard, HubFolder]:
+    """A whole new identity in `next-validator`, what a change of the validator key begins with; by default for the same place.
 
     The change itself is voted on chain: the new validator in, the old one out.
     """
     card, genesis = folder.load_own_card(), folder.load_genesis()
-    successor = HubFolder(folder.root / "next-validator")
-    place = Place(card.name, card.host, card.port)
-    return init_identity(successor, genesis.chain_id, genesis, place, when), successor
+    place = Place(card.name, *(host_port or (card.host, card.port)))
+    return init_identity(folder.successor, genesis.chain_id, genesis, place, when), folder.successor

@@ -69,7 +69,8 @@ def join(
 ) -> Joined:  # fmt: skip
     """Make the hub in `folder` ready to run on a chain: genesis, peers, vote log, configuration.
 
-    candidate: this hub's validator is not in the genesis; it is, or will be, voted in. Nothing is written unless all is right.
+    candidate: this hub's validator is not in the genesis; it is, or will be, voted in. Then the set may have changed before,
+    so that cards of others who were voted in are taken, too. Nothing is written unless all is right.
     """
     genesis = read_genesis(genesis_path)
     if genesis.hash != expected_hash:
@@ -82,7 +83,7 @@ def join(
         _check_member(own, genesis)
     if folder.genesis.exists() and read_genesis(folder.genesis).hash != genesis.hash:
         raise OperatorError(f"{folder.root} has joined another chain already: use another folder for this one")
-    peers = _peers_of(cards, keys.validator, genesis, now_s)
+    peers = _peers_of(cards, keys.validator, genesis, now_s, candidate)
     missing = tuple(sorted(set(genesis.validators) - {card.address for card in peers} - {keys.validator}))
     if missing and not allow_missing:
         raise OperatorError(f"no card of validator 0x{missing[0].hex()} was given: ask its operator, or add --allow-missing")
@@ -92,7 +93,7 @@ def join(
             " because a validator without its vote log must not vote"
         )
     for card in peers:
-        keep_card(folder, card, candidate=False)
+        keep_card(folder, card, candidate=card.address not in genesis.validators)
     store_made = not folder.store.exists()
     folder.store.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     initialise_store(folder.store, genesis)
@@ -104,14 +105,15 @@ def join(
     return Joined(genesis, peers, missing, store_made, config_made, section)
 
 
-def _peers_of(cards: Sequence[PeerCard], own: bytes, genesis: Genesis, now_s: int) -> tuple[PeerCard, ...]:
-    """The checked cards of the others, by address."""
+def _peers_of(cards: Sequence[PeerCard], own: bytes, genesis: Genesis, now_s: int, voted_in: bool) -> tuple[PeerCard, ...]:
+    """The checked cards of the others, by address. voted_in: also of validators that are not in the genesis."""
     found_cards: dict[bytes, PeerCard] = {}
     for card in cards:
         if card.address == own:
             continue
         _check(card, genesis.chain_id, genesis.hash, now_s)
-        _check_member(card, genesis)
+        if not voted_in:
+            _check_member(card, genesis)
         other = found_cards.setdefault(card.address, card)
         if other != card:
             raise OperatorError(f"two different cards of {card.who}: give the newer one, and import the other never")
