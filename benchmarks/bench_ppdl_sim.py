@@ -44,7 +44,12 @@ def with_real_signatures(options: argparse.Namespace) -> Callable[[int], int]:
     """Fault-free runs under secp256k1."""
 
     def run(count: int) -> int:
-        return sum(World(options.validators, seed, real_crypto=True).run(options.heights).events for seed in range(count))
+        events = 0
+        for seed in range(count):
+            world = World(options.validators, seed, real_crypto=True)
+            events += world.run(options.heights).events
+            world.dismantle()
+        return events
 
     return run
 
@@ -58,7 +63,8 @@ def measured(run: Callable[[int], int], seeds: int, runs: int) -> dict[str, floa
         events = run(seeds)
         rates.append(seeds / (time.process_time() - start))
     median = statistics.median(rates)
-    return {"seeds_per_second": median, "best": max(rates), "worst": min(rates), "events_per_second": events / seeds * median}
+    spread = {"best": max(rates), "worst": min(rates)}
+    return {"seeds_per_second": median, **spread, "events_per_second": events / seeds * median, "cpu_ms_per_seed": 1e3 / median}
 
 
 def main() -> None:
@@ -74,13 +80,13 @@ def main() -> None:
         "all faults": seeded(CLASSES, options),
         "secp256k1": with_real_signatures(options),
     }
-    print(f"{'':>13} {'seeds/s':>8} {'best':>7} {'worst':>7} {'events/s':>9}")
+    print(f"{'':>13} {'seeds/s':>8} {'best':>7} {'worst':>7} {'events/s':>9} {'ms/seed':>8}")
     rows = {}
     for name, run in kinds.items():
         slow = name in ("all faults", "secp256k1")
         row = rows[name] = measured(run, max(1, options.seeds // 5) if slow else options.seeds, options.runs)
         figures = f"{row['seeds_per_second']:8.1f} {row['best']:7.1f} {row['worst']:7.1f} {row['events_per_second']:9.0f}"
-        print(f"{name:>13} {figures}")
+        print(f"{name:>13} {figures} {row['cpu_ms_per_seed']:8.2f}")
     load = os.getloadavg()[0]
     print(f"medians of {options.runs}, n={options.validators}, {options.heights} heights, one core, machine load {load:.1f}")
     machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "machine": platform.machine(), "load": load}

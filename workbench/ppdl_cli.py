@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from workbench.failure import failed
+from workbench.processors import processors
 from workbench.progress import Progress
 
 app = typer.Typer(no_args_is_help=True, help="PPDL consensus: simulate it, enumerate its twins, play its scenarios.")
@@ -29,7 +30,7 @@ def simulate(
         typer.Option(help="Classes: drop, dup, reorder, delay, partition, crash, disk, sets, twins, liar; or none."),
     ] = DEFAULT_FAULTS,
     heights: Annotated[int, typer.Option(help="Heights of a run.")] = 10,
-    jobs: Annotated[int, typer.Option(help="Processes that share the seeds.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Processes that share the seeds; 0: one for each processor.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Run this seed alone.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="With --seed: tell what happened, line by line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -51,7 +52,7 @@ def simulate(
         if trace and seed is not None:
             _tell(seed, validators, classes, heights, as_json)
         asked = Seeds(validators, first_seed if seed is None else seed, seeds if seed is None else 1, classes, heights)
-        result = run(asked, jobs, Progress().live)
+        result = run(asked, jobs or processors(), Progress().live)
     except (UnknownFault, ValueError) as error:
         raise failed(str(error), 2) from error
     if as_json:
@@ -89,7 +90,7 @@ def _tell(seed: int, validators: int, classes: tuple[str, ...], heights: int, as
 @app.command("enumerate")
 def enumerate_twins(
     rounds: Annotated[int, typer.Option(help="Rounds of a script, 1 to 5; 3 are 52,161 scripts.")] = 3,
-    jobs: Annotated[int, typer.Option(help="Processes that share the scripts.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Processes that share the scripts; 0: one for each processor.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Play every script of a stated set: four validators, one of them twice, who hears whom in each round and how far.
@@ -101,7 +102,7 @@ def enumerate_twins(
     from hub.ppdl.sim.campaign import enumerate_scripts
 
     try:
-        result = enumerate_scripts(rounds, jobs, Progress().live)
+        result = enumerate_scripts(rounds, jobs or processors(), Progress().live)
     except ValueError as error:
         raise failed(str(error), 2) from error
     if as_json:

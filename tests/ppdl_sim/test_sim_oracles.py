@@ -10,12 +10,14 @@ from planted import (
     SendsBeforeDisk,
 )
 
+from hub.ppdl.consensus.catchup import MAX_STRANGERS
 from hub.ppdl.consensus.certs import Domain
 from hub.ppdl.consensus.messages import Kind, Status
 from hub.ppdl.consensus.quorum import ValidatorSet
 from hub.ppdl.consensus.replica import Replica
 from hub.ppdl.sim.bounds import HEIGHT_BOUNDS, REPLICA_BOUNDS, containers, memory_faults
 from hub.ppdl.sim.faults import Faults
+from hub.ppdl.sim.keys import validator_addresses
 from hub.ppdl.sim.oracles import least_quorum
 from hub.ppdl.sim.world import World
 
@@ -74,6 +76,39 @@ def test_a_container_over_its_bound() -> None:
     for i in range(120):
         replica._early._messages[(i, bytes(20), Kind.STATUS)] = Status(1)  # type: ignore[assignment]
     assert memory_faults(replica, 4) == ["_early holds 120, its bound is 104"]
+
+
+def test_answers_of_the_last_set_are_within_the_bound_and_one_more_is_not() -> None:
+    world = World(4, 0)
+    world.start()
+    replica, known = world.nodes[0].replica, validator_addresses(5)
+    assert replica is not None
+    replica._decided_by = ValidatorSet(tuple(known))  # one of them has left since
+    replica.hints = dict.fromkeys(known, 1)
+    assert memory_faults(replica, 5) == []
+    replica.hints[bytes(20)] = 1
+    assert memory_faults(replica, 5) == ["hints holds 6, its bound is 5"]
+
+
+def test_heights_of_strangers_are_within_the_bound_and_one_more_is_not() -> None:
+    world = World(4, 0)
+    world.start()
+    replica, many = world.nodes[0].replica, 4 + MAX_STRANGERS
+    assert replica is not None
+    replica.peer_heights = {number.to_bytes(20, "big"): 1 for number in range(many)}
+    assert memory_faults(replica, 1_000) == []
+    assert memory_faults(replica, 5) == [f"peer_heights holds {many}, its bound is 5"]  # no more than may connect
+    replica.peer_heights[bytes([1]) * 20] = 1
+    assert memory_faults(replica, 1_000) == [f"peer_heights holds {many + 1}, its bound is {many}"]
+
+
+def test_a_container_without_a_bound_is_found_when_its_node_goes_down() -> None:
+    world = World(4, 0, replica_class=KeepsAllViews)
+    world.start()
+    assert world.oracles.violations == []
+    world.nodes[2].go_down()
+    named = "heard_view_changes has no named bound in hub/ppdl/sim/bounds.py"
+    assert world.oracles.violations == [f"unbounded memory: node 2: {named}"]
 
 
 def test_the_table_of_bounds_names_what_there_is() -> None:

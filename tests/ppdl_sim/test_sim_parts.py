@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 
 import pytest
 
@@ -10,9 +12,10 @@ from hub.ppdl.consensus.certs import CertError
 from hub.ppdl.consensus.effects import Received
 from hub.ppdl.consensus.messages import Kind, Message, Status
 from hub.ppdl.sim.clock import Clock
-from hub.ppdl.sim.faults import Faults
+from hub.ppdl.sim.faults import NO_FAULTS, Faults
 from hub.ppdl.sim.keys import make_scheme, validator_addresses
 from hub.ppdl.sim.network import Fate, Network
+from hub.ppdl.sim.world import World
 
 
 @pytest.mark.parametrize("real", [False, True])
@@ -103,3 +106,18 @@ def test_a_filter_holds_back_until_release() -> None:
     network.release()
     clock.run(2_000, 100)
     assert [message for _, message in ears[1].heard] == [Status(1)]
+
+
+def test_a_dismantled_world_leaves_nothing_to_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for faults in (NO_FAULTS, Faults(drop_percent=5, crash_per_mille=5, delay_ms=(1, 60), until_ms=3_000)):
+            world = World(4, 1, faults)
+            gone = [weakref.ref(world.nodes[0]), weakref.ref(world.around)]
+            world.run(3)
+            world.dismantle()
+            del world
+            assert [ref() for ref in gone] == [None, None]
+    finally:
+        gc.enable()

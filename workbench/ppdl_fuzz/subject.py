@@ -75,9 +75,6 @@ MAX_DETAIL = 400
 """Characters of a report: it is written to a log."""
 
 
-_BY_THREE_SETS = ("peer_heights ", "hints ")
-"""Their keys are also of the last height's set, and of MAX_STRANGERS besides, which the table of bounds does not count: so
-they are counted here."""
 _NUMBERS = re.compile(r"[0-9a-f]{40}|[0-9]+")
 
 
@@ -255,7 +252,7 @@ class Subject:
                     self._check_own(sender, vote)
         for sender, change in state.view_changes._by_sender.items():
             self._check_own(sender, change)
-        faults = [fault for fault in memory_faults(self.replica, len(self.senders)) if not fault.startswith(_BY_THREE_SETS)]
+        faults = memory_faults(self.replica, len(self.senders))
         require(not faults, "; ".join(faults))
         last = self.replica._decided_by
         members = {*tip.validators.addresses, *tip.next_validators.addresses, *(last.addresses if last else ())}

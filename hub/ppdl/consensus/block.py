@@ -6,8 +6,8 @@ the chain's state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 from hub.ppdl.consensus.header import Header, HeaderError
 from openmg import codec
@@ -24,6 +24,12 @@ class BlockError(ValueError):
     """Bytes that are not a block, or a block over a bound."""
 
 
+@lru_cache(maxsize=1)  # whoever makes a block asks twice: for its header, and when header and transactions are joined
+def tx_root(txs: tuple[bytes, ...]) -> bytes:
+    """What the header of these transactions must name."""
+    return merkle_root(txs)
+
+
 @dataclass(frozen=True)
 class Block:
     """A header and the transactions under its `tx_root`, in order.
@@ -33,6 +39,9 @@ class Block:
 
     header: Header
     txs: tuple[bytes, ...]
+    height: int = field(init=False, repr=False, compare=False)
+    hash: bytes = field(init=False, repr=False, compare=False)
+    """The header's; read at every vote, and so kept here."""
 
     def __post_init__(self) -> None:
         if len(self.txs) > MAX_BLOCK_TXS or sum(map(len, self.txs)) > MAX_BLOCK_TX_BYTES:
@@ -41,17 +50,10 @@ class Block:
             raise BlockError("block has an oversized transaction")
         if len(set(self.txs)) != len(self.txs):
             raise BlockError("block has a transaction twice")
-        if merkle_root(self.txs) != self.header.tx_root:
+        if tx_root(self.txs) != self.header.tx_root:
             raise BlockError("block transactions are not those of its header")
-
-    @property
-    def height(self) -> int:
-        return self.header.height
-
-    @property
-    def hash(self) -> bytes:
-        """The header hash."""
-        return self.header.hash
+        object.__setattr__(self, "height", self.header.height)
+        object.__setattr__(self, "hash", self.header.hash)
 
     @cached_property
     def encoded(self) -> bytes:

@@ -59,7 +59,8 @@ class CatchUp(ViewChanging):
         if len(self.peer_heights) > MAX_STRANGERS:
             for peer in self._strangers()[MAX_STRANGERS:]:
                 del self.peer_heights[peer]
-        self.hints = {peer: height for peer, height in self.hints.items() if self._is_member(peer)}
+        if self.hints:
+            self.hints = {peer: height for peer, height in self.hints.items() if self._is_member(peer)}
 
     def _on_status(self, sender: bytes, message: Status) -> None:
         self._hear_height(sender, message.height)
@@ -129,7 +130,8 @@ class CatchUp(ViewChanging):
         A block without proof ends the batch: it is reported here, since the block before it may have been executed
         long after the message came.
         """
-        self._queue = tuple(d for d in self._queue if d.height >= self.height)
+        if self._queue:
+            self._queue = tuple(d for d in self._queue if d.height >= self.height)
         if not self._queue:
             if self._queue_from and self.peer_heights.get(self._queue_from, 0) > self.height + 1:
                 self._ask()

@@ -78,15 +78,14 @@ class Domain:
 
 
 def _member(validators: ValidatorSet, address: bytes) -> bytes:
-    if address not in validators:
+    if address not in validators.members:
         raise CertError(f"signer {address.hex()} is not a validator of this height")
     return address
 
 
 def vote_signer(domain: Domain, validators: ValidatorSet, vote: Prepare | Commit) -> bytes:
     """Validator that cast the vote."""
-    kind = Kind.PREPARE if isinstance(vote, Prepare) else Kind.COMMIT
-    return _member(validators, domain.signer(kind, vote.height, vote.view, vote.digest, vote.signature))
+    return _member(validators, domain.signer(vote.kind, vote.height, vote.view, vote.digest, vote.signature))
 
 
 def verify_pre_prepare(domain: Domain, validators: ValidatorSet, message: PrePrepare) -> bytes:
@@ -122,19 +121,28 @@ def verify_prepared(domain: Domain, validators: ValidatorSet, cert: PreparedCert
 
 def verify_view_change(domain: Domain, validators: ValidatorSet, message: ViewChange) -> bytes:
     """Check signature, certificate and attached block; return the sender."""
-    place = message.height, message.view
-    sender = _member(validators, domain.signer(Kind.VIEW_CHANGE, *place, message.digest, message.signature))
+    sender = _view_change_signer(domain, validators, message)
+    _check_carried(domain, validators, message)
+    return sender
+
+
+def _view_change_signer(domain: Domain, validators: ValidatorSet, message: ViewChange) -> bytes:
+    place = Kind.VIEW_CHANGE, message.height, message.view, message.digest
+    return _member(validators, domain.signer(*place, message.signature))
+
+
+def _check_carried(domain: Domain, validators: ValidatorSet, message: ViewChange) -> None:
+    """Check the certificate and the block that a VIEW-CHANGE carries."""
     cert = message.cert
     if cert is None:
         if message.block is not None:
             raise CertError("view change attaches a block without a certificate")
-        return sender
+        return
     if cert.header.height != message.height or cert.view >= message.view:
         raise CertError("view change carries a certificate of another height or of a later view")
     if message.block is not None and message.block.hash != cert.header.hash:
         raise CertError("view change attaches another block than its certificate names")
     verify_prepared(domain, validators, cert)
-    return sender
 
 
 def select_certificate(changes: Sequence[ViewChange]) -> PreparedCert | None:
@@ -158,8 +166,10 @@ def verify_new_view(domain: Domain, validators: ValidatorSet, message: NewView) 
     proposal = message.proposal
     if (proposal.height, proposal.view) != place or any((vc.height, vc.view) != place for vc in message.view_changes):
         raise CertError("new view holds a message of another height or view")
-    senders = [verify_view_change(domain, validators, vc) for vc in message.view_changes]
-    _ascending_quorum(validators, senders)
+    # One sender's second message ends the check before any certificate costs a quorum of signatures.
+    _ascending_quorum(validators, (_view_change_signer(domain, validators, vc) for vc in message.view_changes))
+    for change in message.view_changes:
+        _check_carried(domain, validators, change)
     verify_pre_prepare(domain, validators, proposal)
     cert = select_certificate(message.view_changes)
     if cert is not None and cert.header.hash != proposal.digest:

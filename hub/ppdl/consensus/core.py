@@ -23,7 +23,7 @@ from hub.ppdl.consensus.effects import (
     Tip,
     VoteRecord,
 )
-from hub.ppdl.consensus.evidence import Witness
+from hub.ppdl.consensus.evidence import Evidence, Witness
 from hub.ppdl.consensus.header import Header
 from hub.ppdl.consensus.messages import (
     Commit,
@@ -34,7 +34,6 @@ from hub.ppdl.consensus.messages import (
     PrePrepare,
     ViewChange,
     decode_message,
-    kind_of,
 )
 from hub.ppdl.consensus.votes import ViewChangeBox, VoteBox
 
@@ -82,11 +81,10 @@ class HeightState:
 
     def body(self, digest: bytes) -> Block | None:
         """The block with this hash, if any message of this height brought it."""
+        for holder in (self.proposal, self.prepared):
+            if holder is not None and holder.block.hash == digest:
+                return holder.block
         attached = [vc.block for vc in self.view_changes.all() if vc.block is not None]
-        if self.prepared is not None:
-            attached.append(self.prepared.block)
-        if self.proposal is not None:
-            attached.append(self.proposal.block)
         return next((block for block in reversed(attached) if block.hash == digest), None)
 
 
@@ -101,7 +99,7 @@ def header_fault(tip: Tip, header: Header, chain_id: int) -> str | None:
         return "block does not follow the last decided one"
     if header.timestamp_ms <= tip.timestamp_ms:
         return "timestamp is not after the parent's"
-    if header.proposer not in tip.validators:
+    if header.proposer not in tip.validators.members:
         return "proposer is not a validator"
     if header.app_hash != tip.app_hash:
         return "app hash differs from this replica's"
@@ -117,6 +115,7 @@ class ReplicaCore:
         self.domain = domain
         self.address = address
         self.tip = tip
+        self.height = tip.height + 1  # the one that this replica works on
         self.halted = False
         self.log_lost = not restored.complete
         self.abstain_through: int | None = None
@@ -128,11 +127,6 @@ class ReplicaCore:
         self._watch_heights()
         self.state = HeightState()
         self._restore(restored)
-
-    @property
-    def height(self) -> int:
-        """The height this replica works on."""
-        return self.tip.height + 1
 
     @property
     def view(self) -> int:
@@ -147,26 +141,33 @@ class ReplicaCore:
 
     def _watch_heights(self) -> None:
         """Keep a witness for the height before this one, for it, and for the next; forget older ones."""
-        sets = {self.height: self.tip.validators, self.height + 1: self.tip.next_validators}
-        kept = {height: one for height, one in self._witnesses.items() if height >= self.height - 1}
-        self._witnesses = kept | {height: Witness(height, members) for height, members in sets.items() if height not in kept}
+        now, kept = self.height, self._witnesses
+        for height in [height for height in kept if height < now - 1]:
+            del kept[height]
+        if now not in kept:
+            kept[now] = Witness(now, self.tip.validators)
+        if now + 1 not in kept:
+            kept[now + 1] = Witness(now + 1, self.tip.next_validators)
 
     def _hear(self, signer: bytes, said: Statement) -> None:
         """Note a statement that `signer` is said to have made; report it with evidence when it contradicts another."""
-        self._hear_fields(signer, kind_of(said), said.height, said.view, said.digest, said.signature)
+        witness = self._witnesses.get(said.height)
+        if witness is not None:
+            self._accuse(signer, witness.hear(self.domain, signer, said.kind, said.view, said.digest, said.signature))
 
-    def _hear_fields(self, signer: bytes, kind: Kind, height: int, view: int, digest: bytes, signature: bytes) -> None:
-        witness = self._witnesses.get(height)
-        evidence = None if witness is None else witness.hear(self.domain, signer, kind, view, digest, signature)
+    def _accuse(self, signer: bytes, evidence: Evidence | None) -> None:
         if evidence is not None:
-            detail = f"two {kind.name} statements for height {height} view {view}"
+            detail = f"two {evidence.kind.name} statements for height {evidence.height} view {evidence.view}"
             self._emit(Report(Complaint.EQUIVOCATION, signer, detail, evidence))
 
     def _hear_signatures(self, kind: Kind, header: Header, view: int, signatures: tuple[bytes, ...]) -> None:
         """The votes inside a verified certificate: who cast two different ones may have sent them to different replicas."""
-        place = kind, header.height, view, header.hash
+        place, witness = (kind, header.height, view, header.hash), self._witnesses.get(header.height)
+        if witness is None:
+            return
         for signature in signatures:
-            self._hear_fields(self.domain.signer(*place, signature), *place, signature)
+            signer = self.domain.signer(*place, signature)
+            self._accuse(signer, witness.hear(self.domain, signer, kind, view, header.hash, signature))
 
     def _allowance(self, peer: bytes) -> bool:
         """Whether the peer may have one more answer before the next tick."""
@@ -176,7 +177,7 @@ class ReplicaCore:
 
     def may_vote(self) -> bool:
         """Only members of the height's set vote, and never one that forgot what it signed at this height."""
-        return not self.log_lost and self.address in self.tip.validators
+        return not self.log_lost and self.address in self.tip.validators.members
 
     def _is_proposer(self, view: int) -> bool:
         return self.tip.validators.proposer(self.height, view) == self.address
@@ -238,7 +239,7 @@ class ReplicaCore:
 
     def _is_mine(self, said: Statement) -> bool:
         try:
-            signer = self.domain.signer(kind_of(said), said.height, said.view, said.digest, said.signature)
+            signer = self.domain.signer(said.kind, said.height, said.view, said.digest, said.signature)
         except CertError:
             return False
         return signer == self.address

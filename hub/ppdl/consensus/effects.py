@@ -2,6 +2,9 @@
 
 Invariant for whoever runs the core: effects are carried out in order, and those after a `Persist` only once
 it is durable. A vote therefore never leaves a machine that could forget it.
+
+What is shared or kept by the core (a tip, a message, a certificate) is frozen. The other events and effects have one
+reader each; they are plain, since a frozen object costs three times as much to make.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ class Received:
     message: Message
 
 
-@dataclass(frozen=True)
+@dataclass
 class Timeout:
     """The view timer set for (height, view) ran out."""
 
@@ -45,12 +48,12 @@ class Timeout:
     view: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tick:
     """A regular pulse: say again what may have been lost, ask for missing blocks."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Proposed:
     """Answer to `Propose`: transactions and wall time (ms) of a fresh block."""
 
@@ -60,7 +63,7 @@ class Proposed:
     timestamp_ms: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Validated:
     """Answer to `Validate`."""
 
@@ -70,7 +73,7 @@ class Validated:
     verdict: Verdict
 
 
-@dataclass(frozen=True)
+@dataclass
 class Advanced:
     """The decided block is stored and executed; the next height starts on `tip`."""
 
@@ -80,7 +83,7 @@ class Advanced:
 Event = Received | Timeout | Tick | Proposed | Validated | Advanced
 
 
-@dataclass(frozen=True)
+@dataclass
 class VoteRecord:
     """One signed statement of this validator; at most one per (kind, height, view) exists for ever.
 
@@ -119,7 +122,7 @@ class Restored:
     complete: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass
 class Persist:
     """Make these durable, all or nothing, before any later effect."""
 
@@ -127,19 +130,19 @@ class Persist:
     prepared: PreparedProof | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class LogComplete:
     """The vote log can be trusted again: durably note it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Broadcast:
     """Send to every other validator."""
 
     message: Message
 
 
-@dataclass(frozen=True)
+@dataclass
 class Send:
     """Send to one peer."""
 
@@ -147,7 +150,7 @@ class Send:
     message: Message | SyncRequest
 
 
-@dataclass(frozen=True)
+@dataclass
 class SetTimer:
     """Start the one view timer again for (height, view).
 
@@ -159,12 +162,12 @@ class SetTimer:
     idle: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class CancelTimer:
     """Stop the view timer."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Propose:
     """Ask for a fresh block of (height, view), not before `earliest_ms`; a view above 0 needs it at once."""
 
@@ -173,7 +176,7 @@ class Propose:
     earliest_ms: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Validate:
     """Ask the application about another validator's fresh block."""
 
@@ -182,14 +185,14 @@ class Validate:
     block: Block
 
 
-@dataclass(frozen=True)
+@dataclass
 class Decide:
     """The height is decided: execute and store it, then answer with `Advanced`."""
 
     decided: Decided
 
 
-@dataclass(frozen=True)
+@dataclass
 class ServeBlocks:
     """Send a peer the decided blocks from `height` on."""
 

@@ -117,22 +117,21 @@ class Witness:
 
         The first proof of a place only: what follows there proves nothing new.
         """
-        said = self._said.get(signer)
-        if kind not in EVIDENCE_KINDS or (said is None and signer not in self.validators):
+        said, place = self._said.get(signer), (kind, view)
+        accused = self._accused.get(signer) if self._accused else None
+        if kind not in EVIDENCE_KINDS or (said is None and signer not in self.validators.members):
             return None
-        place, statement = (kind, view), (digest, signature)
-        accused = self._accused.get(signer, frozenset())
-        if place in accused or len(accused) >= ACCUSATIONS_PER_SIGNER:
+        if accused is not None and (place in accused or len(accused) >= ACCUSATIONS_PER_SIGNER):
             return None
         if said is None:
             said = self._said[signer] = {}
-        first = said.get(place)
+        first, statement = said.get(place), (digest, signature)
         if first is not None and first[0] == digest:
             return None
         if first is not None and _signed_by(domain, signer, (kind, self.height, view), first):
             if not _signed_by(domain, signer, (kind, self.height, view), statement):
                 return None
-            self._accused[signer] = accused | {place}
+            self._accused[signer] = (accused or frozenset()) | {place}
             return make_evidence(kind, self.height, view, first, statement)
         said[place] = statement
         if len(said) > WITNESSED_PER_SIGNER:

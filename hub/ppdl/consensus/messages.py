@@ -16,7 +16,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from hub.ppdl.consensus.block import Block, BlockError
 from hub.ppdl.consensus.header import Header, HeaderError
@@ -56,6 +56,7 @@ class Kind(enum.IntEnum):
 class PrePrepare:
     """The proposer's block for (height, view)."""
 
+    kind: ClassVar[Kind] = Kind.PRE_PREPARE
     view: int
     block: Block
     signature: bytes
@@ -74,6 +75,7 @@ class PrePrepare:
 class Prepare:
     """A vote that the block with this digest is the one of (height, view)."""
 
+    kind: ClassVar[Kind] = Kind.PREPARE
     height: int
     view: int
     digest: bytes
@@ -84,6 +86,7 @@ class Prepare:
 class Commit:
     """A vote that the block is prepared at a quorum; `signature` is the seal over `header.seal_digest`."""
 
+    kind: ClassVar[Kind] = Kind.COMMIT
     height: int
     view: int
     digest: bytes
@@ -114,6 +117,7 @@ class ViewChange:
     Carries the highest prepared certificate of its sender, and beside the signature that block itself.
     """
 
+    kind: ClassVar[Kind] = Kind.VIEW_CHANGE
     height: int
     view: int
     cert: PreparedCert | None
@@ -136,13 +140,14 @@ class NewView:
     follows from them.
     """
 
+    kind: ClassVar[Kind] = Kind.NEW_VIEW
     height: int
     view: int
     view_changes: tuple[ViewChange, ...]
     proposal: PrePrepare
     signature: bytes
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """What its sender signs: the proposal's digest and every VIEW-CHANGE signature."""
         return keccak256(self.proposal.digest + b"".join(vc.signature for vc in self.view_changes))
@@ -160,6 +165,7 @@ class QuorumCert:
 class Decided:
     """A decided block with its proof."""
 
+    kind: ClassVar[Kind] = Kind.DECIDED
     block: Block
     qc: QuorumCert
 
@@ -172,6 +178,7 @@ class Decided:
 class Status:
     """A hint: the height its sender is working on."""
 
+    kind: ClassVar[Kind] = Kind.STATUS
     height: int
 
 
@@ -179,6 +186,7 @@ class Status:
 class SyncRequest:
     """Asks for decided blocks from `height` on."""
 
+    kind: ClassVar[Kind] = Kind.SYNC_REQUEST
     height: int
 
 
@@ -186,6 +194,7 @@ class SyncRequest:
 class SyncResponse:
     """Consecutive decided blocks, at most MAX_SYNC_BLOCKS."""
 
+    kind: ClassVar[Kind] = Kind.SYNC_RESPONSE
     blocks: tuple[Decided, ...]
 
 
@@ -236,7 +245,7 @@ def _fields(message: Message) -> tuple[Kind, list[Any]]:
 
 def kind_of(message: Message) -> Kind:
     """The kind of a message."""
-    return _KINDS[type(message)]
+    return message.kind
 
 
 def encode_message(message: Message) -> bytes:
@@ -375,15 +384,4 @@ _DECODERS: dict[int, Callable[[Any], Message]] = {
     Kind.STATUS: lambda f: Status(_height(f)),
     Kind.SYNC_REQUEST: lambda f: SyncRequest(_height(f)),
     Kind.SYNC_RESPONSE: _sync_response,
-}
-_KINDS: dict[type, Kind] = {
-    PrePrepare: Kind.PRE_PREPARE,
-    Prepare: Kind.PREPARE,
-    Commit: Kind.COMMIT,
-    ViewChange: Kind.VIEW_CHANGE,
-    NewView: Kind.NEW_VIEW,
-    Decided: Kind.DECIDED,
-    Status: Kind.STATUS,
-    SyncRequest: Kind.SYNC_REQUEST,
-    SyncResponse: Kind.SYNC_RESPONSE,
 }

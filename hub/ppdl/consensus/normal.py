@@ -9,7 +9,7 @@ replica is.
 from __future__ import annotations
 
 from hub.ppdl.application import Verdict
-from hub.ppdl.consensus.block import Block, BlockError
+from hub.ppdl.consensus.block import Block, BlockError, tx_root
 from hub.ppdl.consensus.certs import CertError, verify_pre_prepare, vote_signer
 from hub.ppdl.consensus.core import Proposal, ReplicaCore, header_fault
 from hub.ppdl.consensus.effects import (
@@ -36,7 +36,6 @@ from hub.ppdl.consensus.messages import (
     QuorumCert,
 )
 from hub.ppdl.consensus.votes import Added
-from openmg.hashing import merkle_root
 
 
 class NormalCase(ReplicaCore):
@@ -51,7 +50,7 @@ class NormalCase(ReplicaCore):
             parent_hash=tip.hash,
             timestamp_ms=max(event.timestamp_ms, tip.timestamp_ms + 1),
             proposer=self.address,
-            tx_root=merkle_root(event.txs),
+            tx_root=tx_root(event.txs),
             app_hash=tip.app_hash,
             validators_hash=tip.validators.hash,
             next_validators_hash=tip.next_validators.hash,
@@ -145,26 +144,28 @@ class NormalCase(ReplicaCore):
     def _on_vote(self, sender: bytes, vote: Prepare | Commit) -> None:
         """Keep a verified PREPARE or COMMIT; whoever passed it on, its signer counts."""
         state = self.state
-        box = state.prepares if isinstance(vote, Prepare) else state.commits
+        prepare = isinstance(vote, Prepare)
+        box = state.prepares if prepare else state.commits
         if not box.wants(vote.view, state.view) or box.holds(vote, sender):
             return
         signer = vote_signer(self.domain, self.tip.validators, vote)
         if signer != sender:  # what the sender itself said has been heard
             self._hear(signer, vote)
-        added = box.add(vote, signer, state.view)
-        if added is Added.NEW and isinstance(vote, Prepare):
+        if box.add(vote, signer, state.view) is not Added.NEW:
+            return
+        if prepare:
             self._check_prepared()
-        elif added is Added.NEW:
+        else:
             self._check_decided(vote.view, vote.digest)
 
     def _check_prepared(self) -> None:
         """Commit once a quorum prepared the current proposal and this replica accepted it."""
-        state, proposal = self.state, self.state.proposal
-        view = state.view
-        if not state.active or proposal is None or (Kind.COMMIT, view) in state.mine:
+        state = self.state
+        proposal, view = state.proposal, state.view
+        if proposal is None or proposal.verdict is not Verdict.ACCEPT or not state.active or (Kind.COMMIT, view) in state.mine:
             return
         digest, needed = proposal.block.hash, self.tip.validators.quorum
-        if proposal.verdict is not Verdict.ACCEPT or state.prepares.count(view, digest) < needed or not self.may_vote():
+        if state.prepares.count(view, digest) < needed or not self.may_vote():
             return
         signatures = state.prepares.signatures(view, digest)[:needed]
         cert = PreparedCert(view, proposal.block.header, signatures)

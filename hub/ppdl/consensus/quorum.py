@@ -44,10 +44,11 @@ class ValidatorSet:
         return len(self.addresses)
 
     def __contains__(self, address: bytes) -> bool:
-        return address in self._members
+        return address in self.members
 
     @cached_property
-    def _members(self) -> frozenset[bytes]:
+    def members(self) -> frozenset[bytes]:
+        """The addresses, for the many places that ask whether one is among them."""
         return frozenset(self.addresses)
 
     @cached_property

@@ -95,7 +95,7 @@ class Replica(CatchUp):
                 self._on_advanced(event.tip)
             case _:
                 assert_never(event)
-        return self._take()
+        return self._take() if self._out else []
 
     def _take(self) -> list[Effect]:
         out, self._out = self._out, []
@@ -118,7 +118,7 @@ class Replica(CatchUp):
         if not self.state.deciding or tip.height != self.height:
             return
         self._decided_by = self.tip.validators
-        self.tip = tip
+        self.tip, self.height = tip, tip.height + 1
         self.state = HeightState()
         self._watch_heights()
         self._forget_strangers()
@@ -132,24 +132,21 @@ class Replica(CatchUp):
 
     def _on_received(self, sender: bytes, message: Message) -> None:
         try:
-            self._dispatch(sender, message)
+            match message:
+                case Prepare() | Commit() | PrePrepare() | ViewChange() | NewView():
+                    self._on_voting(sender, message)
+                case Status():
+                    self._on_status(sender, message)
+                case SyncRequest():
+                    self._serve(sender, message.height)
+                case SyncResponse():
+                    self._on_sync_response(sender, message)
+                case Decided():
+                    self._on_decided(sender, message)
+                case _:
+                    assert_never(message)
         except CertError as error:
             self._report(Complaint.INVALID, sender, str(error))
-
-    def _dispatch(self, sender: bytes, message: Message) -> None:
-        match message:
-            case Prepare() | Commit() | PrePrepare() | ViewChange() | NewView():
-                self._on_voting(sender, message)
-            case Status():
-                self._on_status(sender, message)
-            case SyncRequest():
-                self._serve(sender, message.height)
-            case SyncResponse():
-                self._on_sync_response(sender, message)
-            case Decided():
-                self._on_decided(sender, message)
-            case _:
-                assert_never(message)
 
     def _on_voting(self, sender: bytes, message: Voting) -> None:
         """Messages that belong to one height.
@@ -160,15 +157,8 @@ class Replica(CatchUp):
         if not isinstance(message, NewView):
             self._hear(sender, message)
         ahead = message.height - self.height
-        if ahead > 0:
-            self._hear_height(sender, message.height)
-            self._early.keep(sender, message, self.height, self.tip.next_validators)
-            if ahead > 1:
-                self._ask()
-            return
-        if ahead < 0:
-            if isinstance(message, ViewChange):
-                self._serve(sender, message.height)
+        if ahead:
+            self._on_other_height(sender, message, ahead)
             return
         if self.state.deciding:
             return
@@ -183,6 +173,16 @@ class Replica(CatchUp):
                 self._on_new_view(sender, message)
             case _:
                 assert_never(message)
+
+    def _on_other_height(self, sender: bytes, message: Voting, ahead: int) -> None:
+        """A message of `ahead` heights later than mine, or earlier."""
+        if ahead > 0:
+            self._hear_height(sender, message.height)
+            self._early.keep(sender, message, self.height, self.tip.next_validators)
+            if ahead > 1:
+                self._ask()
+        elif isinstance(message, ViewChange):
+            self._serve(sender, message.height)
 
     def _on_proposed(self, event: Proposed) -> None:
         if self.state.deciding or (event.height, event.view) != (self.height, self.state.view):

@@ -32,17 +32,20 @@ class VoteBox:
 
     def wants(self, view: int, current: int) -> bool:
         """Whether votes of this view are kept while `current` is the replica's view."""
-        return abs(view - current) <= VIEW_WINDOW
+        return -VIEW_WINDOW <= view - current <= VIEW_WINDOW
 
     def holds(self, vote: Prepare | Commit, sender: bytes) -> bool:
         """Whether exactly this vote is here already (its signature needs no second check)."""
-        return self._views.get(vote.view, {}).get(sender) == vote
+        votes = self._views.get(vote.view)
+        return votes is not None and sender in votes and votes[sender] == vote
 
     def add(self, vote: Prepare | Commit, sender: bytes, current: int) -> Added:
         """Keep a verified vote; the first of a (view, sender) stays."""
         if not self.wants(vote.view, current):
             return Added.OUTSIDE
-        votes = self._views.setdefault(vote.view, {})
+        votes = self._views.get(vote.view)
+        if votes is None:
+            votes = self._views[vote.view] = {}
         known = votes.get(sender)
         if known is not None:
             return Added.KNOWN if known.digest == vote.digest else Added.EQUIVOCATION
@@ -52,14 +55,17 @@ class VoteBox:
     def signatures(self, view: int, digest: bytes) -> tuple[bytes, ...]:
         """Signatures of the votes for `digest` in `view`, by ascending sender."""
         votes = self._views.get(view, {})
-        return tuple(votes[s].signature for s in sorted(votes) if votes[s].digest == digest)
+        return tuple([votes[s].signature for s in sorted(votes) if votes[s].digest == digest])
 
     def count(self, view: int, digest: bytes) -> int:
         """How many validators voted for `digest` in `view`."""
-        return [vote.digest for vote in self._views.get(view, {}).values()].count(digest)
+        votes = self._views.get(view)
+        return 0 if votes is None else [vote.digest for vote in votes.values()].count(digest)
 
     def candidates(self, needed: int) -> list[tuple[int, bytes]]:
         """(view, digest) pairs with at least `needed` votes, ascending."""
+        if not self._views:  # as at every start of a height
+            return []
         pairs = {(view, vote.digest) for view, votes in self._views.items() for vote in votes.values()}
         return [pair for pair in sorted(pairs) if self.count(*pair) >= needed]
 
@@ -109,6 +115,8 @@ class ViewChangeBox:
 
         0 when there is none.
         """
+        if len(self._by_sender) <= faulty:
+            return 0
         views = sorted((vc.view for s, vc in self._by_sender.items() if s != me), reverse=True)
         return views[faulty] if len(views) > faulty else 0
 

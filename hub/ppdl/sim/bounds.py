@@ -1,24 +1,38 @@
 """Bounded memory: every container of a replica against the constant that bounds it.
 
 The table names each container; one that it does not name is a violation too, so that nobody adds a buffer without saying
-how large it may grow. Checked at every tick of every honest node, and so also in the middle of floods.
+how large it may grow. The table is checked at every tick of every honest node, and so also in the middle of floods; whether
+it names every container, when a replica's life or the run ends. (`vars` gives an object a dictionary of its own, from which
+CPython 3.11 reads every attribute several times slower ever after: not while the replica is in use.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sized
+from dataclasses import dataclass
 
+from hub.ppdl.consensus.catchup import MAX_STRANGERS
 from hub.ppdl.consensus.certs import SIGNER_CACHE_ENTRIES
-from hub.ppdl.consensus.core import HeightState
 from hub.ppdl.consensus.early import EARLY_HEIGHTS
 from hub.ppdl.consensus.evidence import WITNESSED_PER_SIGNER
-from hub.ppdl.consensus.messages import MAX_SYNC_BLOCKS, Kind
+from hub.ppdl.consensus.messages import MAX_SYNC_BLOCKS
 from hub.ppdl.consensus.quorum import ValidatorSet
 from hub.ppdl.consensus.replica import Replica
 from hub.ppdl.consensus.votes import VIEW_WINDOW
 
-Bound = Callable[[int, int], int]
-"""Largest size by (validators of this height and the next together, nodes that may connect)."""
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the bounds depend on: members of the sets that a replica knows, and nodes that may connect."""
+
+    validators: int  # of the height in work
+    following: int  # of the next
+    known: int  # of the last height, this and the next together
+    peers: int
+
+
+Bound = Callable[[Sizes], int]
+"""Largest size of a container."""
 
 VOTED_KINDS = 4
 """PRE-PREPARE, PREPARE, COMMIT, VIEW-CHANGE: what one validator says in one view."""
@@ -26,38 +40,45 @@ EARLY_KINDS = 5
 """Those and NEW-VIEW: what is kept of the next height, one of each from each validator."""
 FAR_KINDS = 3
 """PRE-PREPARE, PREPARE, COMMIT: what may be kept of each height after that."""
-
 WITNESSED_HEIGHTS = 3
 """The last decided height, the one in work and the next."""
+PULSE_FIELDS = 5
+"""Height, view, whether it is active, votes in either box: by which a replica sees that nothing moved."""
 
 REPLICA_BOUNDS: dict[str, Bound] = {
-    "_early": lambda members, peers: (EARLY_KINDS + FAR_KINDS * (EARLY_HEIGHTS - 1)) * members,
-    "_helped": lambda members, peers: peers,
-    "_last_pulse": lambda members, peers: len(Kind),
-    "_out": lambda members, peers: 0,  # taken away after each step
-    "_witnesses": lambda members, peers: WITNESSED_HEIGHTS,
-    "_queue": lambda members, peers: MAX_SYNC_BLOCKS,
-    "hints": lambda members, peers: members,
-    "peer_heights": lambda members, peers: members,
+    "_early": lambda sizes: (EARLY_KINDS + FAR_KINDS * (EARLY_HEIGHTS - 1)) * sizes.following,
+    "_helped": lambda sizes: sizes.peers,
+    "_last_pulse": lambda sizes: PULSE_FIELDS,
+    "_out": lambda sizes: 0,  # taken away after each step
+    "_witnesses": lambda sizes: WITNESSED_HEIGHTS,
+    "_queue": lambda sizes: MAX_SYNC_BLOCKS,
+    "hints": lambda sizes: sizes.known,  # a member of the last set still answers, and its answer counts
+    "peer_heights": lambda sizes: min(sizes.peers, sizes.known + MAX_STRANGERS),  # to a newcomer all peers may be strangers
 }
 HEIGHT_BOUNDS: dict[str, Bound] = {
-    "commits": lambda members, peers: (2 * VIEW_WINDOW + 1) * members,
-    "frozen": lambda members, peers: members,
-    "mine": lambda members, peers: VOTED_KINDS,
-    "prepares": lambda members, peers: (2 * VIEW_WINDOW + 1) * members,
-    "view_changes": lambda members, peers: members,
+    "commits": lambda sizes: (2 * VIEW_WINDOW + 1) * sizes.validators,
+    "frozen": lambda sizes: sizes.validators,
+    "mine": lambda sizes: VOTED_KINDS,
+    "prepares": lambda sizes: (2 * VIEW_WINDOW + 1) * sizes.validators,
+    "view_changes": lambda sizes: sizes.validators,
 }
 _BOUNDED = bytes | str | ValidatorSet
 """Sized values that are no containers, or that bound themselves when they are made."""
 
 
-def memory_faults(replica: Replica, peers: int) -> list[str]:
-    """Which containers of the replica are over their bound, or have none. Empty when all is well."""
-    tip = replica.tip
-    members = len(tip.validators.addresses)
-    if tip.next_validators is not tip.validators:
-        members = len({*tip.validators.addresses, *tip.next_validators.addresses})
-    faults = _over(vars(replica), REPLICA_BOUNDS, members, peers) + _over(vars(replica.state), HEIGHT_BOUNDS, members, peers)
+def sizes_of(replica: Replica, peers: int) -> Sizes:
+    """The sizes that bound this replica now."""
+    this, following, last = replica.tip.validators, replica.tip.next_validators, replica._decided_by
+    known = len(this)
+    if following is not this or (last is not None and last is not this):
+        known = len(this.members | following.members | (frozenset() if last is None else last.members))
+    return Sizes(len(this), len(following), known, peers)
+
+
+def overfull(replica: Replica, peers: int) -> list[str]:
+    """Which containers of the table are over their bound. Empty when all is well."""
+    sizes = sizes_of(replica, peers)
+    faults = _over(replica, REPLICA_BOUNDS, sizes) + _over(replica.state, HEIGHT_BOUNDS, sizes)
     for height, witness in replica._witnesses.items():
         if len(witness) > WITNESSED_PER_SIGNER * len(witness.validators):
             faults.append(f"the witness of height {height} holds {len(witness)} statements")
@@ -66,23 +87,31 @@ def memory_faults(replica: Replica, peers: int) -> list[str]:
     return faults
 
 
-def _over(fields: dict[str, object], bounds: dict[str, Bound], members: int, peers: int) -> list[str]:
+def memory_faults(replica: Replica, peers: int) -> list[str]:
+    """Which containers of the replica are over their bound, or have none. Empty when all is well."""
+    unnamed = _unnamed(vars(replica), REPLICA_BOUNDS) + _unnamed(vars(replica.state), HEIGHT_BOUNDS)
+    return [f"{name} has no named bound in hub/ppdl/sim/bounds.py" for name in unnamed] + overfull(replica, peers)
+
+
+def _unnamed(fields: dict[str, object], bounds: dict[str, Bound]) -> list[str]:
+    return [name for name, value in fields.items() if name not in bounds and _is_container(value)]
+
+
+def _over(owner: object, bounds: dict[str, Bound], sizes: Sizes) -> list[str]:
     faults = []
-    for name, value in fields.items():
-        if isinstance(value, Sized) and not isinstance(value, _BOUNDED):
-            bound = bounds.get(name)
-            if bound is None:
-                faults.append(f"{name} has no named bound in hub/ppdl/sim/bounds.py")
-            elif len(value) > bound(members, peers):
-                faults.append(f"{name} holds {len(value)}, its bound is {bound(members, peers)}")
+    for name, bound in bounds.items():
+        value: Sized | None = getattr(owner, name)
+        if value and len(value) > bound(sizes):
+            faults.append(f"{name} holds {len(value)}, its bound is {bound(sizes)}")
     return faults
 
 
 def containers(replica: Replica) -> tuple[list[str], list[str]]:
-    """Names of the containers of a replica and of its height, for whoever checks the table."""
-    state: HeightState = replica.state
-    return sorted(_sized(vars(replica))), sorted(_sized(vars(state)))
+    """Names of the containers of a replica and of its height."""
+    both = vars(replica), vars(replica.state)
+    of_replica, of_height = (sorted(name for name, value in fields.items() if _is_container(value)) for fields in both)
+    return of_replica, of_height
 
 
-def _sized(fields: dict[str, object]) -> list[str]:
-    return [name for name, value in fields.items() if isinstance(value, Sized) and not isinstance(value, _BOUNDED)]
+def _is_container(value: object) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, _BOUNDED)

@@ -70,6 +70,7 @@ class Simulated:
     events: int
     progress_ms: int
     seconds: float
+    jobs: int
 
     @property
     def seeds_per_second(self) -> float:
@@ -91,6 +92,7 @@ class Simulated:
             "first_seed": self.asked.first,
             "violations": self.violations,
             "seeds_per_second": round(self.seeds_per_second, 1),
+            "jobs": self.jobs,
             "decided_heights": self.decided_heights,
             "events": self.events,
             "worst_progress_ms": self.progress_ms,
@@ -106,10 +108,12 @@ def run_seeds(part: Seeds) -> SeedsDone:
     failures: list[Failure] = []
     decided = events = worst = 0
     gc.freeze()  # what is here already is not looked at
-    gc.disable()  # a world is full of cycles and short-lived: collected once, after the part
+    gc.disable()  # a world is full of cycles, which are cut when its run is over
     try:
         for seed in range(part.first, part.first + part.count):
-            outcome = world_of(seed, draw(seed, part.validators, part.classes)).run(part.heights)
+            world = world_of(seed, draw(seed, part.validators, part.classes))
+            outcome = world.run(part.heights)
+            world.dismantle()
             if outcome.violations:
                 failures.append(Failure(seed, outcome.violations))
             decided += outcome.decided
@@ -144,7 +148,7 @@ def simulate(asked: Seeds, jobs: int = 1, note: Note = lambda text: None) -> Sim
         rate = seeds / max(time.perf_counter() - start, 1e-9)
         note(f"{seeds} of {asked.count} seeds, {violations} with a violation, {rate:.0f} a second")
     seconds = time.perf_counter() - start
-    return Simulated(asked, seeds, violations, tuple(failures), decided, events, worst, seconds)
+    return Simulated(asked, seeds, violations, tuple(failures), decided, events, worst, seconds, jobs)
 
 
 @dataclass(frozen=True)

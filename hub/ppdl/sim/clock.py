@@ -6,8 +6,8 @@ that one seed gives one run on every machine.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 MAX_QUEUED = 100_000
@@ -29,21 +29,26 @@ class Clock:
     def after(self, delay_ms: int, action: Action, what: Any) -> None:
         """Call `action(what)` in `delay_ms`."""
         self._sequence = sequence = self._sequence + 1
-        if len(self._heap) >= MAX_QUEUED:
+        heap = self._heap
+        if len(heap) >= MAX_QUEUED:
             raise RuntimeError(f"simulation: {MAX_QUEUED} events are under way at {self.now} ms: something multiplies")
-        heapq.heappush(self._heap, (self.now + delay_ms, sequence, action, what))
+        heappush(heap, (self.now + delay_ms, sequence, action, what))
 
     def run(self, limit_ms: int, max_done: int) -> bool:
         """Let things happen until somebody sets `stopped`; False when time, events or the queue end first."""
-        heap, pop = self._heap, heapq.heappop
+        heap = self._heap
         self.stopped = False
         while heap and self.now < limit_ms and self.done < max_done:
-            self.now, _, action, what = pop(heap)
+            self.now, _, action, what = heappop(heap)
             self.done += 1
             action(what)
             if self.stopped:
                 return True
         return False
+
+    def clear(self) -> None:
+        """Forget what was to happen."""
+        self._heap.clear()
 
     def __len__(self) -> int:
         return len(self._heap)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
 
 from hub.ppdl.consensus.certs import SIGNER_CACHE_ENTRIES, CertError, Domain
@@ -51,8 +51,9 @@ class KeyedDomain(Domain):
     def __post_init__(self) -> None:
         self._prefix = word(self.chain_id) + self.genesis_hash
         self._checked: dict[bytes, tuple[Kind, int, int, bytes]] = {}  # signatures that held, and for what
+        self._made: dict[bytes, bytes] = {}  # signatures made here, and for which bytes
 
-    def digest(self, kind: Kind, height: int, view: int, digest: bytes) -> bytes:
+    def _signed(self, kind: Kind, height: int, view: int, digest: bytes) -> bytes:
         """What a message of this kind signs: the fields themselves, which the keyed hash then binds."""
         return b"%b%d:%d:%d:%b" % (self._prefix, kind, height, view, digest)
 
@@ -61,13 +62,25 @@ class KeyedDomain(Domain):
         address, place = signature[_TAG_BYTES:], (kind, height, view, digest)
         if self._checked.get(signature) == place:  # every replica of the world checks it
             return address
-        key = self.keys.get(address)
-        if key is None or _tag(key, self.digest(*place)) != signature[:_TAG_BYTES]:
+        signed = self.digest(*place)
+        if self._made.get(signature) != signed and not self._holds(address, signed, signature):
             raise CertError(f"signature of a {kind.name} is invalid")
         if len(self._checked) >= SIGNER_CACHE_ENTRIES:
             self._checked.clear()
         self._checked[signature] = place
         return address
+
+    def _holds(self, address: bytes, signed: bytes, signature: bytes) -> bool:
+        key = self.keys.get(address)
+        return key is not None and _tag(key, signed) == signature[:_TAG_BYTES]
+
+    def sign(self, address: bytes, signed: bytes) -> bytes:
+        """The signature of a key over what `digest` returned; remembered, since equal bytes always hold again."""
+        signature = _tag(self.keys[address], signed) + address
+        if len(self._made) >= SIGNER_CACHE_ENTRIES:
+            self._made.clear()
+        self._made[signature] = signed
+        return signature
 
 
 def _tag(key: bytes, signed: bytes) -> bytes:
@@ -91,12 +104,8 @@ def make_scheme(count: int, real_crypto: bool) -> Scheme:
     if real_crypto:
         return Scheme(Domain(CHAIN_ID, GENESIS_HASH), {address: _real_signer(key) for address, key in pairs})
     domain = KeyedDomain(CHAIN_ID, GENESIS_HASH, keys=dict(pairs))
-    return Scheme(domain, {address: _keyed_signer(address, key) for address, key in pairs})
+    return Scheme(domain, {address: partial(domain.sign, address) for address, _ in pairs})
 
 
 def _real_signer(key: bytes) -> Sign:
     return lambda digest: sign_digest(key, digest)
-
-
-def _keyed_signer(address: bytes, key: bytes) -> Sign:
-    return lambda signed: _tag(key, signed) + address

@@ -39,7 +39,7 @@ class Ledger:
 
     def judge(self, block: Block) -> Verdict:
         """What the application says of a proposal."""
-        return Verdict.ACCEPT if all(tx.startswith(GOOD) for tx in block.txs) else Verdict.REJECT
+        return Verdict.ACCEPT if all([tx.startswith(GOOD) for tx in block.txs]) else Verdict.REJECT
 
     def was_offered(self, tx: bytes) -> bool:
         """Whether some application of this world made the transaction."""

@@ -39,7 +39,7 @@ from hub.ppdl.consensus.effects import (
 )
 from hub.ppdl.consensus.messages import MAX_SYNC_BLOCKS, Decided, Message, SyncResponse
 from hub.ppdl.consensus.replica import Replica
-from hub.ppdl.sim.bounds import memory_faults
+from hub.ppdl.sim.bounds import memory_faults, overfull
 from hub.ppdl.sim.clock import Clock
 from hub.ppdl.sim.disk import Disk, Entry, SaveBlock, SecondVote
 from hub.ppdl.sim.faults import Faults
@@ -132,6 +132,7 @@ class Node:
     def go_down(self) -> None:
         """Lose everything but the disk."""
         around, faults = self.around, self.around.faults
+        self.inspect()
         fate = self.disk.crash(around.random)
         self.replica = self.armed = self.asked = None
         self.life += 1
@@ -187,9 +188,17 @@ class Node:
         if self.replica is None:
             return
         if self.honest:
-            for fault in memory_faults(self.replica, len(self.around.nodes)):
-                self.around.oracles.violation(f"unbounded memory: node {self.number}: {fault}")
+            self._note_faults(overfull(self.replica, len(self.around.nodes)))
         self.step(Tick())
+
+    def inspect(self) -> None:
+        """The last look at a replica: are all of its containers known to have a bound, and within it?"""
+        if self.honest and self.replica is not None:
+            self._note_faults(memory_faults(self.replica, len(self.around.nodes)))
+
+    def _note_faults(self, faults: list[str]) -> None:
+        for fault in faults:
+            self.around.oracles.violation(f"unbounded memory: node {self.number}: {fault}")
 
     def _answer(self, answer: tuple[int, Event]) -> None:
         life, event = answer
@@ -200,15 +209,14 @@ class Node:
 
     def _carry_out(self, effects: list[Effect]) -> None:
         """Effects in order; the node may die before each of them."""
-        hazard, life = self.around.hazard, self.life
+        around, life = self.around, self.life
+        hazard, trace = around.hazard, around.trace
         for effect in effects:
             if hazard and self._dies_here():
                 return
-            if self.around.trace is not None:
-                self.around.trace.effect(self.around.clock.now, self.name, effect)
-            action = _ACTIONS.get(type(effect))
-            if action is not None:
-                action(self, effect)
+            if trace is not None:
+                trace.effect(around.clock.now, self.name, effect)
+            _ACTIONS[type(effect)](self, effect)
             if self.life != life:
                 return
 

@@ -13,6 +13,7 @@ Quorum and signers are counted here once more, not with the functions under test
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 from hub.ppdl.application import Verdict
 from hub.ppdl.consensus.certs import CertError, Domain
@@ -32,14 +33,10 @@ from hub.ppdl.sim.ledger import Ledger
 
 MAX_VIOLATIONS = 20
 """Kept of one run; the first says what happened, a broken replica may cause thousands."""
-_STATEMENTS: dict[type, Kind] = {
-    PrePrepare: Kind.PRE_PREPARE,
-    Prepare: Kind.PREPARE,
-    Commit: Kind.COMMIT,
-    ViewChange: Kind.VIEW_CHANGE,
-}
+_Statement = PrePrepare | Prepare | Commit | ViewChange
 
 
+@cache
 def least_quorum(n: int) -> int:
     """The fewest votes of n with which any two quorums share more than (n - 1) // 3 voters."""
     faulty = (n - 1) // 3
@@ -56,6 +53,7 @@ class Oracles:
     violations: list[str] = field(default_factory=list)
     decided: dict[int, bytes] = field(default_factory=dict)
     signed: dict[tuple[bytes, Kind, int, int], bytes] = field(default_factory=dict)
+    _valid: set[bytes] = field(default_factory=set)
     _proved: set[tuple[bytes, int, tuple[bytes, ...]]] = field(default_factory=set)
 
     def violation(self, text: str) -> None:
@@ -65,14 +63,14 @@ class Oracles:
 
     def on_send(self, node: int, address: bytes, message: Message, disk: Disk) -> None:
         """An honest node sends."""
-        said = message.proposal if type(message) is NewView else message
-        kind = _STATEMENTS.get(type(said))
-        if kind is None:
-            return
-        assert isinstance(said, PrePrepare | Prepare | Commit | ViewChange)
-        height, view, digest = said.height, said.view, said.digest
-        if type(message) is NewView and self._signer(kind, said) != address:
-            return  # passed on for another node
+        match message:
+            case Prepare() | Commit() | PrePrepare() | ViewChange():
+                said: _Statement = message
+            case NewView() if self._signer(message.proposal) == address:
+                said = message.proposal
+            case _:
+                return  # no statement, or one passed on for another node
+        kind, height, view, digest = said.kind, said.height, said.view, said.digest
         record = disk.votes.get((kind, height, view))
         if record is None or record.digest != digest:
             self.violation(f"not durable: {kind.name} height {height} view {view} of node {node}")
@@ -84,8 +82,8 @@ class Oracles:
         """An honest node's disk refused a vote because another one stands there."""
         self.violation(f"double vote: {what} of node {node}, refused by its disk")
 
-    def _signer(self, kind: Kind, said: PrePrepare | Prepare | Commit | ViewChange) -> bytes:
-        return self.domain.signer(kind, said.height, said.view, said.digest, said.signature)
+    def _signer(self, said: PrePrepare) -> bytes:
+        return self.domain.signer(said.kind, said.height, said.view, said.digest, said.signature)
 
     def on_decide(self, node: int, tip: Tip, decided: Decided) -> None:
         """An honest node decides on top of `tip`."""
@@ -102,9 +100,14 @@ class Oracles:
         self._check_certificate(node, tip, decided)
 
     def _check_transactions(self, node: int, decided: Decided) -> None:
+        """Look at the transactions; once for each block."""
         block = decided.block
+        if block.hash in self._valid:
+            return
         if self.ledger.judge(block) is not Verdict.ACCEPT or not all(map(self.ledger.was_offered, block.txs)):
             self.violation(f"invalid block: height {block.height} at node {node} holds a transaction it must not hold")
+            return
+        self._valid.add(block.hash)
 
     def _check_certificate(self, node: int, tip: Tip, decided: Decided) -> None:
         """Count the seals; once for each certificate."""

@@ -208,6 +208,7 @@ class Stage:
     @property
     def failures(self) -> list[str]:
         """Violations of the oracles and unmet expectations."""
+        self.world.inspect()
         return [*self.world.oracles.violations, *self.expected]
 
     def node(self, number: int) -> Node:

@@ -186,8 +186,23 @@ class World:
         return [len(node.disk.blocks) for node in self.honest]
 
     def outcome(self) -> Outcome:
-        """What is to be said of the run so far."""
+        """What is to be said of the run, which ends here."""
+        self.inspect()
         return Outcome(tuple(self.oracles.violations), tuple(self.heights()), self.now, self.events, self.healed_ms)
+
+    def inspect(self) -> None:
+        """The last look at the memory of every honest node."""
+        for node in self.honest:
+            node.inspect()
+
+    def dismantle(self) -> None:
+        """Cut the circles of references, so that all memory comes back at once and no collector has to look for it."""
+        self.around.clock.clear()
+        for node in self.nodes:
+            node.peers = []
+        self.nodes.clear()
+        self.honest = []
+        self.around.on_block = lambda height: None
 
     def _top(self) -> int:
         return max(len(node.disk.blocks) for node in self.honest)
