@@ -5,7 +5,7 @@ on float32 arrays, without a norm cap. One thread each, same updates. `apart` is
 answers in units of the wire (2^-18): 1 is what rounding the updates and the answer adds up to. Medians over runs;
 writes `benchmarks/results/aggregation.json`.
 
-    python benchmarks/bench_aggregation.py [--devices 12 30 100] [--parameters 7344] [--runs 5] [--flower-python PATH]
+    python benchmarks/bench_aggregation.py [--devices 12 30 100] [--parameters 14208] [--runs 5] [--flower-python PATH]
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def compare(devices: int, parameters: int, runs: int, python: str | None) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--devices", type=int, nargs="+", default=[12, 30, 100])
-    parser.add_argument("--parameters", type=int, default=7344)
+    parser.add_argument("--parameters", type=int, default=14208)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--flower-python", metavar="PATH", help="an interpreter that has flwr")
     arguments = parser.parse_args()

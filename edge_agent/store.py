@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.slots import IMPORTED, Baseline, ClosedSlot
-from openmg.units import SLOTS_PER_HOUR
+from openmg.units import SLOT_SECONDS
 
 log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
@@ -259,22 +259,26 @@ class Store:
         sql = "SELECT slot, import_wh, export_wh, flags, seq FROM slots WHERE slot BETWEEN ? AND ? ORDER BY slot LIMIT ?"
         return tuple(SlotRow(*row) for row in self._rows(sql, first, last, limit))
 
-    def hourly_net_wh(self) -> tuple[int, list[int | None]]:
-        """First hour (hours since 1970, UTC) and net energy (import minus export, Wh) of every hour from there on.
+    def net_wh(self, resolution_minutes: int) -> tuple[int, list[int | None]]:
+        """First step (steps since 1970, UTC) and net energy (import minus export, Wh) of every step from there on.
 
-        None where the hour is not complete, or holds energy of other hours. Slots that a wrong clock placed in the
-        future or far in the past are left out: the list spans MAX_SLOTS at most.
+        None where the step is not complete, or holds energy of others. Slots that a wrong clock placed in the future or
+        far in the past are left out: the list spans MAX_SLOTS at most. ValueError for a step that is not a whole number
+        of slots.
         """
+        slots_per_step, rest = divmod(resolution_minutes * 60, SLOT_SECONDS)
+        if rest or not slots_per_step:
+            raise ValueError(f"store: energy is kept in slots of {SLOT_SECONDS // 60} minutes, not of {resolution_minutes}")
         energy: dict[int, list[int]] = {}
         now = self.present_slot()
         for row in self.slots(now - MAX_SLOTS, now):
             spoilt = row.flags & ~IMPORTED
-            energy.setdefault(row.slot // SLOTS_PER_HOUR, []).extend(() if spoilt else (row.import_wh - row.export_wh,))
+            energy.setdefault(row.slot // slots_per_step, []).extend(() if spoilt else (row.import_wh - row.export_wh,))
         if not energy:
             return 0, []
-        hours = range(min(energy), max(energy) + 1)
-        parts = [energy.get(hour, []) for hour in hours]
-        return hours.start, [sum(part) if len(part) == SLOTS_PER_HOUR else None for part in parts]
+        steps = range(min(energy), max(energy) + 1)
+        parts = [energy.get(step, []) for step in steps]
+        return steps.start, [sum(part) if len(part) == slots_per_step else None for part in parts]
 
     # Outbox
 

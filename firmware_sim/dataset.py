@@ -27,7 +27,7 @@ MAX_ROWS = 400_000
 MAX_COLUMNS = 1_000
 MAX_KWH_PER_ROW = 1_000.0
 """A household never uses so much in one row; such a cell is counted as empty."""
-_EMPTY = -1
+EMPTY = -1
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -88,8 +88,19 @@ def _days(first: date, last: date) -> Iterator[date]:
         yield first + timedelta(days=offset)
 
 
-def load_dataset(path: Path) -> Dataset:
-    """The homes of the file (plain or .gz); DatasetError with file and line when it is not as above."""
+@dataclass(frozen=True)
+class Table:
+    """A file as it stands: a column of Wh for each name, EMPTY where a cell is empty; the first row's local second since
+    1970 and the seconds of a row."""
+
+    names: list[str]
+    first: int
+    row_seconds: int
+    cells: list[array[int]]
+
+
+def read_table(path: Path) -> Table:
+    """The file (plain or .gz) with evenly spaced rows; DatasetError with file and line when it is not as above."""
     try:
         names, times, cells = _read(path)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
@@ -104,7 +115,14 @@ def load_dataset(path: Path) -> Dataset:
             raise DatasetError(f"{path}:{line}: is {after - before} s after the row before, not {step} s; fill the hole")
     if len(times) * step < WEEK_SECONDS:
         raise DatasetError(f"data file {path} is shorter than a week; give a longer file")
-    return _dataset(path, names, times, step, cells)
+    return Table(names, times[0], step, cells)
+
+
+def load_dataset(path: Path) -> Dataset:
+    """The occupied homes of the file, holes filled; DatasetError as `read_table`."""
+    table = read_table(path)
+    times = [table.first + row * table.row_seconds for row in range(len(table.cells[0]))]
+    return _dataset(path, table.names, times, table.row_seconds, table.cells)
 
 
 def _read(path: Path) -> tuple[list[str], list[int], list[array[int]]]:
@@ -134,14 +152,14 @@ def _read(path: Path) -> tuple[list[str], list[int], list[array[int]]]:
 
 def _energy_wh(text: str) -> int:
     if not text.strip():
-        return _EMPTY
+        return EMPTY
     kwh = float(text)
-    return round(kwh * 1000) if 0 <= kwh <= MAX_KWH_PER_ROW else _EMPTY  # NaN compares false: empty
+    return round(kwh * 1000) if 0 <= kwh <= MAX_KWH_PER_ROW else EMPTY  # NaN compares false: empty
 
 
 def _dataset(path: Path, names: list[str], times: list[int], step: int, cells: list[array[int]]) -> Dataset:
     def empty(column: array[int]) -> int:
-        return column.count(_EMPTY)
+        return column.count(EMPTY)
 
     def occupied(column: array[int]) -> bool:
         return sum(value > 0 for value in column) >= MIN_ACTIVE_SHARE * (len(column) - empty(column)) > 0
@@ -157,8 +175,8 @@ def _filled(column: array[int], week: int) -> array[int]:
     """The column without empty cells; earlier cells are filled before later ones look back at them."""
     filled = array("q", column)
     for i, value in enumerate(filled):
-        if value == _EMPTY:
-            before = filled[i - week] if i >= week else _EMPTY
-            after = column[i + week] if i + week < len(column) else _EMPTY
-            filled[i] = before if before != _EMPTY else max(after, 0)
+        if value == EMPTY:
+            before = filled[i - week] if i >= week else EMPTY
+            after = column[i + week] if i + week < len(column) else EMPTY
+            filled[i] = before if before != EMPTY else max(after, 0)
     return filled

@@ -12,7 +12,7 @@ from typing import Any
 import cbor2
 
 DEFAULT_MAX_BYTES = 1 << 20
-"""1 MiB: ten times the largest message of the project (a model of 7,344 parameters in 32-bit integers)."""
+"""1 MiB: ten times the largest message of the project (a model of 14,208 parameters in 32-bit integers)."""
 DEFAULT_MAX_ITEMS = 1 << 16
 """Each byte can be an item of its own, and building a million of them takes seconds in the thread that reads messages; the
 largest roster, 256 members of six fields, has 3,500."""

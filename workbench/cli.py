@@ -12,7 +12,16 @@ from typing import Annotated
 import typer
 
 from openmg import __version__
-from workbench import ceremony_cli, linkage_cli, ppdl_cli, ppdl_fuzz_cli, ppdl_model_cli, ppdl_soak_cli, zk_cli
+from workbench import (
+    ceremony_cli,
+    linkage_cli,
+    ppdl_cli,
+    ppdl_fuzz_cli,
+    ppdl_model_cli,
+    ppdl_soak_cli,
+    ppdl_train_cli,
+    zk_cli,
+)
 from workbench.demo.options import SLOT_SECONDS, DemoError, DemoOptions
 from workbench.failure import failed
 
@@ -29,6 +38,7 @@ app.add_typer(ppdl_cli.app, name="ppdl")
 ppdl_model_cli.register(ppdl_cli.app)
 ppdl_fuzz_cli.register(ppdl_cli.app)
 ppdl_cli.app.command("soak")(ppdl_soak_cli.soak)
+ppdl_cli.app.command("train")(ppdl_train_cli.train)
 
 
 def _version(value: bool) -> None:

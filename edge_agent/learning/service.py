@@ -18,7 +18,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from edge_agent.learning.learner import HourlyHistory, LearnerNotReady, LocalLearner
+from edge_agent.learning.learner import LocalLearner
+from edge_agent.learning.spans import EnergyHistory, LearnerNotReady
 from edge_agent.memory import give_back
 from edge_agent.services import AgentContext
 from openmg.forecast.model import master_from_bytes
@@ -51,7 +52,7 @@ class RoundAnswerer:
     history: see LocalLearner. trainer: None takes the best that runs here.
     """
 
-    def __init__(self, device: bytes, history: HourlyHistory, trainer: Trainer | None = None) -> None:
+    def __init__(self, device: bytes, history: EnergyHistory, trainer: Trainer | None = None) -> None:
         self._device, self._history, self._trainer = device, history, trainer
         self._learner: LocalLearner | None = None
         self._last: RoundAnswer | None = None
@@ -64,11 +65,11 @@ class RoundAnswerer:
         when training diverged.
         """
         try:
-            master = master_from_bytes(notice.parameters)
             plan = LearningPlan.decode(notice.plan)
+            master = master_from_bytes(plan.spec, notice.parameters)
         except ValueError as error:
             raise base.InvalidMessage(f"model notice: {error}") from error
-        if model_hash(master) != notice.model_hash:
+        if model_hash(plan.spec, master) != notice.model_hash:
             raise base.InvalidMessage("model notice: its hash is not that of its parameters")
         if self._learner is None:
             self._learner = LocalLearner(self._device, plan, self._history, self._trainer)
@@ -105,7 +106,7 @@ class LearningService:
     async def start(self, context: AgentContext) -> None:
         """Subscribes to the model; nothing is loaded before the first notice."""
         self._context = context
-        self._answerer = RoundAnswerer(context.key.address, context.store.hourly_net_wh, self._trainer)
+        self._answerer = RoundAnswerer(context.key.address, context.store.net_wh, self._trainer)
         context.subscribe(topics.MODEL)
 
     async def on_message(self, topic: str, payload: bytes) -> None:

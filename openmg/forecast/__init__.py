@@ -1,4 +1,4 @@
-"""Day-ahead forecasting of hourly net energy: features, the residual network, its trainers, its integer twin.
+"""Forecasting of energies a day or more ahead: features, the network with two heads, its trainers, its integer twin.
 
 Rules: `spec` is the one place that names shapes and scales; float lives in `features` and the trainers, which run on
 one machine for itself; `fixedpoint` is integer only, because replicas must agree on its answers to the last bit.

@@ -14,13 +14,10 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from openmg.forecast.spec import MASTER_BYTES, MASTER_SCALE_BITS, OFFSETS, PARAMETERS, SHAPES, SIZES
+from openmg.forecast.spec import MASTER_SCALE_BITS, ForecastSpec
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-
-OUTPUT_LAYER = 4
-"""Index of the last weight matrix in SHAPES."""
 
 
 def _uniform(stream: bytes, bound: int) -> NDArray[np.int64]:
@@ -29,17 +26,19 @@ def _uniform(stream: bytes, bound: int) -> NDArray[np.int64]:
     return (words * bound) >> 31
 
 
-def initial_master(seed: bytes) -> I32:
-    """He-uniform hidden layers (bound sqrt(6/in)), a Glorot-uniform last layer (sqrt(6/(in+out))), zero biases.
+def initial_master(spec: ForecastSpec, seed: bytes) -> I32:
+    """He-uniform hidden layers (bound sqrt(6/in)); the last layer and all biases are zero.
 
-    He et al. 2015, Glorot and Bengio 2010; the random words are SHAKE-256 of the seed and the layer's index.
+    With a last layer of zeros the first model is the base forecast itself: no round has to unlearn noise before it
+    learns. The hidden layers are not zero, so the last layer's gradient is not. He et al. 2015; the random words are
+    SHAKE-256 of the seed and the layer's index.
     """
-    master = np.zeros(PARAMETERS, dtype=np.int64)
-    for index, (shape, offset, size) in enumerate(zip(SHAPES, OFFSETS, SIZES, strict=True)):
+    master = np.zeros(spec.parameters, dtype=np.int64)
+    hidden = list(zip(spec.shapes, spec.offsets, spec.sizes, strict=True))[:-2]
+    for index, (shape, offset, size) in enumerate(hidden):
         if len(shape) == 1:
             continue
-        fan = sum(shape) if index == OUTPUT_LAYER else shape[0]
-        bound = isqrt((6 << (2 * MASTER_SCALE_BITS)) // fan)
+        bound = isqrt((6 << (2 * MASTER_SCALE_BITS)) // shape[0])
         stream = hashlib.shake_256(b"openmg.forecast.init\0" + bytes([index]) + seed).digest(4 * size)
         master[offset : offset + size] = _uniform(stream, bound)
     return master.astype(np.int32)
@@ -52,21 +51,19 @@ def to_float(master: I32) -> F32:
 
 def master_bytes(master: I32) -> bytes:
     """Little-endian int32, 4 bytes a weight."""
-    if master.shape != (PARAMETERS,):
-        raise ValueError(f"model: {master.shape} weights instead of ({PARAMETERS},); use a model of this spec")
     return master.astype("<i4").tobytes()
 
 
-def master_from_bytes(data: bytes) -> I32:
+def master_from_bytes(spec: ForecastSpec, data: bytes) -> I32:
     """Inverse of `master_bytes`; ValueError for another length."""
-    if len(data) != MASTER_BYTES:
-        raise ValueError(f"model: {len(data)} bytes instead of {MASTER_BYTES}; use a model of this spec")
+    if len(data) != spec.master_bytes:
+        raise ValueError(f"model: {len(data)} bytes instead of {spec.master_bytes}; use a model of {spec.model_id}")
     return np.frombuffer(data, dtype="<i4").astype(np.int32)
 
 
-def unpack(weights: F32) -> list[F32]:
-    """Views of the flat vector as the matrices and biases of SHAPES."""
+def unpack(spec: ForecastSpec, weights: F32) -> list[F32]:
+    """Views of the flat vector as the matrices and biases of `spec.shapes`."""
     return [
         weights[offset : offset + size].reshape(shape)
-        for shape, offset, size in zip(SHAPES, OFFSETS, SIZES, strict=True)
+        for shape, offset, size in zip(spec.shapes, spec.offsets, spec.sizes, strict=True)
     ]

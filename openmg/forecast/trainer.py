@@ -2,8 +2,9 @@
 
 A trainer is stateless: weights and Adam's moments go in and come out as flat float32 vectors, so that a back end can be
 swapped between any two steps. The back ends agree to 1e-5 per step, not to the bit; nothing agreed on chain may
-depend on them. Batches have BATCH_ROWS rows because the TFLite graph is compiled for that shape.
-Not here: which windows and how many steps (`edge_agent.learning`).
+depend on them. Batches have BATCH_ROWS rows because a TFLite graph is compiled for that shape; there is one graph for
+each shape of network in `assets`, and a network without one is trained by numpy.
+Not here: which windows and how many steps (`edge_agent.learning.learner`), the loss (`loss`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from openmg.forecast.spec import ForecastSpec
+
 F32 = NDArray[np.float32]
 
 BATCH_ROWS = 32
@@ -24,7 +27,7 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True)
 class AdamState:
-    """Weights and both moments after `steps` steps; each vector has PARAMETERS float32 values."""
+    """Weights and both moments after `steps` steps; each vector has `spec.parameters` float32 values."""
 
     weights: F32
     first_moment: F32
@@ -41,23 +44,26 @@ class TrainerUnavailable(RuntimeError):
 
 
 class Trainer(Protocol):
-    """Trains and evaluates the network of `openmg.forecast.spec`."""
+    """Trains and evaluates the network of one spec."""
 
     @property
     def name(self) -> str: ...
 
+    @property
+    def spec(self) -> ForecastSpec: ...
+
     def step(
         self, state: AdamState, inputs: F32, residual: F32, *, anchor: F32, learning_rate: float, prox: float
     ) -> tuple[AdamState, float]:
-        """One Adam step on a batch [32, 115] / [32, 24]: the new state and the batch's mean squared error before it.
+        """One Adam step on a batch [32, F] / [32, H]: the new state and the batch's loss before it.
 
-        The gradient is that of the mean squared error plus prox * (weights - anchor), the FedProx term
-        (Li et al. 2020, equation 2).
+        The gradient is that of the loss of both heads (`openmg.forecast.loss`) plus prox * (weights - anchor), the FedProx
+        term (Li et al. 2020, equation 2).
         """
         ...
 
     def predict(self, weights: F32, inputs: F32) -> F32:
-        """Residual forecasts [n, 24] of inputs [n, 115], any n."""
+        """Outputs [n, 4H] of inputs [n, F], any n: what both heads add to the base forecast."""
         ...
 
 
@@ -78,7 +84,7 @@ def run_steps(
     return state.weights, losses
 
 
-def get_trainer(name: str = "auto") -> Trainer:
+def get_trainer(spec: ForecastSpec, name: str = "auto") -> Trainer:
     """The back end `tflite`, `numpy`, or with `auto` the first of them that runs here.
 
     Raises TrainerUnavailable when the named one does not, ValueError for an unknown name.
@@ -89,10 +95,10 @@ def get_trainer(name: str = "auto") -> Trainer:
         from openmg.forecast.trainer_tflite import TfliteTrainer
 
         try:
-            return TfliteTrainer()
+            return TfliteTrainer(spec)
         except TrainerUnavailable:
             if name == "tflite":
                 raise
     from openmg.forecast.trainer_numpy import NumpyTrainer
 
-    return NumpyTrainer()
+    return NumpyTrainer(spec)

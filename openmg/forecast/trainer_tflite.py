@@ -1,7 +1,8 @@
 """The forecaster on a TFLite interpreter, with weights as plain tensors.
 
-Uses `tflite_runtime` where its wheels exist, else `ai_edge_litert`; the graph is `assets/mlp_train.tflite`. One thread:
-two never helped at this size. An interpreter is not thread-safe, so one trainer belongs to one thread at a time.
+Uses `tflite_runtime` where its wheels exist, else `ai_edge_litert`; the graph is the file of `assets` that is named after
+the network's shape. One thread: two never helped at this size. An interpreter is not thread-safe, so one trainer belongs
+to one thread at a time.
 Not here: the graph itself (`assets/build_asset.py`).
 """
 
@@ -14,24 +15,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openmg.forecast.spec import FEATURES, HORIZON_HOURS
+from openmg.forecast.spec import ForecastSpec
 from openmg.forecast.trainer import BATCH_ROWS, AdamState, TrainerUnavailable
 
 F32 = NDArray[np.float32]
 
-ASSET = Path(__file__).parent / "assets" / "mlp_train.tflite"
+ASSETS = Path(__file__).parent / "assets"
 INTERPRETER_MODULES = ("tflite_runtime.interpreter", "ai_edge_litert.interpreter")
+
+
+def asset_name(spec: ForecastSpec) -> str:
+    """The graph's file name: it depends on the shape alone, so models of one shape share it."""
+    shape = "-".join(str(size) for size in (spec.features, *spec.hidden, spec.outputs))
+    return f"mlp-{shape}.tflite"
 
 
 def _interpreter(asset: Path) -> Any:
     if not asset.is_file():
-        raise TrainerUnavailable(f"trainer: {asset.name} is missing; build it with assets/build_asset.py")
+        raise TrainerUnavailable(f"trainer: {asset.name} is missing; build it with assets/build_asset.py, or use numpy")
     for module in INTERPRETER_MODULES:
         try:
             runtime = importlib.import_module(module)
-            return runtime.Interpreter(model_path=str(asset), num_threads=1)
+            interpreter = runtime.Interpreter(model_path=str(asset), num_threads=1)
         except (ImportError, SystemError):  # tflite_runtime answers numpy 2 with a SystemError
             continue
+        # The optimised kernels (XNNPACK) come with this call only, not with a signature's own: a step takes 0.6 of the time.
+        interpreter.allocate_tensors()
+        return interpreter
     raise TrainerUnavailable(
         "trainer: no TFLite interpreter works here; install tflite-runtime (with numpy below 2) or ai-edge-litert,"
         " or choose the numpy trainer"
@@ -43,8 +53,9 @@ class TfliteTrainer:
 
     name = "tflite"
 
-    def __init__(self, asset: Path = ASSET) -> None:
-        interpreter = _interpreter(asset)
+    def __init__(self, spec: ForecastSpec, assets: Path = ASSETS) -> None:
+        self.spec = spec
+        interpreter = _interpreter(assets / asset_name(spec))
         self._train = interpreter.get_signature_runner("train")
         self._predict = interpreter.get_signature_runner("predict")
         self._predict_one = interpreter.get_signature_runner("predict_one")
@@ -70,9 +81,9 @@ class TfliteTrainer:
             single: F32 = self._predict_one(weights=weights, inputs=inputs)["output"]
             return single
         rows = len(inputs)
-        padded = np.zeros((-(-rows // BATCH_ROWS) * BATCH_ROWS, FEATURES), dtype=np.float32)
+        padded = np.zeros((-(-rows // BATCH_ROWS) * BATCH_ROWS, self.spec.features), dtype=np.float32)
         padded[:rows] = inputs
-        output = np.empty((len(padded), HORIZON_HOURS), dtype=np.float32)
+        output = np.empty((len(padded), self.spec.outputs), dtype=np.float32)
         for start in range(0, len(padded), BATCH_ROWS):
             batch = padded[start : start + BATCH_ROWS]
             output[start : start + BATCH_ROWS] = self._predict(weights=weights, inputs=batch)["output"]

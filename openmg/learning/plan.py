@@ -2,17 +2,17 @@
 
 Rules: integers only; ratios are numerator and denominator; lengths of time are blocks or hours since 1970. A plan is
 checked when it is made, so whoever holds one may rely on its bounds.
-Not here: the network's shape (`openmg.forecast.spec`); a plan names it by SPEC_ID.
+Not here: what the shape of the forecaster means (`openmg.forecast.spec`); a plan carries it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from openmg import codec
 from openmg.forecast.calendar import KOREA_UTC_OFFSET_HOURS
-from openmg.forecast.spec import HORIZON_HOURS, HOURS_PER_DAY, HOURS_PER_WEEK, SPEC_ID
+from openmg.forecast.spec import HOURS_PER_DAY, HOURS_PER_WEEK, NET_ENERGY, ForecastSpec
 
 UPDATE_SCALE_BITS = 18
 """Updates are int16 in units of 2^-18: up to 0.125 per weight; thirty Adam steps at 1e-3 move a weight by 0.03 or less.
@@ -29,8 +29,10 @@ RULES = (
 )
 """The aggregation rules of `openmg.learning.rules`, the default first."""
 MAX_RULE_ITERATIONS = 32
-"""Each iteration reads every update once; after eight, further ones move both iterative rules by a unit or two."""
+"""A round of iteration reads every update once; in tests eight bring both iterative rules to within rounding."""
 MAX_HOLIDAYS = 2000
+MAX_SPAN_HOURS = 53 * HOURS_PER_WEEK
+"""A year and a week, to train or to evaluate on."""
 MAX_DEVICES = 4096
 MAX_LOCAL_STEPS = 1000
 """A tenth of a second on a laptop, some seconds on the smallest boards."""
@@ -44,10 +46,10 @@ class LearningPlan:
     `max_round_blocks`. Up to `byzantine_num / byzantine_den` of the *registered* devices are taken for hostile.
     Centred clipping and the geometric median take `rule_iterations` steps; centred clipping's radius is
     `radius_num / radius_den` of the median distance.
-    A meter takes `local_steps` Adam steps at `learning_rate_micro` millionths, on inputs with Gaussian noise of
-    `noise_milli` thousandths added; its weights are drawn to the round's model by `prox_micro` and to zero, which is
-    the base forecast alone, by `ridge_micro` (both millionths). Noise and ridge keep four weeks of a few homes under
-    one sky from being learnt by heart.
+    A meter takes `local_steps` Adam steps at `learning_rate_micro` millionths (halved every `rate_half_life_rounds`,
+    unless that is 0), on inputs with Gaussian noise of `noise_milli` thousandths added; its weights are drawn to the round's
+    model by `prox_micro` and to zero, which is the base forecast alone, by `ridge_micro` (both millionths). Noise and
+    ridge keep four weeks of a few homes under one sky from being learnt by heart.
     Train windows lie in the `train_hours` before `evaluation_start_hour`, evaluation windows in the
     `evaluation_hours` from it on.
     """
@@ -57,7 +59,7 @@ class LearningPlan:
     min_participants: int = 3
     round_blocks: int = 6
     max_round_blocks: int = 120
-    spec_id: bytes = SPEC_ID
+    spec: ForecastSpec = field(default=NET_ENERGY)
     seed: bytes = b"openmg-published-seed-1"
     rule: str = "nnm_trimmed_mean"
     byzantine_num: int = 3
@@ -72,8 +74,9 @@ class LearningPlan:
     radius_den: int = 1
     local_steps: int = 30
     learning_rate_micro: int = 1000
+    rate_half_life_rounds: int = 0
     prox_micro: int = 0
-    ridge_micro: int = 3000
+    ridge_micro: int = 1000
     noise_milli: int = 1500
     train_hours: int = 4 * HOURS_PER_WEEK
     evaluation_hours: int = HOURS_PER_WEEK
@@ -95,17 +98,16 @@ class LearningPlan:
         self._bound("radius_num", 1, 1000 * self.radius_den)
         self._bound("local_steps", 1, MAX_LOCAL_STEPS)
         self._bound("learning_rate_micro", 1, 1_000_000)
+        self._bound("rate_half_life_rounds", 0, 1_000_000)
         self._bound("prox_micro", 0, 1_000_000)
         self._bound("ridge_micro", 0, 1_000_000)
         self._bound("noise_milli", 0, 10_000)
-        self._bound("train_hours", HOURS_PER_WEEK + HORIZON_HOURS, 53 * HOURS_PER_WEEK)
-        self._bound("evaluation_hours", HOURS_PER_DAY, 53 * HOURS_PER_WEEK)
+        self._bound("train_hours", HOURS_PER_WEEK + self.spec.horizon_hours, MAX_SPAN_HOURS)
+        self._bound("evaluation_hours", max(HOURS_PER_DAY, self.spec.horizon_hours), MAX_SPAN_HOURS)
         self._bound("evaluation_start_hour", self.train_hours, 2**32)
         self._bound("utc_offset_hours", -12, 14)
         if self.rule not in RULES:
             raise ValueError(f"rule {self.rule!r} is unknown; use one of {', '.join(RULES)}")
-        if self.spec_id != SPEC_ID:
-            raise ValueError(f"spec_id {self.spec_id!r} is not the forecaster this program has; use {SPEC_ID!r}")
         if len(self.holiday_days) > MAX_HOLIDAYS or list(self.holiday_days) != sorted(set(self.holiday_days)):
             raise ValueError(f"holiday_days must be at most {MAX_HOLIDAYS} ascending days")
         if not 1 <= len(self.seed) <= 64:
@@ -139,8 +141,19 @@ class LearningPlan:
         days = value["holiday_days"]
         if not isinstance(days, list) or not all(type(day) is int for day in days):
             raise codec.DecodeError("plan: holiday_days is not a list of whole numbers")
-        expected = {"spec_id": bytes, "seed": bytes, "rule": str, "holiday_days": list}
+        expected = {"spec": dict, "seed": bytes, "rule": str, "holiday_days": list}
         for name, item in value.items():
             if type(item) is not expected.get(name, int):
                 raise codec.DecodeError(f"plan: {name} has the wrong type")
-        return cls(**{**value, "holiday_days": tuple(days)})
+        return cls(**{**value, "holiday_days": tuple(days), "spec": _spec(value["spec"])})
+
+
+def _spec(value: dict[str, Any]) -> ForecastSpec:
+    """The forecaster in a plan; DecodeError for anything else."""
+    expected = {item.name: type(getattr(NET_ENERGY, item.name)) for item in fields(ForecastSpec)}
+    value = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
+    if {name: type(item) for name, item in value.items()} != expected:
+        raise codec.DecodeError("plan: the forecaster does not have the fields it must have")
+    if not all(type(size) is int for size in value["hidden"]) or not all(type(name) is str for name in value["channels"]):
+        raise codec.DecodeError("plan: the forecaster's layers or channels have the wrong type")
+    return ForecastSpec(**value)

@@ -13,7 +13,7 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from openmg.forecast.spec import MASTER_SCALE_BITS, PARAMETERS, SPEC_ID
+from openmg.forecast.spec import MASTER_SCALE_BITS, ForecastSpec
 from openmg.hashing import keccak256, word
 from openmg.learning.plan import UPDATE_SCALE_BITS
 
@@ -23,9 +23,8 @@ I32 = NDArray[np.int32]
 
 INT16_LIMIT = 32_767
 """-32768 is not used, so that an update and its negative are equally valid."""
-UPDATE_BYTES = 2 * PARAMETERS
 _SHRINK_STEPS = 16
-"""Rounding adds at most sqrt(P)/2 < 43 units to the norm; each step takes 1/1024 off, 16 take more than 1.5 %."""
+"""Rounding adds at most sqrt(P)/2 < 224 units to the norm; each step takes 1/1024 off, 16 take more than 1.5 %."""
 
 
 def norm_units(update: I16) -> int:
@@ -60,16 +59,16 @@ def update_bytes(update: I16) -> bytes:
     return update.astype("<i2").tobytes()
 
 
-def update_from_bytes(data: bytes) -> I16:
+def update_from_bytes(spec: ForecastSpec, data: bytes) -> I16:
     """Inverse of `update_bytes`; ValueError for a wrong length or the unused value -32768."""
-    if len(data) != UPDATE_BYTES:
-        raise ValueError(f"update: {len(data)} bytes instead of {UPDATE_BYTES}")
+    if len(data) != spec.update_bytes:
+        raise ValueError(f"update: {len(data)} bytes instead of {spec.update_bytes}")
     update = np.frombuffer(data, dtype="<i2").astype(np.int16)
     if (update < -INT16_LIMIT).any():
         raise ValueError("update: -32768 is not a value of an update")
     return update
 
 
-def model_hash(master: I32) -> bytes:
-    """keccak(spec id | word(scale bits) | int32 little-endian weights): the name of a model everywhere."""
-    return keccak256(SPEC_ID + word(MASTER_SCALE_BITS) + master.astype("<i4").tobytes())
+def model_hash(spec: ForecastSpec, master: I32) -> bytes:
+    """keccak(model id | word(scale bits) | int32 little-endian weights): the name of a model everywhere."""
+    return keccak256(spec.model_id.encode("ascii") + word(MASTER_SCALE_BITS) + master.astype("<i4").tobytes())

@@ -18,7 +18,7 @@ from openmg.signing import InvalidSignature, domain_digest, recover, sign_digest
 MAX_TEXT = 4096
 MAX_ITEMS = 4096
 MAX_MESSAGE_BYTES = 256 * 1024
-"""A model message (7,344 int32 parameters, 29 KiB) and a batch of 256 notes (60 KiB) fit with room."""
+"""A model message (14,208 int32 parameters, 56 KiB) and a batch of 256 notes (60 KiB) fit with room."""
 
 
 class InvalidMessage(ValueError):

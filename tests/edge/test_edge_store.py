@@ -168,7 +168,7 @@ def test_a_clock_that_jumps_ahead_wipes_nothing(store: Store) -> None:
     for slot in (*range(100, 120), 10**7, 120):
         store.move_baseline(Baseline(slot + 1, 0, 0), ClosedSlot(slot, 4, 0, 0))
     assert [row.slot for row in store.slots()] == [*range(100, 121), 10**7]
-    first_hour, hours = store.hourly_net_wh()  # nor does it make a list of a thousand years
+    first_hour, hours = store.net_wh(60)  # nor does it make a list of a thousand years
     assert (first_hour, hours) == (25, [16] * 5 + [None])
 
 
@@ -235,7 +235,31 @@ def test_hours_are_net_and_incomplete_ones_are_unknown(store: Store) -> None:
     slots += [ClosedSlot(12 + i, 5, 0, 0) for i in range(3)]  # hour 3: one slot missing
     slots += [ClosedSlot(20 + i, 5, 9, CARRIED if i == 0 else 0) for i in range(4)]  # hour 5: holds other hours' energy
     store.import_slots(slots, None)
-    assert store.hourly_net_wh() == (2, [60 - 4, None, None, None])
+    assert store.net_wh(60) == (2, [60 - 4, None, None, None])
+    assert store.net_wh(30) == (4, [8, 48, 10, None, None, None, None, -8])
+    assert store.net_wh(15) == (8, [-1, 9, 19, 29, 5, 5, 5, None, None, None, None, None, None, -4, -4, -4])
+
+
+@pytest.mark.parametrize("resolution_minutes", [15, 30, 60])
+def test_steps_begin_at_whole_multiples_of_their_length_since_1970(store: Store, resolution_minutes: int) -> None:
+    slots_per_step = resolution_minutes // 15
+    store.import_slots([ClosedSlot(slot, slot, 0, 0) for slot in range(101, 125)], None)
+    first, energies = store.net_wh(resolution_minutes)
+    assert first == 101 // slots_per_step and len(energies) == 124 // slots_per_step - first + 1
+    for step, energy in enumerate(energies, first):
+        slots = range(step * slots_per_step, (step + 1) * slots_per_step)
+        whole = slots.start >= 101 and slots.stop <= 125
+        assert energy == (sum(slots) if whole else None)
+
+
+def test_an_empty_store_has_no_steps(store: Store) -> None:
+    assert store.net_wh(30) == (0, [])
+
+
+@pytest.mark.parametrize("resolution_minutes", [5, 10, 20, 0])
+def test_a_step_that_is_not_made_of_whole_slots_is_refused(store: Store, resolution_minutes: int) -> None:
+    with pytest.raises(ValueError, match=f"kept in slots of 15 minutes, not of {resolution_minutes}"):
+        store.net_wh(resolution_minutes)
 
 
 # Importer

@@ -15,7 +15,9 @@ from edge_agent.learning.learner import LocalLearner
 from firmware_sim.homes import KOREA_UTC_OFFSET, Home, fleet, household_load_w
 from firmware_sim.noise import mix
 from firmware_sim.sun import Sky, local_day, pv_w
+from openmg.forecast.loss import loss
 from openmg.forecast.model import initial_master
+from openmg.forecast.spec import HEADS
 from openmg.forecast.trainer import Trainer, get_trainer
 from openmg.learning.aggregate import ServerState, aggregate, apply_step
 from openmg.learning.plan import LearningPlan
@@ -81,14 +83,13 @@ class Run:
 
 
 def naive_loss(homes: Sequence[Sequence[int]], lag_hours: int) -> int:
-    """The same mean loss of the forecast "as `lag_hours` ago", over the same 145 origins of the last week."""
+    """The same mean loss when mean and quantiles are all "as `lag_hours` ago", over the last week's 145 origins."""
     losses = []
     for home in homes:
         wh, split = np.array(home, dtype=float), HOURS - 168
-        values = (wh - wh[:split].mean()) / wh[:split].std()
-        origins = range(split, HOURS - 23)
-        errors = [values[o : o + 24] - values[o - lag_hours : o - lag_hours + 24] for o in origins]
-        losses.append(float(np.mean(np.square(errors))))
+        values = ((wh - wh[:split].mean()) / wh[:split].std()).astype(np.float32)
+        target = np.arange(split, HOURS - 23)[:, None] + np.arange(24)
+        losses.append(loss(np.tile(values[target - lag_hours], HEADS), values[target]))
     return round(1_000_000 * sum(losses) / len(losses))
 
 
@@ -107,13 +108,13 @@ def run_rounds(
 ) -> Run:
     """Federated rounds with the real learner and the real aggregate, all in this process."""
     plan = LearningPlan(evaluation_start_hour=start_hour + 672, **changes)  # type: ignore[arg-type]
-    shared = trainer or get_trainer("auto")
+    shared = trainer or get_trainer(plan.spec)
     learners = [
-        LocalLearner(bytes([number]) * 20, plan, lambda home=home: (start_hour, home), shared)
+        LocalLearner(bytes([number]) * 20, plan, lambda minutes, home=home: (start_hour, home), shared)
         for number, home in enumerate(homes)
     ]
     honest = [learner for number, learner in enumerate(learners) if number not in attackers]
-    state = ServerState(initial_master(plan.seed), np.zeros(7344, np.int32))
+    state = ServerState(initial_master(plan.spec, plan.seed), np.zeros(plan.spec.parameters, np.int32))
     losses = []
     for number in range(rounds + 1):
         losses.append(sum(learner.evaluate(state.master) for learner in honest) // len(honest))
@@ -122,7 +123,7 @@ def run_rounds(
         updates = {}
         for index, learner in enumerate(learners):
             result = learner.train(state.master, number)
-            update = update_from_bytes(result.update_int16)
+            update = update_from_bytes(plan.spec, result.update_int16)
             updates[learner.device] = attack(update).astype(np.int16) if index in attackers else update
         state = apply_step(state, aggregate(updates, plan, len(learners)).step, plan)
     return Run(tuple(losses), sum(learner.baseline() for learner in honest) // len(honest))

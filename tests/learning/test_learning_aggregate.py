@@ -16,7 +16,7 @@ from aggregate_sets import aggregate_hash, hashes, plan, rows_of, sets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openmg.forecast.spec import PARAMETERS
+from openmg.forecast.spec import NET_ENERGY
 from openmg.learning.aggregate import MASTER_LIMIT, Rejection, ServerState, aggregate, apply_step
 from openmg.learning.plan import MAX_DEVICES, RULES
 from openmg.learning.rules.norms import cap_norms
@@ -185,7 +185,7 @@ def test_momentum_and_master_follow_their_definition_and_stay_int32() -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("value", [32_767, -32_767, 0])
 def test_a_round_of_equal_updates_gives_that_update_without_wrapping(rule: str, value: int) -> None:
-    updates = {bytes([i]) * 20: np.full(PARAMETERS, value, dtype=np.int16) for i in range(12)}
+    updates = {bytes([i]) * 20: np.full(NET_ENERGY.parameters, value, dtype=np.int16) for i in range(12)}
     outcome = aggregate(updates, plan(rule=rule), 12)
     assert (outcome.step == value).all() and outcome.capped == ()
     if rule not in ("krum", "multi_krum"):
@@ -195,9 +195,9 @@ def test_a_round_of_equal_updates_gives_that_update_without_wrapping(rule: str, 
 @pytest.mark.parametrize("rule", RULES)
 def test_whole_models_of_extreme_values_equal_the_oracle(rule: str) -> None:
     random = np.random.default_rng(7)
-    updates = {bytes([i]) * 20: random.choice(np.array([-32_767, 32_767], dtype=np.int16), PARAMETERS) for i in range(7)} | {
-        bytes([9 + i]) * 20: np.full(PARAMETERS, i, dtype=np.int16) for i in range(2)
-    }
+    updates = {
+        bytes([i]) * 20: random.choice(np.array([-32_767, 32_767], dtype=np.int16), NET_ENERGY.parameters) for i in range(7)
+    } | {bytes([9 + i]) * 20: np.full(NET_ENERGY.parameters, i, dtype=np.int16) for i in range(2)}
     expected = aggregate_vectors.expected({device: row.tolist() for device, row in updates.items()}, rule, 12)
     outcome = aggregate(updates, plan(rule=rule), 12)
     assert outcome.step.tolist() == expected.step.tolist() and outcome.rejected == expected.rejected

@@ -5,26 +5,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from learning_homes import HOURS, START_HOUR, synthetic_homes
 
-from edge_agent.learning.learner import MAX_LOSS_MICRO, MICRO, LearnerNotReady, LocalLearner
+from edge_agent.learning.learner import MAX_LOSS_MICRO, MICRO, LocalLearner
+from edge_agent.learning.spans import LearnerNotReady
 from openmg.forecast.model import initial_master
-from openmg.forecast.spec import PARAMETERS
+from openmg.forecast.spec import MASTER_SCALE_BITS, NET_ENERGY, ForecastSpec
 from openmg.forecast.trainer_numpy import NumpyTrainer
-from openmg.learning.plan import LearningPlan
+from openmg.learning.plan import UPDATE_SCALE_BITS, LearningPlan
 from openmg.learning.quantise import model_hash, norm_units, update_from_bytes
 
 PLAN = LearningPlan(evaluation_start_hour=START_HOUR + 672)
-MASTER = initial_master(PLAN.seed)
+MASTER = initial_master(PLAN.spec, PLAN.seed)
 HOME = synthetic_homes(3, seed=2)[2]
 
 
 def learner(history: list[int | None], start_hour: int = START_HOUR, device: int = 1) -> LocalLearner:
-    return LocalLearner(bytes([device]) * 20, PLAN, lambda: (start_hour, history))
+    return LocalLearner(bytes([device]) * 20, PLAN, lambda minutes: (start_hour, history))
 
 
 def test_the_update_does_not_depend_on_the_evaluation_span_and_the_loss_only_on_it_and_the_past() -> None:
@@ -48,9 +50,9 @@ def test_a_history_that_begins_earlier_gives_the_same() -> None:
 
 def test_result_names_round_model_and_size() -> None:
     result = learner(list(HOME)).train(MASTER, 9)
-    assert result.round == 9 and result.base_hash == model_hash(MASTER)
+    assert result.round == 9 and result.base_hash == model_hash(PLAN.spec, MASTER)
     assert result.n_samples == 672 - 24 - 168 + 1
-    assert 0 < norm_units(update_from_bytes(result.update_int16)) <= PLAN.clip_units
+    assert 0 < norm_units(update_from_bytes(PLAN.spec, result.update_int16)) <= PLAN.clip_units
     assert result.loss_micro == learner(list(HOME)).evaluate(MASTER)
 
 
@@ -61,13 +63,45 @@ def test_batches_depend_on_device_and_round_only() -> None:
     assert learner(list(HOME), device=2).train(MASTER, 1).update_int16 != first
 
 
+def test_the_first_model_is_the_base_forecast_and_one_round_at_home_betters_it() -> None:
+    subject = learner(list(HOME))
+    assert subject.evaluate(MASTER) == subject.baseline() > 0
+    update = update_from_bytes(PLAN.spec, subject.train(MASTER, 0).update_int16)
+    trained = MASTER + (update.astype(np.int32) << MASTER_SCALE_BITS - UPDATE_SCALE_BITS)
+    assert subject.evaluate(trained) < 0.97 * subject.baseline()
+
+
+@pytest.mark.parametrize(("minutes", "horizon"), [(30, 24), (15, 48), (60, 72)])
+def test_spans_of_another_forecaster_are_the_same_hours(minutes: int, horizon: int) -> None:
+    spec = ForecastSpec(resolution_minutes=minutes, horizon_hours=horizon, hidden=(8, 4))
+    plan, per_hour = replace(PLAN, spec=spec), spec.steps_per_hour
+    fine = [value // per_hour for value in HOME for _ in range(per_hour)]
+    asked = []
+
+    def history(resolution_minutes: int) -> tuple[int, list[int]]:
+        asked.append(resolution_minutes)
+        return START_HOUR * per_hour, fine
+
+    subject, master = LocalLearner(b"\x01" * 20, plan, history), initial_master(spec, plan.seed)
+    result = subject.train(master, 0)
+    assert asked == [minutes]
+    assert result.base_hash == model_hash(spec, master)
+    assert result.n_samples == (672 - horizon - 168) * per_hour + 1
+    assert 0 < norm_units(update_from_bytes(spec, result.update_int16)) <= plan.clip_units
+    longer = [*fine, *[9_999] * 500]
+    other = LocalLearner(b"\x01" * 20, plan, lambda _: (START_HOUR * per_hour, longer)).train(master, 0)
+    assert (other.update_int16, other.loss_micro) == (result.update_int16, result.loss_micro)
+    with pytest.raises(LearnerNotReady, match=f"holds hours {START_HOUR}..{START_HOUR + 839}, the plan needs"):
+        LocalLearner(b"\x01" * 20, plan, lambda _: (START_HOUR * per_hour, fine[:-1])).train(master, 0)
+
+
 @pytest.mark.parametrize(
     ("history", "start_hour", "problem"),
     [
         ([], 0, "import the home's history"),
         (list(HOME[:839]), START_HOUR, "import the home's history"),
         (list(HOME), START_HOUR + 600, "import the home's history"),
-        ([None] * HOURS, START_HOUR, "no hour of the training span"),
+        ([None] * HOURS, START_HOUR, "no step of the training span"),
         ([value if i % 20 else None for i, value in enumerate(HOME)], START_HOUR, "gaps"),
     ],
 )
@@ -92,12 +126,15 @@ def test_a_single_gap_is_survived() -> None:
     assert 300 < result.n_samples < 481
 
 
-@pytest.mark.parametrize("trainer", [NumpyTrainer(), None], ids=["numpy", "auto"])
+@pytest.mark.parametrize("trainer", [NumpyTrainer(NET_ENERGY), None], ids=["numpy", "auto"])
 def test_an_empty_home_takes_part_with_finite_numbers(trainer: NumpyTrainer | None) -> None:
-    empty = LocalLearner(b"\x01" * 20, PLAN, lambda: (START_HOUR, [0] * HOURS), trainer)
+    empty = LocalLearner(b"\x01" * 20, PLAN, lambda minutes: (START_HOUR, [0] * HOURS), trainer)
     result = empty.train(MASTER, 0)
-    assert empty.baseline() == 0 and 0 < result.loss_micro < MICRO
-    assert 0 < norm_units(update_from_bytes(result.update_int16)) <= PLAN.clip_units
+    assert empty.baseline() == result.loss_micro == 0  # the first model is the base forecast, which is right here
+    update = update_from_bytes(PLAN.spec, result.update_int16)
+    assert 0 < norm_units(update) <= PLAN.clip_units
+    trained = MASTER + (update.astype(np.int32) << MASTER_SCALE_BITS - UPDATE_SCALE_BITS)
+    assert 0 < empty.evaluate(trained) < MICRO
 
 
 def test_a_home_that_was_empty_does_not_outweigh_its_neighbours_when_somebody_moves_in() -> None:
@@ -105,14 +142,14 @@ def test_a_home_that_was_empty_does_not_outweigh_its_neighbours_when_somebody_mo
     assert learner(list(moved_in)).evaluate(MASTER) < 1000 * MICRO
 
 
-@pytest.mark.parametrize("trainer", [NumpyTrainer(), None], ids=["numpy", "auto"])
+@pytest.mark.parametrize("trainer", [NumpyTrainer(NET_ENERGY), None], ids=["numpy", "auto"])
 def test_a_model_of_extreme_weights_gives_a_bounded_loss_and_no_invalid_update(trainer: NumpyTrainer | None) -> None:
-    extreme = np.random.default_rng(3).choice(np.array([-(2**31), 2**31 - 1]), PARAMETERS).astype(np.int32)
-    subject = LocalLearner(b"\x01" * 20, PLAN, lambda: (START_HOUR, HOME), trainer)
+    extreme = np.random.default_rng(3).choice(np.array([-(2**31), 2**31 - 1]), NET_ENERGY.parameters).astype(np.int32)
+    subject = LocalLearner(b"\x01" * 20, PLAN, lambda minutes: (START_HOUR, HOME), trainer)
     with np.errstate(all="ignore"):
         assert subject.evaluate(extreme) == MAX_LOSS_MICRO
         try:
-            update = update_from_bytes(subject.train(extreme, 0).update_int16)
+            update = update_from_bytes(PLAN.spec, subject.train(extreme, 0).update_int16)
         except ValueError as error:
             assert "diverged" in str(error)
         else:
@@ -126,13 +163,13 @@ import numpy as np
 from edge_agent.learning.learner import LocalLearner
 from openmg.forecast.model import initial_master
 from openmg.forecast.trainer_numpy import NumpyTrainer
-from openmg.learning.plan import LearningPlan
+from openmg.learning.plan import UPDATE_SCALE_BITS, LearningPlan
 week = 168
 plan = LearningPlan(evaluation_start_hour=490_000 + 50 * week, train_hours=50 * week, evaluation_hours=7 * week)
 history = [int(value) for value in np.random.default_rng(0).integers(0, 900, 57 * week)]
-learner = LocalLearner(bytes(20), plan, lambda: (490_000, history), NumpyTrainer())
+learner = LocalLearner(bytes(20), plan, lambda minutes: (490_000, history), NumpyTrainer(plan.spec))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert learner.train(initial_master(b"x"), 0).n_samples > 8000
+assert learner.train(initial_master(plan.spec, b"x"), 0).n_samples > 8000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}

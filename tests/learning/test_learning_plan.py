@@ -40,7 +40,6 @@ def test_bounds_are_told(name: str, low: int, high: int) -> None:
     ("changes", "problem"),
     [
         ({"rule": "bulyan"}, "use one of"),
-        ({"spec_id": b"another"}, "not the forecaster"),
         ({"holiday_days": (3, 2)}, "ascending"),
         ({"seed": b""}, "1 to 64 bytes"),
     ],

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openmg.forecast.model import initial_master
-from openmg.forecast.spec import PARAMETERS, SPEC_ID
+from openmg.forecast.spec import NET_ENERGY, ForecastSpec
 from openmg.hashing import keccak256
 from openmg.learning import quantise
 from openmg.learning.plan import LearningPlan
 
+PARAMETERS = NET_ENERGY.parameters
 CLIP = LearningPlan(evaluation_start_hour=495_000).clip_units
 
 
@@ -54,24 +55,27 @@ def test_norm_is_exact_and_rounds_up() -> None:
     assert quantise.norm_units(update) == 5
     update[2] = 1
     assert quantise.norm_units(update) == 6
-    assert quantise.norm_units(np.full(PARAMETERS, -32_767, np.int16)) == 2_808_039
+    assert quantise.norm_units(np.full(PARAMETERS, -32_767, np.int16)) == 3_905_739
 
 
 def test_bytes_are_inverse_and_checked() -> None:
     update = quantise.quantise((np.random.default_rng(2).standard_normal(PARAMETERS) * 0.01).astype(np.float32), CLIP)
     data = quantise.update_bytes(update)
-    assert len(data) == quantise.UPDATE_BYTES == 14_688
-    assert np.array_equal(quantise.update_from_bytes(data), update)
-    with pytest.raises(ValueError, match="14687 bytes instead of 14688"):
-        quantise.update_from_bytes(data[:-1])
+    assert len(data) == NET_ENERGY.update_bytes == 28_416
+    assert np.array_equal(quantise.update_from_bytes(NET_ENERGY, data), update)
+    with pytest.raises(ValueError, match="28415 bytes instead of 28416"):
+        quantise.update_from_bytes(NET_ENERGY, data[:-1])
     with pytest.raises(ValueError, match="-32768"):
-        quantise.update_from_bytes(b"\x00\x80" + data[2:])
+        quantise.update_from_bytes(NET_ENERGY, b"\x00\x80" + data[2:])
 
 
-def test_the_models_name_is_the_hash_of_spec_scale_and_weights() -> None:
-    master = initial_master(b"x")
+def test_the_models_name_is_the_hash_of_its_id_scale_and_weights() -> None:
+    master = initial_master(NET_ENERGY, b"x")
+    head = NET_ENERGY.model_id.encode() + (20).to_bytes(32, "big")
     packed = b"".join(int(w).to_bytes(4, "little", signed=True) for w in master)
-    assert quantise.model_hash(master) == keccak256(SPEC_ID + (20).to_bytes(32, "big") + packed)
+    assert quantise.model_hash(NET_ENERGY, master) == keccak256(head + packed)
     other = master.copy()
     other[-1] += 1
-    assert quantise.model_hash(other) != quantise.model_hash(master)
+    assert quantise.model_hash(NET_ENERGY, other) != quantise.model_hash(NET_ENERGY, master)
+    price = ForecastSpec(quantity="price")
+    assert quantise.model_hash(price, master) != quantise.model_hash(NET_ENERGY, master)

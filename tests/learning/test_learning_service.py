@@ -20,6 +20,7 @@ from edge_agent.store import Store
 from hub.ppdl.app.state import EVALUATED_ROUNDS
 from openmg.clock import VirtualClock
 from openmg.forecast.model import initial_master, master_bytes
+from openmg.forecast.spec import ForecastSpec
 from openmg.forecast.trainer import AdamState, Trainer
 from openmg.forecast.trainer_numpy import F32, NumpyTrainer
 from openmg.identity import DeviceKey
@@ -31,13 +32,13 @@ from openmg.tasks import end_task
 
 CHAIN_ID = 7
 PLAN = LearningPlan(evaluation_start_hour=START_HOUR + 672)
-MASTER = initial_master(PLAN.seed)
+MASTER = initial_master(PLAN.spec, PLAN.seed)
 KEY = DeviceKey(b"\x05" * 32)
 HOME = synthetic_homes(3, seed=2)[2]
 
 
 def notice(round_number: int = 0, **changes: object) -> ModelNotice:
-    whole = ModelNotice(round_number, 12, model_hash(MASTER), master_bytes(MASTER), PLAN.encode())
+    whole = ModelNotice(round_number, 12, model_hash(PLAN.spec, MASTER), master_bytes(MASTER), PLAN.encode())
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
@@ -98,9 +99,9 @@ async def test_a_notice_is_answered_with_a_signed_evaluation_and_update(agent: A
     assert opened.signer == KEY.address
     assert opened.message.round == 3 and opened.message.loss_micro > 0
     trained = base.open_signed(ModelUpdate, update, CHAIN_ID)
-    assert trained.signer == KEY.address and trained.message.base_hash == model_hash(MASTER)
-    assert 0 < norm_units(update_from_bytes(trained.message.update)) <= PLAN.clip_units
-    expected = RoundAnswerer(KEY.address, lambda: (START_HOUR, HOME)).answer(notice(3))
+    assert trained.signer == KEY.address and trained.message.base_hash == model_hash(PLAN.spec, MASTER)
+    assert 0 < norm_units(update_from_bytes(PLAN.spec, trained.message.update)) <= PLAN.clip_units
+    expected = RoundAnswerer(KEY.address, lambda minutes: (START_HOUR, HOME)).answer(notice(3))
     assert expected is not None and expected.update == trained.message
 
 
@@ -115,7 +116,7 @@ async def test_a_repeated_notice_brings_the_same_answer_and_an_older_one_none(ag
     assert agent.sent[:2] == agent.sent[2:] and len(agent.sent) == 4
     other = MASTER + 1
     await service.on_message(
-        topics.MODEL, base.encode(notice(2, model_hash=model_hash(other), parameters=master_bytes(other)))
+        topics.MODEL, base.encode(notice(2, model_hash=model_hash(PLAN.spec, other), parameters=master_bytes(other)))
     )
     assert len(agent.sent) == 4 and service.answered == 2
     await service.stop()
@@ -139,6 +140,7 @@ class HeldTrainer(NumpyTrainer):
     """Waits in its first step, so that a test can act in the middle of a training."""
 
     def __init__(self) -> None:
+        super().__init__(PLAN.spec)
         self.began, self.go_on = threading.Event(), threading.Event()
 
     def step(
@@ -171,6 +173,8 @@ async def test_unusable_notices_are_counted_and_logged_once(agent: Agent, caplog
         base.encode(notice(0, parameters=bytes(8))),
         base.encode(notice(0, model_hash=bytes(32))),
         base.encode(notice(0, plan=b"")),
+        base.encode(notice(0, plan=replace(PLAN, spec=ForecastSpec(quantity="price")).encode())),
+        base.encode(notice(0, plan=replace(PLAN, spec=ForecastSpec(lag_hours=24)).encode())),
     ]
     with caplog.at_level(logging.WARNING):
         for payload in bad:

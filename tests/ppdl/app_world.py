@@ -14,7 +14,6 @@ from hub.ppdl.app.genesis_state import AppGenesis, Device, Feeder, make_app_gene
 from hub.ppdl.app.transactions import evaluation_tx, slot_sum_tx, update_tx
 from hub.ppdl.application import BlockCtx, BlockResult
 from hub.ppdl.genesis import Genesis, make_genesis
-from openmg.forecast.spec import PARAMETERS
 from openmg.identity import DeviceKey
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import update_bytes
@@ -116,7 +115,7 @@ def slot_tx(slot: int, group: Roster | None = None, values: Sequence[tuple[int, 
 
 
 def small_update(seed: int, scale: float = 200.0) -> np.ndarray:
-    return np.rint(np.random.default_rng(seed).normal(scale=scale, size=PARAMETERS)).astype(np.int16)
+    return np.rint(np.random.default_rng(seed).normal(scale=scale, size=PLAN.spec.parameters)).astype(np.int16)
 
 
 def model_update(

@@ -40,7 +40,7 @@ def home(number: int) -> list[int]:
 async def answer_round(engine: PbftEngine, learners: list[LocalLearner], model: ModelAnswer) -> None:
     """What nine meters and the hub's ingest do for a round."""
     await engine.wait_height(model.height)  # this hub may be a block behind the one that was asked
-    master = master_from_bytes(model.parameters)
+    master = master_from_bytes(PLAN.spec, model.parameters)
     for meter, learner in zip(METERS, learners, strict=True):
         result = await asyncio.to_thread(learner.train, master, model.round)
         evaluation = Evaluation(model.round, model.model_hash, result.loss_micro)
@@ -64,9 +64,9 @@ async def test_four_validators_agree_on_rounds_of_real_training(tmp_path: Path, 
         listen = ("127.0.0.1", ports[address_of(key)])
         timing = {"block_interval_s": 0.05, "heartbeat_s": 0.3, "view_timeout_s": 5.0}
         engines.append(PbftEngine(genesis(PLAN), key, application, store, listen, peers, **timing))
-    trainer = get_trainer("auto")
+    trainer = get_trainer(PLAN.spec)
     learners = [
-        LocalLearner(meter.key.address, PLAN, lambda n=n: (START_HOUR, home(n)), trainer)
+        LocalLearner(meter.key.address, PLAN, lambda minutes, n=n: (START_HOUR, home(n)), trainer)
         for n, meter in enumerate(METERS)
     ]
     for engine in engines:
@@ -80,7 +80,7 @@ async def test_four_validators_agree_on_rounds_of_real_training(tmp_path: Path, 
                 await answer_round(engines[number % 4], learners, model)
             while (model := await ask_model(engines[0])).round < ROUNDS:
                 await engines[0].wait_height(model.height + 1)
-            losses = [learner.evaluate(master_from_bytes(model.parameters)) for learner in learners]
+            losses = [learner.evaluate(master_from_bytes(PLAN.spec, model.parameters)) for learner in learners]
             for engine in engines:
                 await engine.wait_height(model.height)
         rounds = base.decode(RoundsAnswer, (await engines[0].query("rounds")).value).rounds
@@ -98,4 +98,4 @@ async def test_four_validators_agree_on_rounds_of_real_training(tmp_path: Path, 
     agreed = [loss.loss_micro for loss in seen[:ROUNDS]] + [sum(losses) // len(losses)]
     assert all(loss.homes == len(METERS) for loss in seen[:ROUNDS])
     assert all(later < earlier for earlier, later in zip(agreed, agreed[1:], strict=False)), agreed
-    assert agreed[-1] < agreed[0] // 2
+    assert agreed[-1] < agreed[0] * 0.9, agreed

@@ -33,7 +33,7 @@ from openmg.messages import base
 
 CONTRACT = b"\xc0" * 20
 REQUEST = InferenceRequest(1337, CONTRACT, 5, 2)
-MASTER = initial_master(PLAN.seed)
+MASTER = initial_master(PLAN.spec, PLAN.seed)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_answer_is_the_integer_forecast_of_the_recorded_history(app: PpdlApp
     result = block(app, [tx()])
     assert result.tx_results[0].ok, result.tx_results[0].reason
     given = answer(app).answer
-    assert given.answer_wh == forecast_wh(MASTER, feeder_wh(2), START_HOUR + HISTORY_HOURS, (), 9)
+    assert given.answer_wh == forecast_wh(PLAN.spec, MASTER, feeder_wh(2), START_HOUR + HISTORY_HOURS, (), 9).mean_wh
     assert given.as_of_slot == FIRST_SLOT - 1 and given.height == 1
     expected = b"".join(
         (
@@ -64,7 +64,7 @@ def test_the_answer_is_the_integer_forecast_of_the_recorded_history(app: PpdlApp
             word(5),
             word(2),
             word(FIRST_SLOT - 1),
-            model_hash(MASTER),
+            model_hash(PLAN.spec, MASTER),
             keccak256(b"".join((value % 2**256).to_bytes(32, "big") for value in given.answer_wh)),
         )
     )
@@ -77,7 +77,7 @@ def test_agreed_slots_move_the_forecast(app: PpdlApplication) -> None:
     given = answer(app, 8).answer
     assert given.as_of_slot == FIRST_SLOT + 3
     history = (*feeder_wh(1)[1:], 4 * 6 * 900)
-    assert given.answer_wh == forecast_wh(MASTER, history, START_HOUR + HISTORY_HOURS + 1, (), 9)
+    assert given.answer_wh == forecast_wh(PLAN.spec, MASTER, history, START_HOUR + HISTORY_HOURS + 1, (), 9).mean_wh
 
 
 def test_a_request_is_answered_once_per_contract_and_chain(app: PpdlApplication) -> None:

@@ -14,14 +14,15 @@ from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.state import EVALUATED_ROUNDS, State
 from hub.ppdl.app.transactions import update_tx
 from openmg.forecast.model import initial_master, master_bytes, master_from_bytes
-from openmg.forecast.spec import PARAMETERS
 from openmg.learning.aggregate import ServerState, aggregate, apply_step
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import model_hash
 from openmg.messages import base
 from openmg.messages.learning import ModelUpdate
 
-NAME = model_hash(initial_master(PLAN.seed))
+PARAMETERS = PLAN.spec.parameters
+MASTER = initial_master(PLAN.spec, PLAN.seed)
+NAME = model_hash(PLAN.spec, MASTER)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def rounds(app: PpdlApplication) -> RoundsAnswer:
 
 def test_the_chain_starts_with_the_published_model(app: PpdlApplication) -> None:
     answer = model(app)
-    assert answer.parameters == master_bytes(initial_master(PLAN.seed))
+    assert answer.parameters == master_bytes(MASTER)
     assert (answer.round, answer.opened_height, answer.model_hash) == (0, 0, NAME)
     assert LearningPlan.decode(answer.plan) == PLAN
 
@@ -63,10 +64,10 @@ def test_a_round_closes_at_its_height_with_the_aggregate_of_what_the_chain_holds
     answer = model(app)
     assert (answer.round, answer.opened_height) == (1, 3)
     rows = {meter.key.address: small_update(int(meter.name[5:])) for meter in METERS[:5]}
-    start = ServerState(initial_master(PLAN.seed), np.zeros(PARAMETERS, np.int32))
+    start = ServerState(MASTER, np.zeros(PARAMETERS, np.int32))
     expected = apply_step(start, aggregate(rows, PLAN, len(METERS)).step, PLAN).master
-    assert np.array_equal(master_from_bytes(answer.parameters), expected)
-    assert answer.model_hash == model_hash(expected)
+    assert np.array_equal(master_from_bytes(PLAN.spec, answer.parameters), expected)
+    assert answer.model_hash == model_hash(PLAN.spec, expected)
     closed, opened = rounds(app).rounds
     assert closed.participants == tuple(sorted(rows)) and closed.hostile == 2 and not closed.void
     assert (closed.base_hash, closed.model_hash, closed.closed_height) == (NAME, answer.model_hash, 3)
@@ -104,14 +105,14 @@ def test_a_round_without_enough_participants_is_void_and_the_model_stays(app: Pp
         (model_update(METERS[0], NAME, update=np.full(PARAMETERS, 5000, np.int16)), "exceeds"),
         (
             update_tx(base.sign(ModelUpdate(0, NAME, bytes(10)), CHAIN_ID, METERS[0].key.signing_key)),
-            "10 bytes instead of 14688",
+            "10 bytes instead of 28416",
         ),
         (
             update_tx(base.sign(ModelUpdate(0, NAME, b"\x00\x80" * PARAMETERS), CHAIN_ID, METERS[0].key.signing_key)),
             "-32768",
         ),
         (
-            update_tx(base.sign(ModelUpdate(0, NAME, bytes(14_688)), CHAIN_ID + 1, METERS[0].key.signing_key)),
+            update_tx(base.sign(ModelUpdate(0, NAME, bytes(28_416)), CHAIN_ID + 1, METERS[0].key.signing_key)),
             "not registered",
         ),
     ],
@@ -185,7 +186,5 @@ def test_only_the_last_rounds_may_still_be_evaluated(app: PpdlApplication) -> No
     for _ in range(EVALUATED_ROUNDS * PLAN.max_round_blocks):
         block(app)
     assert model(app).round == EVALUATED_ROUNDS
-    outcome = block(
-        app, [evaluation(METERS[0], NAME, 1), evaluation(METERS[0], NAME, 0), evaluation(METERS[0], NAME, 5)]
-    )
+    outcome = block(app, [evaluation(METERS[0], NAME, 1), evaluation(METERS[0], NAME, 0), evaluation(METERS[0], NAME, 5)])
     assert [result.ok for result in outcome.tx_results] == [True, False, False]

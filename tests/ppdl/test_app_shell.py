@@ -39,12 +39,13 @@ from hub.ppdl.app.transactions import InferenceRequest, InvalidTransaction, Tran
 from hub.ppdl.application import Application, Verdict
 from openmg import codec
 from openmg.forecast.model import initial_master
+from openmg.forecast.spec import NET_ENERGY, ForecastSpec
 from openmg.learning.quantise import model_hash
 from openmg.zk.curve import G1_BYTES, G2_BYTES
 from openmg.zk.field import R
 from openmg.zk.keys import ensure_keys
 
-NAME = model_hash(initial_master(PLAN.seed))
+NAME = model_hash(PLAN.spec, initial_master(PLAN.spec, PLAN.seed))
 
 
 def script() -> list[list[bytes]]:
@@ -227,6 +228,9 @@ def test_genesis_state_is_canonical_and_checked() -> None:
     ):
         with pytest.raises(AppStateError, match=problem):
             make_app_genesis(devices, feeders, PLAN, whole.commit_key)
+    for spec in (ForecastSpec(quantity="price"), ForecastSpec(resolution_minutes=30), ForecastSpec(horizon_hours=48)):
+        with pytest.raises(AppStateError, match=f"the plan's forecaster must be {NET_ENERGY.model_id}, for which"):
+            dataclasses.replace(whole, plan=dataclasses.replace(PLAN, spec=spec))
     with pytest.raises(AppStateError, match="100 hours of past"):
         Feeder(1, 0, (0,) * 100)
     with pytest.raises(AppStateError, match="wrong length"):

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from setup_support import ROOT
 
+from openmg.forecast.spec import ForecastSpec
+from openmg.forecast.trainer_tflite import asset_name
+
 NEEDED = (
     "openmg/profiles/eastron_sdm630.toml",
-    "openmg/forecast/assets/mlp_train.tflite",
+    *(f"openmg/forecast/assets/{asset_name(ForecastSpec(resolution_minutes=minutes))}" for minutes in (60, 30, 15)),
     "openmg/py.typed",
     "hub/console/static/index.html",
     "contracts/artifacts/PlasmaRoot.json",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.execute import execute_block
-from hub.ppdl.app.genesis_state import Device, Feeder, make_app_genesis
+from hub.ppdl.app.genesis_state import MIN_HISTORY_HOURS, Device, Feeder, make_app_genesis
 from hub.ppdl.app.set_change import SetChange, change_hash, propose_tx, sign_consent, sign_vote, vote_tx
 from hub.ppdl.app.state import Env, State
 from hub.ppdl.app.transactions import (
@@ -38,11 +38,10 @@ from hub.ppdl.consensus.evidence import EVIDENCE_KINDS, make_evidence
 from hub.ppdl.consensus.messages import MAX_VIEW
 from hub.ppdl.genesis import MAX_U64, Genesis, make_genesis
 from openmg import codec
-from openmg.forecast.spec import MIN_HISTORY_HOURS
+from openmg.forecast.spec import NET_ENERGY
 from openmg.hashing import keccak256
 from openmg.identity import DeviceKey
 from openmg.learning.plan import LearningPlan
-from openmg.learning.quantise import UPDATE_BYTES
 from openmg.masking import MIN_GROUP, make_roster, roster_id
 from openmg.messages.base import Message, encode
 from openmg.messages.learning import Evaluation, ModelUpdate
@@ -114,7 +113,7 @@ def _signed(tape: Tape, kind: str, message: Message, key: bytes) -> bytes:
 
 
 def _update(tape: Tape) -> bytes:
-    update = tape.take(16) + bytes(UPDATE_BYTES - 16)
+    update = tape.take(16) + bytes(NET_ENERGY.update_bytes - 16)
     message = ModelUpdate(0, world().state.model.model_hash, update)
     return _signed(tape, KIND_UPDATE, message, tape.pick(METERS).signing_key)
 

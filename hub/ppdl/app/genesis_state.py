@@ -14,7 +14,7 @@ from typing import Any
 
 from openmg import codec
 from openmg.forecast.fixedpoint import MAX_ENERGY_WH
-from openmg.forecast.spec import HOURS_PER_WEEK, MIN_HISTORY_HOURS
+from openmg.forecast.spec import HOURS_PER_WEEK, NET_ENERGY
 from openmg.learning.plan import MAX_DEVICES, LearningPlan
 from openmg.messages.topics import DEVICE_NAME
 from openmg.units import ADDRESS_BYTES
@@ -24,6 +24,10 @@ from openmg.zk.proof import UnsafeKeyError, VerifyingKey
 
 MASK_KEY_BYTES = 32
 MAX_MICROGRIDS = 256
+VOUCHED = NET_ENERGY
+"""The chain records hours, and its answers are the next 24 of them."""
+MIN_HISTORY_HOURS = HOURS_PER_WEEK
+"""A forecast needs a week."""
 HISTORY_HOURS = 5 * HOURS_PER_WEEK
 """Hours of a feeder's past that are kept: four weeks for the profiles and one more for the latest."""
 MAX_STATE_BYTES = 16 * 1024 * 1024
@@ -94,6 +98,8 @@ class AppGenesis:
         missing = {device.microgrid for device in self.devices} - set(grids)
         if missing:
             raise AppStateError(f"app state: microgrid {min(missing)} has devices but no feeder history")
+        if self.plan.spec != VOUCHED:
+            raise AppStateError(f"app state: the plan's forecaster must be {VOUCHED.model_id}, for which answers are vouched")
         if self.plan.min_participants > len(addresses):
             raise AppStateError(
                 f"app state: a round needs {self.plan.min_participants} devices but {len(addresses)} are registered"

@@ -57,11 +57,10 @@ def answer_request(state: State, signed: Signed[InferenceRequest], height: int, 
         raise Rejected(f"inference request: request {request.request_id} is already answered")
     if sum(known.height == height for known in state.answers) >= MAX_ANSWERS_IN_BLOCK:
         raise Rejected(f"inference request: block {height} has {MAX_ANSWERS_IN_BLOCK} answers already; wait for the next")
-    plan = env.genesis.plan
-    answer_wh = forecast_wh(
-        master_from_bytes(state.model.master), grid.net_wh, grid.end_hour, plan.holiday_days, plan.utc_offset_hours
-    )
+    plan, spec = env.genesis.plan, env.genesis.plan.spec
+    master = master_from_bytes(spec, state.model.master)
+    forecast = forecast_wh(spec, master, grid.net_wh, grid.end_hour, plan.holiday_days, plan.utc_offset_hours)
     as_of_slot = grid.end_hour * SLOTS_PER_HOUR - 1
-    answer = Answer(*key, request.microgrid, as_of_slot, state.model.model_hash, answer_wh, height)
+    answer = Answer(*key, request.microgrid, as_of_slot, state.model.model_hash, forecast.mean_wh, height)
     answers = (*state.answers, answer)[-MAX_ANSWERS:]
     return replace(state, answers=answers), event_of(answer, env.chain_id)

@@ -37,7 +37,7 @@ def admit_update(state: State, signed: Signed[ModelUpdate], env: Env) -> State:
     if any(known.device == device for known in state.updates):
         raise Rejected(f"update: device 0x{device.hex()} already has one in round {message.round}")
     try:
-        norm = norm_units(update_from_bytes(message.update))
+        norm = norm_units(update_from_bytes(env.genesis.plan.spec, message.update))
     except ValueError as error:
         raise Rejected(str(error), device) from error
     if norm > env.genesis.plan.clip_units:
@@ -78,12 +78,12 @@ def end_block(state: State, height: int, env: Env) -> State:
 
 
 def _complete(state: State, height: int, env: Env) -> State:
-    plan = env.genesis.plan
-    updates = {update.device: update_from_bytes(update.update) for update in state.updates}
+    plan, spec = env.genesis.plan, env.genesis.plan.spec
+    updates = {update.device: update_from_bytes(spec, update.update) for update in state.updates}
     outcome = aggregate(updates, plan, len(env.devices))
-    before = ServerState(master_from_bytes(state.model.master), master_from_bytes(state.model.momentum))
+    before = ServerState(master_from_bytes(spec, state.model.master), master_from_bytes(spec, state.model.momentum))
     after = apply_step(before, outcome.step, plan)
-    model = Model(master_bytes(after.master), master_bytes(np.asarray(after.momentum)), model_hash(after.master))
+    model = Model(master_bytes(after.master), master_bytes(np.asarray(after.momentum)), model_hash(spec, after.master))
     closed = _closed(state, height, model.model_hash, outcome)
     opening = Round(state.round.number + 1, height, state.round.completed + 1, state.round.voided)
     return _open(replace(state, model=model), closed, opening)

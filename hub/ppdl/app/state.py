@@ -22,7 +22,6 @@ import numpy as np
 from hub.ppdl.app.genesis_state import AppGenesis, Device
 from openmg import codec
 from openmg.forecast.model import initial_master, master_bytes
-from openmg.forecast.spec import PARAMETERS
 from openmg.hashing import keccak256, merkle_root
 from openmg.learning.quantise import model_hash
 from openmg.masking import Commitments
@@ -229,9 +228,10 @@ class Env:
 
 def genesis_state(genesis: AppGenesis, validators: tuple[bytes, ...]) -> State:
     """The state before block 1: the model of the published seed, round 0 open, the feeders' past, the first set."""
-    master = initial_master(genesis.plan.seed)
-    name = model_hash(master)
-    momentum = bytes(master_bytes(np.zeros(PARAMETERS, dtype=np.int32)))
+    spec = genesis.plan.spec
+    master = initial_master(spec, genesis.plan.seed)
+    name = model_hash(spec, master)
+    momentum = bytes(master_bytes(np.zeros(spec.parameters, dtype=np.int32)))
     opening = RoundRecord(0, 0, 0, name, name, (), 0, (), False, 0, 0)
     grids = tuple(Grid(feeder.microgrid, feeder.start_hour, feeder.net_wh, ()) for feeder in genesis.feeders)
     model = Model(master_bytes(master), momentum, name)

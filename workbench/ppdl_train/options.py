@@ -1,0 +1,95 @@
+"""What a run is asked for, checked, and the learning plan that follows from it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from openmg.forecast.spec import HOURS_PER_WEEK, ForecastSpec
+from openmg.learning.plan import MAX_SPAN_HOURS, RULES, LearningPlan
+from workbench.attacks.catalogue import named
+
+MAX_ROUNDS = 10_000
+RULE_NAMES = {"nnm-trimmed": "nnm_trimmed_mean", "trimmed": "trimmed_mean"} | {name.replace("_", "-"): name for name in RULES}
+"""The command's names of the rules."""
+
+
+class OptionError(ValueError):
+    """An option cannot be used; one sentence says which and what to give."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of `openmg ppdl train`; raises OptionError."""
+
+    data: Path
+    split_date: date
+    horizon_hours: int = 24
+    resolution_minutes: int = 60
+    clients_per_round: int = 30
+    rounds: int = 60
+    rule: str = "nnm-trimmed"
+    byzantine: float = 0.0
+    attack: str = "none"
+    seed: int = 1
+    local_steps: int = 200
+    trainer: str = "auto"
+    country: str = ""
+    rivals: bool = True
+    """Also train what the federated model is compared with."""
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULE_NAMES:
+            raise OptionError(f"--rule {self.rule} is unknown; use one of {', '.join(sorted(RULE_NAMES))}")
+        if not 0 <= self.byzantine < 0.5:
+            raise OptionError(f"--byzantine {self.byzantine} is not within 0 to 0.5; no rule stands half of the homes lying")
+        if not 1 <= self.rounds <= MAX_ROUNDS or self.clients_per_round < 1:
+            raise OptionError(f"--rounds has 1 to {MAX_ROUNDS}, --clients-per-round at least 1")
+        try:
+            named(self.attack.replace("-", "_"))
+            self.spec  # noqa: B018  # checked when it is made
+        except ValueError as error:
+            raise OptionError(str(error)) from error
+
+    @property
+    def spec(self) -> ForecastSpec:
+        return ForecastSpec("demand", self.resolution_minutes, self.horizon_hours)
+
+    def plan(self, split_hour: int, start_hour: int, end_hour: int, holiday_days: tuple[int, ...]) -> LearningPlan:
+        """Trained on everything before the split, tested on everything from it on.
+
+        A year of hours needs no noise and no ridge against learning by heart; the step shrinks by half every
+        `rate_half_life_rounds`, so that the last rounds settle. Raises OptionError when the spans are too short or long.
+        """
+        try:
+            return LearningPlan(
+                evaluation_start_hour=split_hour,
+                train_hours=min(split_hour - start_hour, MAX_SPAN_HOURS),
+                evaluation_hours=min(end_hour - split_hour, MAX_SPAN_HOURS),
+                holiday_days=holiday_days,
+                utc_offset_hours=0,
+                spec=self.spec,
+                seed=f"openmg-train-{self.seed}".encode(),
+                rule=RULE_NAMES[self.rule],
+                local_steps=self.local_steps,
+                learning_rate_micro=1000,
+                rate_half_life_rounds=max(1, self.rounds // 4),
+                ridge_micro=0,
+                noise_milli=0,
+                clip_milli=4000,
+                momentum_num=8,
+                momentum_den=10,
+            )
+        except ValueError as error:
+            weeks = (split_hour - start_hour) // HOURS_PER_WEEK
+            raise OptionError(f"{error} (the data has {weeks} weeks before the split date)") from error
+
+
+def parse_minutes(text: str) -> int:
+    """`60min` or `1h` in minutes. Raises OptionError."""
+    match = re.fullmatch(r"(\d{1,4})\s*(min|m|h)", text.strip())
+    if not match:
+        raise OptionError(f"{text!r} is not a length of time; write it like 60min or 24h")
+    return int(match[1]) * (60 if match[2] == "h" else 1)
