@@ -50,11 +50,13 @@ from hub.ppdl.consensus.messages import (
     Decided,
     Kind,
     MessageError,
+    SyncRequest,
     SyncResponse,
     decode_message,
     encode_message,
 )
 from hub.ppdl.consensus.replica import Replica
+from hub.ppdl.net.limits import NO_PROGRESS, Progress
 from hub.ppdl.net.queues import FairInbox
 from hub.ppdl.net.transport import Channel, Transport
 from hub.ppdl.store import PpdlStore, StoredBlock
@@ -65,6 +67,7 @@ log = logging.getLogger(__name__)
 MAX_CLOCK_DRIFT_MS = 10_000  # a fresh block may not be further in the future than this
 MAX_BACKOFF_VIEWS = 6
 MAX_LOGGED_SENDERS = 256
+CBOR_LIST, CBOR_SMALL_INTS = 4, 24  # RFC 8949: the major type of a list; smaller numbers are one byte
 
 Item = Event | tuple[bytes, bytes]
 """An event of this machine, or (sender, encoded message)."""
@@ -103,6 +106,11 @@ class Threads:
             await asyncio.to_thread(thread.shutdown)
 
 
+def kind_byte(wire: bytes) -> int:
+    """The kind that an encoded message names, seen without decoding it; -1 when it names none."""
+    return wire[1] if len(wire) > 1 and wire[0] >> 5 == CBOR_LIST and wire[1] < CBOR_SMALL_INTS else -1
+
+
 class Driver:
     """Event loop of one replica.
 
@@ -127,6 +135,8 @@ class Driver:
         self.complaints: dict[Complaint, int] = before.complaints if before else {complaint: 0 for complaint in Complaint}
         self.threads: Threads = before.threads if before else Threads()
         self.quiescent: bool = before.quiescent if before else False
+        self.progress: Progress = before.progress if before else NO_PROGRESS
+        self.asked: bytes | None = None  # the peer whose answer of block sync is waited for
         self._app, self._store, self._transport, self._shell = app, store, transport, shell
         self._now_ms = now_ms
         self._view_timeout_s, self._idle_s = view_timeout_s, idle_s
@@ -161,6 +171,10 @@ class Driver:
         if not isinstance(item, tuple):
             return item
         sender, wire = item
+        if kind_byte(wire) == Kind.SYNC_RESPONSE:
+            if sender != self.asked:
+                return None  # too late, or nobody asked: not even decoded
+            self.asked = None
         try:
             return Received(sender, decode_message(wire))
         except MessageError as error:
@@ -195,6 +209,8 @@ class Driver:
             case Broadcast():
                 self._transport.broadcast(Channel.CONSENSUS, encode_message(effect.message))
             case Send():
+                if isinstance(effect.message, SyncRequest):
+                    self.asked = effect.peer
                 self._transport.send(effect.peer, Channel.CONSENSUS, encode_message(effect.message))
             case SetTimer():
                 self._set_timer(effect)
@@ -251,6 +267,7 @@ class Driver:
             return
         if forgotten:
             self._distrust_log(decided.height)
+        self.progress = Progress(self.progress.blocks + 1, self.progress.size + len(decided.block.encoded))
         self._shell.executed(executed)
         self.inbox.put_local(Advanced(executed.tip))
 

@@ -26,6 +26,7 @@ from hub.ppdl.consensus.evidence import Evidence
 from hub.ppdl.consensus.replica import Replica
 from hub.ppdl.driver import Driver
 from hub.ppdl.evidence import submit_evidence
+from hub.ppdl.gate import EngineGate
 from hub.ppdl.genesis import Genesis
 from hub.ppdl.listeners import Listeners, gossip_frame, gossip_of
 from hub.ppdl.mempool import TxRefused
@@ -98,7 +99,7 @@ class PbftEngine:
         self._view_timeout_s, self._now_ms = view_timeout_s, now_ms
         self.transport: Transport = transport or TcpTransport(genesis, private_key, *listen, peers)
         if isinstance(self.transport, TcpTransport):
-            self.transport.room = self._room_for
+            self.transport.gate = EngineGate(lambda: self._running, lambda: self._transferring)
         self._snapshot_lag, self._intake = snapshot_lag, FairFrames()
         self._decided: Listeners[[Block, BlockResult]] = Listeners()
         self._gossiped: Listeners[[str, bytes, bytes]] = Listeners()
@@ -308,9 +309,6 @@ class PbftEngine:
         self._loop.call_soon_threadsafe(self.transport.broadcast, Channel.GOSSIP, gossip_frame(kind, payload))
 
     # from the transport
-
-    async def _room_for(self, sender: bytes, size: int) -> None:
-        await self._running.inbox.room(sender, size)
 
     async def _deliver(self, sender: bytes, channel: Channel, payload: bytes) -> None:
         match channel:

@@ -14,6 +14,7 @@ from hub.ppdl.net.limits import (
     BYTES_BURST,
     BYTES_PER_S,
     FRAMES_BURST,
+    FRAMES_PER_BLOCK,
     FRAMES_PER_S,
     MAX_DEBT_S,
     MAX_HOSTS,
@@ -22,11 +23,15 @@ from hub.ppdl.net.limits import (
     STRANGERS_BURST,
     Door,
     PeerAllowance,
+    Progress,
     TokenBucket,
 )
 from hub.ppdl.net.queues import INBOX_BYTES_PER_SENDER, INBOX_PER_SENDER, INTAKE_BYTES, FairFrames, FairInbox
 from hub.ppdl.net.tcp import BACKOFF_FIRST_S, BACKOFF_JITTER, BACKOFF_LAST_S, backoff
 from hub.ppdl.net.transport import BLAME_FRAMES, MAX_FRAME_BYTES
+from hub.ppdl.snapshots.manifest import MAX_MANIFEST_BYTES
+
+SIMULATED_BLOCKS = 10_000
 
 
 def sent_in(seconds: float, size: int, blamed: bool = False) -> int:
@@ -42,20 +47,48 @@ def sent_in(seconds: float, size: int, blamed: bool = False) -> int:
 
 def test_a_flood_gets_the_burst_and_then_the_rate() -> None:
     assert sent_in(10, 100) == FRAMES_BURST + 10 * FRAMES_PER_S + 1
-    assert sent_in(10, MAX_FRAME_BYTES) == (BYTES_BURST + 10 * BYTES_PER_S) // MAX_FRAME_BYTES + 1
+    assert sent_in(100, MAX_FRAME_BYTES) == (BYTES_BURST + 100 * BYTES_PER_S) // MAX_FRAME_BYTES + 1
 
 
 def test_garbage_gets_a_hundredth_of_it() -> None:
     assert sent_in(100, 100, blamed=True) <= (FRAMES_BURST + 100 * FRAMES_PER_S) // BLAME_FRAMES + 2
+    assert 1 <= FRAMES_PER_S / BLAME_FRAMES < 2
 
 
-def test_an_honest_peer_at_top_speed_never_waits() -> None:
-    """180 blocks a second with two and a half frames each, and answers of block sync of 4 MiB every second."""
+@pytest.mark.parametrize("n", [4, 16])
+@pytest.mark.parametrize(("blocks_per_s", "block_bytes"), [(2, 2**21), (60, 100_000), (1_000, 1_000)])
+def test_an_honest_validator_never_waits_however_fast_blocks_come(n: int, blocks_per_s: int, block_bytes: int) -> None:
+    """Each block: PREPARE, COMMIT, its share of the transactions, a proposal in its turn; and 50 other frames a second."""
+    allowance, other = PeerAllowance(0.0), 50 / blocks_per_s
+    owed = 0.0
+    for height in range(min(60 * blocks_per_s, SIMULATED_BLOCKS)):
+        now_s, decided = height / blocks_per_s, Progress(height, height * block_bytes)
+        sizes = [200, 200, block_bytes // n] + [block_bytes] * (height % n == 0)
+        owed += other
+        while owed >= 1:
+            sizes.append(1_000)
+            owed -= 1
+        assert [allowance.pay(size, now_s, decided) for size in sizes] == [0] * len(sizes)
+
+
+def test_a_block_gives_each_peer_some_frames_and_its_bytes_up_to_the_burst() -> None:
     allowance = PeerAllowance(0.0)
-    for frame in range(60 * 450):
-        assert allowance.pay(1_000, frame / 450) == 0
-        if frame % 450 == 0:
-            assert allowance.pay(MAX_FRAME_BYTES, frame / 450) == 0
+    assert [allowance.pay(0, 0.0) for _ in range(FRAMES_BURST)] == [0] * FRAMES_BURST
+    assert [allowance.pay(0, 0.0, Progress(2, 500)) for _ in range(2 * FRAMES_PER_BLOCK)] == [0] * 2 * FRAMES_PER_BLOCK
+    assert allowance.pay(0, 0.0, Progress(2, 500)) > 0
+    allowance = PeerAllowance(0.0)
+    assert allowance.pay(BYTES_BURST, 0.0) == 0
+    assert allowance.pay(500, 0.0, Progress(1, 500)) == 0 < allowance.pay(1, 0.0, Progress(1, 500))
+    assert allowance.pay(BYTES_BURST, 0.0, Progress(10**6, 10**12)) == 0 < allowance.pay(10_000, 0.0, Progress(10**6, 10**12))
+
+
+def test_a_flood_takes_no_more_of_a_block_than_that() -> None:
+    """Frames of a peer that are read in 60 s at 40 blocks a second, whatever it sends."""
+    now, allowance, count = 0.0, PeerAllowance(0.0), 0
+    while now <= 60:
+        count += 1
+        now += allowance.pay(100, now, Progress(int(now * 40), int(now * 40_000)))
+    assert count <= FRAMES_BURST + 60 * (FRAMES_PER_S + 40 * FRAMES_PER_BLOCK) + 1
 
 
 def test_a_peer_back_from_an_outage_empties_its_queue_at_once() -> None:
@@ -182,6 +215,8 @@ def test_the_intake_holds_bounded_bytes_of_a_sender() -> None:
     dropped = sum(frames.put(b"flood", bytes(256 * 1024)) for _ in range(100))
     assert dropped == 100 - INTAKE_BYTES // (256 * 1024)
     assert frames.put(b"quiet", b"x") == 0
+    assert frames.put(b"flood", bytes(MAX_MANIFEST_BYTES)) == INTAKE_BYTES // (256 * 1024)  # for one larger frame all others go
+    assert frames.put(b"quiet", bytes(MAX_MANIFEST_BYTES)) == 1
 
 
 def pauses(seed: int, count: int = 12) -> list[float]:

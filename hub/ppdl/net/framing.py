@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 from hub.ppdl.net.handshake import HandshakeError
 from hub.ppdl.net.transport import CHANNEL_BYTES, MAX_FRAME_BYTES, Channel
@@ -43,12 +44,20 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[int, int]:
 
 
 async def read_payload(reader: asyncio.StreamReader, size: int) -> bytes:
-    """Read a payload. A large one in pieces: `readexactly` alone would grow one buffer to the whole size, and copy it."""
+    """Read a payload. A large one in pieces, into the place where it stays: `readexactly` alone, or joining the pieces, would
+    hold it twice. What has not come yet takes no memory: the system gives a page when something is written there.
+    """
     if size <= PIECE_BYTES:
         return await reader.readexactly(size)
-    pieces, missing = [], size
-    while missing:
-        piece = await reader.readexactly(min(missing, PIECE_BYTES))
-        pieces.append(piece)
-        missing -= len(piece)
-    return b"".join(pieces)
+    payload = io.BytesIO(bytes(size))
+    while size:
+        piece = await reader.readexactly(min(size, PIECE_BYTES))
+        payload.write(piece)
+        size -= len(piece)
+    return payload.getvalue()
+
+
+async def pass_over(reader: asyncio.StreamReader, size: int) -> None:
+    """Read a payload and keep nothing of it."""
+    while size:
+        size -= len(await reader.readexactly(min(size, PIECE_BYTES)))

@@ -2,21 +2,29 @@
 
 A peer pays for each frame and byte from two buckets; who is out of tokens is not read until they have flowed in, so it slows
 itself, through TCP, and nobody else. Frames that turn out malformed, invalid or refused cost more (`transport.BLAME_FRAMES`).
+How much is honest depends on how fast blocks come and how large they are, and so does what a flood may take: each block that is
+decided here gives every peer FRAMES_PER_BLOCK and as many bytes as it has; time alone gives what has little to do with blocks.
 A stranger (a connection that has not proved a validator's key yet) holds one of few places for a short time.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import NamedTuple
 
-FRAMES_PER_S = 600
-"""At 180 blocks a second, three times what durable votes allow on loopback, an honest peer sends 450 frames."""
-FRAMES_BURST = 4 * FRAMES_PER_S
-"""A peer that was cut off sends at once what waited in its queue of 1,024 frames, and its transactions."""
-BYTES_PER_S = 8 * 1024 * 1024
-"""Two answers of block sync of the largest size a second; 7 MB of transactions a second, many times what homes send."""
-BYTES_BURST = 16 * 1024 * 1024
-"""Four frames of the largest size at once."""
+FRAMES_PER_BLOCK = 4
+"""In each block an honest validator says PREPARE and COMMIT, and of n blocks it proposes one: 2.25 frames of four validators,
+2.06 of sixteen. One more for a transaction that is in it."""
+FRAMES_PER_S = 150
+"""Transactions, gossip, state transfer, and what is said again at a tick (8 a second). While this hub does not get on, as at
+the start of catching up, it hears of 66 blocks a second from the others, as many as durable votes allow them on loopback."""
+FRAMES_BURST = 2048
+"""A peer that was cut off sends at once what waited in its queue of 1,024 frames, and as many transactions."""
+BYTES_PER_S = 2 * 1024 * 1024
+"""Many times what homes send. A decided block pays for itself, if this peer proposed it, and for its share of the transactions:
+of four validators half of what it gives. Large frames of validators cost less (`hub/ppdl/gate.py`)."""
+BYTES_BURST = 8 * 1024 * 1024
+"""Two answers of the largest size at once, or the largest block in each of three views in which none is decided."""
 MAX_DEBT_S = 5
 """Blame never silences a peer for longer: one that was repaired must get in again."""
 
@@ -24,11 +32,22 @@ MAX_STRANGERS = 64
 """As many as there may be validators: all of them may come back in one moment."""
 MAX_STRANGERS_OF_ONE_HOST = 32
 """One machine takes at most half of the places."""
-STRANGERS_PER_S = 16
+STRANGERS_PER_S = 3
 STRANGERS_BURST = 128
-"""New connections of one host: each costs a TLS handshake, about a millisecond. 64 validators may restart twice together."""
+"""New connections of one host: each costs TLS, two signatures and its end, some four milliseconds. 64 validators may restart
+twice together; fifteen on one host that cannot get in try again no faster, each every five seconds."""
 MAX_HOSTS = 1024
 """Hosts whose connections are counted; the one that was silent for longest is forgotten."""
+
+
+class Progress(NamedTuple):
+    """Blocks that this hub has decided since it started, and their bytes."""
+
+    blocks: int = 0
+    size: int = 0
+
+
+NO_PROGRESS = Progress()
 
 
 class TokenBucket:
@@ -46,6 +65,10 @@ class TokenBucket:
         self._at_s = now_s
         return self._tokens
 
+    def add(self, count: float, now_s: float) -> None:
+        """Tokens beside those that flow in; what is over `burst` is lost."""
+        self._tokens = min(self.burst, self.level(now_s) + count)
+
     def take(self, count: float, now_s: float) -> float:
         """Take tokens; return for how many seconds the taker has to wait for them."""
         self._tokens = max(self.level(now_s) - count, -max(count, MAX_DEBT_S * self.rate))
@@ -55,14 +78,21 @@ class TokenBucket:
 class PeerAllowance:
     """What one authenticated peer may send; outlives its connections, so that dialing again gives no fresh tokens."""
 
-    __slots__ = ("_frames", "_bytes")
+    __slots__ = ("_frames", "_bytes", "_seen")
 
     def __init__(self, now_s: float) -> None:
+        self._seen = NO_PROGRESS
         self._frames = TokenBucket(FRAMES_PER_S, FRAMES_BURST, now_s)
         self._bytes = TokenBucket(BYTES_PER_S, BYTES_BURST, now_s)
 
-    def pay(self, size: int, now_s: float) -> float:
-        """Pay for a frame of `size` bytes; return the seconds for which the peer is not to be read."""
+    def pay(self, size: int, now_s: float, progress: Progress = NO_PROGRESS) -> float:
+        """Pay for a frame of `size` bytes, after what was decided since the last one has flowed in; return for how many seconds
+        the peer is not to be read.
+        """
+        if progress != self._seen:
+            self._frames.add((progress.blocks - self._seen.blocks) * FRAMES_PER_BLOCK, now_s)
+            self._bytes.add(progress.size - self._seen.size, now_s)
+            self._seen = progress
         return max(self._frames.take(1, now_s), self._bytes.take(size, now_s))
 
     def blame(self, frames: int, now_s: float) -> None:

@@ -14,16 +14,16 @@ from hub.ppdl.net.transport import PEER_QUEUE_BYTES, PEER_QUEUE_FRAMES
 Item = TypeVar("Item")
 
 INBOX_PER_SENDER = 64  # frames; a sender that is faster than this replica waits, others do not
-INBOX_BYTES_PER_SENDER = 4 * 1024 * 1024
-"""One frame of the largest size, or many small ones: what a flood holds of this replica's memory."""
+INBOX_BYTES_PER_SENDER = 1024 * 1024
+"""One frame of any size, or many small ones: what a flood holds of this replica's memory."""
 INTAKE_FRAMES, INTAKE_BYTES = 1024, 2 * 1024 * 1024
-"""Transactions of one sender that wait to be checked: a block's worth in bytes."""
+"""What waits of one sender: a block's worth of transactions, or eight chunks of a snapshot, or one larger frame."""
 
 
 class FrameQueue:
     """Frames that wait for one peer.
 
-    At most `max_frames` and `max_bytes`; when full the oldest goes.
+    At most `max_frames` and `max_bytes`, but always the newest one; when full the oldest goes.
     """
 
     def __init__(self, max_frames: int = PEER_QUEUE_FRAMES, max_bytes: int = PEER_QUEUE_BYTES) -> None:
@@ -37,7 +37,7 @@ class FrameQueue:
         dropped = 0
         self._frames.append(frame)
         self._bytes += len(frame)
-        while len(self._frames) > self._max_frames or self._bytes > self._max_bytes:
+        while len(self._frames) > self._max_frames or (self._bytes > self._max_bytes and len(self._frames) > 1):
             self._bytes -= len(self._frames.popleft())
             dropped += 1
         self._filled.set()

@@ -8,8 +8,10 @@ allowed between loopback addresses only. In both cases the hello then proves the
 
 Who may cost what. A stranger gets a place at the door (`limits.Door`), HANDSHAKE_TIMEOUT_S for TLS and hello together, and
 frames of MAX_HELLO_BYTES. A peer pays for frames and bytes (`limits.PeerAllowance`); one that is over its limit is not read
-for a while, which stops it through TCP and takes nothing from the others. A malformed frame is counted, logged once per peer
-and dropped (a wrong length ends the connection, since nothing after it can be read). Proxies are never used.
+for a while, which stops it through TCP and takes nothing from the others. A large frame is read only if it can be of use
+(`transport.Gate`). A malformed frame is counted, logged once per peer and dropped (a wrong length ends the connection, since
+nothing after it can be read). A peer has one connection: when it comes again, nothing more is read of the old one. Proxies are
+never used.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from dataclasses import dataclass
 
 from hub.ppdl.genesis import Genesis
 from hub.ppdl.net.framing import frame_of as frame_of
+from hub.ppdl.net.framing import pass_over, read_head, read_payload
 from hub.ppdl.net.framing import read_frame as read_frame
-from hub.ppdl.net.framing import read_head, read_payload
 from hub.ppdl.net.handshake import (
     DIALER,
     LISTENER,
@@ -39,11 +41,21 @@ from hub.ppdl.net.handshake import (
     decode_hello,
     proof_digest,
 )
-from hub.ppdl.net.limits import Door, PeerAllowance
+from hub.ppdl.net.limits import NO_PROGRESS, Door, PeerAllowance
 from hub.ppdl.net.queues import FrameQueue
 from hub.ppdl.net.sockets import CLOSE_TIMEOUT_S, accepted_stream, bound, close, expect_answers, listen
 from hub.ppdl.net.tls import TlsIdentity, TlsState
-from hub.ppdl.net.transport import BLAME_FRAMES, MAX_FRAME_BYTES, Channel, Deliver, LinkStats, PeerAddress, Room, is_loopback
+from hub.ppdl.net.transport import (
+    BLAME_FRAMES,
+    LARGE_PAYLOAD_BYTES,
+    MAX_FRAME_BYTES,
+    Channel,
+    Deliver,
+    Gate,
+    LinkStats,
+    PeerAddress,
+    is_loopback,
+)
 from hub.ppdl.net.transport import TransportError as TransportError
 from openmg.signing import address_of, sign_digest
 from openmg.tasks import end_tasks
@@ -60,7 +72,6 @@ UNANSWERED_S = 15.0  # bytes that a peer has not acknowledged for so long end th
 REVIEW_S = 2.0  # how often the cards are looked at again
 ACCEPT_PAUSE_S = 0.1  # after the system has refused a connection: no descriptors are left
 PAUSE_S = 0.1  # for who is over its limit: one long pause costs this hub less than a wake-up for each frame
-LARGE_PAYLOAD_BYTES = 64 * 1024  # above it a payload is not read before there is room for it
 FRAMES_PER_TURN = 32  # of one peer before the others' turn, when all of them are there already
 MAX_LOGGED_PER_PEER = 16  # different complaints; all strangers together count as one peer
 
@@ -74,6 +85,14 @@ class Link:
     writer: asyncio.StreamWriter
     certificate_hash: bytes | None
     since_s: float
+    task: asyncio.Task[None] | None = None  # that reads it, of one that was accepted
+
+    def end(self) -> None:
+        """Read nothing more, not even what has come already; or, of one that was dialed, send nothing more."""
+        if self.task is not None:
+            self.task.cancel()
+        else:
+            self.writer.close()
 
 
 def backoff(wait_s: float, jitter: random.Random) -> tuple[float, float]:
@@ -101,7 +120,7 @@ class TcpTransport:
     ) -> None:
         self.address = address_of(private_key)
         self.stats = LinkStats()
-        self.room: Room | None = None  # set by a consumer that has bounds, before `start`
+        self.gate: Gate | None = None  # set by a consumer that has bounds, before `start`
         self._genesis_hash, self._chain_id = genesis.hash, genesis.chain_id
         self._sign: Callable[[bytes], bytes] = lambda digest: sign_digest(private_key, digest)
         self._host, self._port = host, port
@@ -175,7 +194,7 @@ class TcpTransport:
                 self._follow_places()
             for link in (*self._dialed.values(), *self._accepted.values()):
                 if link.certificate_hash not in state.owners:
-                    link.writer.close()
+                    link.end()
 
     def _follow_places(self) -> None:
         for peer in self._places.keys() - self._dialing.keys():
@@ -316,7 +335,7 @@ class TcpTransport:
                 connection.close()
                 self._refuse(b"", why_not)
                 continue
-            self._spawn(asyncio.create_task(self._serve(connection, host)))
+            self._spawn(asyncio.create_task(self._serve(connection, host), name=f"ppdl-serve-{self.port}"))
 
     async def _serve(self, connection: socket.socket, host: str) -> None:
         """Serve one incoming connection to its end."""
@@ -329,7 +348,8 @@ class TcpTransport:
                 self._door.leave(host)
             previous = self._accepted.get(link.peer)
             if previous is not None:
-                previous.writer.close()  # the peer came again: its old connection is dead
+                previous.end()  # the peer came again: its old connection is dead
+            link.task = asyncio.current_task()
             self._accepted[link.peer] = link
             await self._receive(link)
         except HandshakeError as error:
@@ -368,15 +388,20 @@ class TcpTransport:
         turn = 0
         while True:
             number, size = await read_head(link.reader)
-            wait_s = allowance.pay(size, loop.time())
+            channel = channels.get(number)
+            price, taken = self._weighed(link.peer, channel, size)
+            progress = self.gate.progress() if self.gate is not None else NO_PROGRESS
+            wait_s = allowance.pay(price, loop.time(), progress)
             turn = (turn + 1) % FRAMES_PER_TURN
             if wait_s > 0 or turn == 0:
                 self.stats.throttled += wait_s > 0
                 await asyncio.sleep(max(wait_s, PAUSE_S) if wait_s > 0 else 0)
-            if self.room is not None and size > LARGE_PAYLOAD_BYTES and number == Channel.CONSENSUS:
-                await self.room(link.peer, size)
+            if not taken:
+                await pass_over(link.reader, size)
+                continue
+            if self.gate is not None and size > LARGE_PAYLOAD_BYTES and channel is Channel.CONSENSUS:
+                await self.gate.room(link.peer, size)
             payload = await read_payload(link.reader, size)
-            channel = channels.get(number)
             if channel is None:
                 self.stats.malformed += 1
                 self.blame(link.peer)
@@ -385,3 +410,13 @@ class TcpTransport:
             self.stats.frames_received += 1
             await self._deliver(link.peer, channel, payload)
             del payload  # not held while the next one is read
+
+    def _weighed(self, peer: bytes, channel: Channel | None, size: int) -> tuple[int, bool]:
+        """(bytes to pay, whether to take it) of a payload that is about to be read."""
+        if channel is None or self.gate is None or size <= LARGE_PAYLOAD_BYTES:
+            return size, True
+        taken = self.gate.takes(peer, channel, size)
+        if not taken:
+            self.stats.unwanted += 1
+            self._log_once(peer, "sent a large frame that nobody had asked for; it was not read")
+        return self.gate.price(peer, channel, size), taken

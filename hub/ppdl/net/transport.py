@@ -13,18 +13,25 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from hub.ppdl.net.limits import Progress
+
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 MAX_TX_FRAME_BYTES = 1 + 256 * 1024
 """A channel byte and the largest transaction (`consensus.block.MAX_TX_BYTES`)."""
 MAX_GOSSIP_FRAME_BYTES = 1 + 260 * 1024
 """A channel byte, the largest gossip payload of the engine and its kind."""
+MAX_UNASKED_BYTES = 2_560 * 1024
+"""The largest message that a validator sends without being asked: a NEW-VIEW of 64 validators, each with a certificate of 64
+votes (0.3 MiB), and the largest block (2.02 MiB). Only answers are longer: of block sync (3 MiB) and a snapshot's manifest."""
+LARGE_PAYLOAD_BYTES = 64 * 1024
+"""Above it a payload is read only if it can be of use, and when there is room for it. No consensus message without a block is
+longer."""
 PEER_QUEUE_FRAMES = 1024
 PEER_QUEUE_BYTES = 4 * MAX_FRAME_BYTES
 
-
 BLAME_FRAMES = 100
-"""What a malformed or invalid frame costs its peer beside itself: garbage comes at six frames a second in the long run."""
-REFUSED_FRAMES = 10
+"""What a malformed or invalid frame costs its peer beside itself: while no blocks come, one or two a second get through."""
+REFUSED_FRAMES = 20
 """What a refused transaction costs. Hubs pass on what they have admitted themselves, so few are: those that lost a race."""
 
 
@@ -52,9 +59,27 @@ CHANNEL_BYTES = {
 Deliver = Callable[[bytes, Channel, bytes], Awaitable[None]]
 """Called with (sender address, channel, payload); while it waits, that sender's link is not read."""
 
-Room = Callable[[bytes, int], Awaitable[None]]
-"""Called with (sender address, bytes of a large consensus payload) before it is read: returns when it would be taken at once,
-so that a replica holds one of a flooder's largest frames and not one in every place on the way."""
+
+class Gate(Protocol):
+    """What the consumer of a transport says of frames before they are read."""
+
+    def progress(self) -> Progress:
+        """Blocks decided here since the start: each entitles every peer to some more."""
+        ...
+
+    def takes(self, peer: bytes, channel: Channel, size: int) -> bool:
+        """Whether a payload of this size, above LARGE_PAYLOAD_BYTES, can be of use now; if not, it is passed over."""
+        ...
+
+    def price(self, peer: bytes, channel: Channel, size: int) -> int:
+        """For how many bytes a peer pays with such a payload, taken or passed over."""
+        ...
+
+    async def room(self, peer: bytes, size: int) -> None:
+        """Return when a large consensus payload would be taken at once, so that a replica holds one of a flooder's largest
+        frames and not one in every place on the way.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +109,7 @@ class LinkStats:
     malformed: int = 0
     refused: int = 0
     throttled: int = 0  # times that a peer was not read for a while
+    unwanted: int = 0  # large frames that nobody had asked for
 
 
 class Transport(Protocol):
