@@ -77,6 +77,7 @@ SWEPT_HEIGHTS = 600
 LARGE_TXS = 2048  # of a proposal; 1 KiB each fill the block
 CHUNK_BYTES = 64 * 1024
 RECONNECT_S = 0.02
+TURN_OF_THE_SILENT_S = 0.3  # a flooder that is a validator proposes nothing: every fifth block waits for a view change
 BEGIN_AFTER_S = 1.0  # from the word to begin: long enough to reach every process
 
 
@@ -87,21 +88,21 @@ class Guarded(HashChain):
         return TxVerdict(tx[:2] == b"ok", "not signed by a meter")
 
 
-def provision(root: Path) -> None:
-    """Folders of four validators and of the flooder, who knows them and is known to them."""
+def provision(root: Path, voter: bool) -> None:
+    """Folders of four validators and of the flooder, who knows them and is known to them, and with `voter` is one of them."""
     ports, now_s = free_ports(N + 1), int(time.time())
     folders = [HubFolder(root / f"hub-{i}") for i in range(N + 1)]
     cards = [
         init_identity(folder, CHAIN_ID, None, Place(f"hub-{i}", "127.0.0.1", port), times(now_s, 30))
         for i, (folder, port) in enumerate(zip(folders, ports, strict=True))
     ]
-    genesis = make_genesis(CHAIN_ID, [card.address for card in cards[:N]], b"", 1)
+    genesis = make_genesis(CHAIN_ID, [card.address for card in cards[: N + voter]], b"", 1)
     save_genesis(root / "genesis.cbor", genesis)
     for i, folder in enumerate(folders):
         initialise_store(folder.store, genesis)
         for other, card in enumerate(cards):
             if other != i:
-                keep_card(folder, card, candidate=other == N)
+                keep_card(folder, card, candidate=other == N and not voter)
 
 
 def memory_kib(what: str) -> int:
@@ -132,7 +133,8 @@ async def validator(folder: HubFolder, genesis: Genesis, seconds: float, phases:
     transport = TcpTransport(genesis, keys.validator_key, "127.0.0.1", card.port, tls=tls)
     engine = PbftEngine(
         genesis, keys.validator_key, Guarded(), folder.store, ("127.0.0.1", card.port), [],
-        block_interval_s=0.0, heartbeat_s=1.0, view_timeout_s=2.0, transport=transport,
+        block_interval_s=0.0, heartbeat_s=1.0, transport=transport,
+        view_timeout_s=2.0 if len(genesis.validators) == N else TURN_OF_THE_SILENT_S,
     )  # fmt: skip
     await engine.start()
     await engine.wait_height(1, 60)
@@ -218,7 +220,7 @@ def large_proposal(domain: Domain, keys: HubKeys) -> bytes:
 
 
 class Flooder:
-    """The fifth hub: proves its key to each validator; in every second phase it floods them."""
+    """The fifth hub, no validator unless asked for: proves its key to each validator; in every second phase it floods them."""
 
     def __init__(self, root: Path, genesis: Genesis, kind: str) -> None:
         self.folder = HubFolder(root / f"hub-{N}")
@@ -299,12 +301,12 @@ async def flooder(root: Path, genesis: Genesis, kind: str, seconds: float, phase
     os._exit(0)  # in the middle of a flood there is nothing to tidy
 
 
-async def one_run(kind: str, seconds: float, floods: int) -> dict[str, float]:
+async def one_run(kind: str, seconds: float, floods: int, voter: bool) -> dict[str, float]:
     """Start five processes, let them begin together; figures of the validators."""
     phases = 2 * floods + 1
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        provision(root)
+        provision(root, voter)
         processes = []
         for me in range(N + 1):
             command = [sys.executable, __file__, "--child", str(me), directory, kind, str(seconds), str(phases)]
@@ -364,6 +366,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="measured of each phase")
     parser.add_argument("--floods", type=int, default=4, help="phases with a flood in each run")
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument(
+        "--as-validator", action="store_true", help="the flooder is the fifth validator, which votes for nothing"
+    )
     options = parser.parse_args()
     kinds = options.kinds.split(",")
     if set(kinds) - set(KINDS):
@@ -373,7 +378,7 @@ def main() -> None:
     print(HEAD)
     for _ in range(options.runs):
         for kind in runs:
-            runs[kind].append(asyncio.run(one_run(kind, options.seconds, options.floods)))
+            runs[kind].append(asyncio.run(one_run(kind, options.seconds, options.floods, options.as_validator)))
             show(kind, runs[kind][-1])
     median = {kind: {key: statistics.median(run[key] for run in of) for key in of[0]} for kind, of in runs.items()}
     print(f"medians of {options.runs}, load before {load_before[0]:.1f}; memory against quiet:")

@@ -58,7 +58,7 @@ from hub.ppdl.consensus.messages import (
 from hub.ppdl.consensus.replica import Replica
 from hub.ppdl.net.limits import NO_PROGRESS, Progress
 from hub.ppdl.net.queues import FairInbox
-from hub.ppdl.net.transport import Channel, Transport
+from hub.ppdl.net.transport import LARGE_PAYLOAD_BYTES, Channel, Transport
 from hub.ppdl.store import PpdlStore, StoredBlock
 from hub.ppdl.tasks import TaskSet
 
@@ -136,6 +136,7 @@ class Driver:
         self.threads: Threads = before.threads if before else Threads()
         self.quiescent: bool = before.quiescent if before else False
         self.progress: Progress = before.progress if before else NO_PROGRESS
+        self.last_large_height: int = before.last_large_height if before else 0
         self.asked: bytes | None = None  # the peer whose answer of block sync is waited for
         self._app, self._store, self._transport, self._shell = app, store, transport, shell
         self._now_ms = now_ms
@@ -267,7 +268,10 @@ class Driver:
             return
         if forgotten:
             self._distrust_log(decided.height)
-        self.progress = Progress(self.progress.blocks + 1, self.progress.size + len(decided.block.encoded))
+        size = len(decided.block.encoded)
+        self.progress = Progress(self.progress.blocks + 1, self.progress.size + size)
+        if size > LARGE_PAYLOAD_BYTES:
+            self.last_large_height = decided.height
         self._shell.executed(executed)
         self.inbox.put_local(Advanced(executed.tip))
 
