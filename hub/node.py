@@ -25,6 +25,9 @@ from hub.control.place import ControlError
 from hub.control.server import ControlServer
 from hub.ingest.store import IngestStoreError
 from hub.keys import HubKeys
+from hub.learning.attendant import LearningAttendant
+from hub.learning.blobs import BlobStore
+from hub.learning.exchange import BlobExchange
 from hub.market.clearing import Clearing
 from hub.membership import set_warnings
 from hub.operator_roles import OperatorRoles
@@ -78,6 +81,7 @@ class HubNode:
             self._tls = TlsIdentity(identity, self.genesis, self.keys.validator) if identity is not None else None
             self.engine = self._make_engine()
             self._check_peers()
+            self.blobs = BlobStore(config.hub.state_dir / "blobs.sqlite")
         except TransportError as error:  # an OSError, but not of a file of the state folder
             raise StartError(f"{config.hub.name}: {error}") from error
         except OSError as error:
@@ -86,6 +90,7 @@ class HubNode:
             raise StartError(f"{config.hub.name}: {error}") from error
         self.control = ControlServer(config.hub.state_dir, self.query, self.engine.submit)
         self.peers = PeerBook(config.hub.name, self.keys.validator, self.engine)
+        self.attendant = self._make_attendant()
         self._tasks: list[asyncio.Task[None]] = []
         self._operator: OperatorRoles | None = None
         self.relayer: Relayer | None = None
@@ -151,6 +156,11 @@ class HubNode:
             view_timeout_s=ppdl.view_timeout_s,
         )
 
+    def _make_attendant(self) -> LearningAttendant:
+        engine = self.engine
+        exchange = BlobExchange(self.blobs, engine.gossip, engine.gossip_to, lambda: self.attendant.wake())
+        return LearningAttendant(self.app.duties, exchange, engine.submit, self.genesis.chain_id, self.keys.validator_key)
+
     def query(self, path: str) -> QueryResult:
         """A read of the committed PPDL state; safe from any thread."""
         return self.app.query(path, b"")
@@ -164,6 +174,8 @@ class HubNode:
         """Start everything, run until `stop` is set, stop everything."""
         roles = self.config.hub.roles
         self.engine.on_gossip(self.peers.on_gossip)
+        self.engine.on_gossip(self.attendant.exchange.on_gossip)
+        self.engine.on_decided(self.attendant.on_block)
         try:
             await self.engine.start()
         except (StoreError, ExecutionError, TransportError, OSError) as error:
@@ -175,6 +187,7 @@ class HubNode:
             self._spawn(self._key_guard(stop))
             self._spawn(self._signer(operator).run(stop))
             self._spawn(self.peers.run(stop))
+            self._spawn(self.attendant.run(stop))
             if "relayer" in roles:
                 self._spawn(self._make_relayer().run(stop))
             if "envelope-relay" in roles:
@@ -223,6 +236,7 @@ class HubNode:
                 await asyncio.wait_for(task, 5.0)
         await self.engine.stop()
         self.app.close()
+        self.blobs.close()
 
     def _spawn(self, call: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(call, name=getattr(call, "__qualname__", "role")))

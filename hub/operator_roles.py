@@ -1,6 +1,7 @@
 """The operator's roles of a hub: ingest, market, inference and console, wired to the chains and to each other.
 
-Sums of whole groups, updates and evaluations become PPDL transactions; the agreed model goes back to the meters;
+Sums of whole groups, commits, ballots and evaluations become PPDL transactions; blobs go to the validator's attendant; the
+agreed model goes back to the meters;
 envelopes are carried to other hubs' relays; what happens is gathered for the console once a second.
 Not here: any of the parts.
 """
@@ -25,14 +26,14 @@ from hub.ingest.registry import FEEDER, HOME, Device, Registry
 from hub.ingest.service import IngestService
 from hub.ingest.status import IngestSettings
 from hub.ingest.store import IngestStore
-from hub.learning import ModelPublisher
+from hub.learning.publisher import ModelPublisher
 from hub.market.courier import EventCourier
 from hub.market.service import MarketService, Owner
 from hub.market.slot_leaves import leaves_of_slot
 from hub.market.view import ChainView
 from hub.overview import Overview
 from hub.plasma.operator import PlasmaOperator
-from hub.ppdl.app.transactions import evaluation_tx, slot_sum_tx, update_tx
+from hub.ppdl.app.transactions import ballot_tx, commit_tx, evaluation_tx, slot_sum_tx
 from hub.ppdl.application import BlockResult
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.mempool import TxRefused
@@ -40,7 +41,7 @@ from openmg.clock import VirtualClock, slot_of
 from openmg.envelope import Envelope
 from openmg.messages import base
 from openmg.messages.feeder import FeederLive, FeederReport
-from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
 from openmg.messages.market import ChainNotice, EnergyMarket
 from openmg.messages.telemetry import Birth
 
@@ -77,7 +78,7 @@ class OperatorRoles(IngestEvents):
         )
         self.store = IngestStore(config.hub.state_dir / "ingest.sqlite")
         self.ingest = IngestService(settings, self.registry, self.store, self.clock, self, node.app.open_report)
-        self.models = ModelPublisher(node.query, self._publish)
+        self.models = ModelPublisher(node.query, self._publish, lambda: len(node.attendant.exchange.missing()))
         self.relays = tuple(bytes.fromhex(key) for key in config.relay.envelope_keys)
         self.carrier = Carrier(self.relays, node.engine.gossip, self._publish_once)
         self.owners: dict[str, Owner] = {}
@@ -209,8 +210,14 @@ class OperatorRoles(IngestEvents):
         if device.role == FEEDER:
             self.overview.on_feeder_live(device, live)
 
-    def on_update(self, device: Device, signed: base.Signed[ModelUpdate], raw: bytes) -> None:
-        self._submit(device, update_tx(raw))
+    def on_commit(self, device: Device, signed: base.Signed[UpdateCommit], raw: bytes) -> None:
+        self._submit(device, commit_tx(raw))
+
+    def on_reveal(self, device: Device, reveal: UpdateReveal) -> None:
+        self.node.attendant.on_reveal(device.address, reveal.round, reveal.blob)
+
+    def on_ballot(self, device: Device, signed: base.Signed[Ballot], raw: bytes) -> None:
+        self._submit(device, ballot_tx(raw))
 
     def on_evaluation(self, device: Device, signed: base.Signed[Evaluation], raw: bytes) -> None:
         self._submit(device, evaluation_tx(raw))

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hub.ppdl.app.answers import EvaluationsAnswer, ModelAnswer, RejectionsAnswer, RoundAnswer, RoundsAnswer
+from hub.ppdl.app.answers import EvaluationsAnswer, RejectionsAnswer
+from hub.ppdl.app.round_answers import ModelAnswer, ReputationAnswer, RoundAnswer, RoundsAnswer, WrongAnswer
 from hub.ppdl.application import QueryResult
 from openmg.messages import base
 
 MICRO = 1_000_000
 LOSSES_SHOWN = 64
+REJECTIONS_SHOWN = 64
 
 Query = Callable[[str], QueryResult]
 
@@ -30,13 +32,21 @@ def learning_section(query: Query) -> dict[str, Any] | None:
     # The open round counts once all homes have evaluated it: the mean of the first few would jump about.
     losses = [item for item in evaluated if item.round < now.round or item.homes >= now.registered]
     closed = [item for item in base.decode(RoundsAnswer, query("rounds").value).rounds if item.closed_height]
-    rejections = base.decode(RejectionsAnswer, query("rejections").value)
+    refusals = base.decode(RejectionsAnswer, query("rejections").value)
+    reputation = base.decode(ReputationAnswer, query("reputation").value)
+    wrong = base.decode(WrongAnswer, query("wrong-aggregates").value).wrong
+    agreed = [_named(item.device, f"round {record.number}: {item.reason}") for record in closed for item in record.rejected]
+    refused = [_named(item.device, item.reason) for item in refusals.latest]
     return {
         "round": now.round,
+        "phase": now.phase,
+        "attempt": now.attempt,
         "completed": now.completed,
+        "refused": now.refused,
         "voided": now.voided,
         "participants": len(now.participants),
-        "last_participants": len(closed[-1].participants) if closed else 0,
+        "last_participants": closed[-1].included if closed else 0,
+        "last_outcome": closed[-1].outcome if closed else None,
         "registered": now.registered,
         "min_participants": now.min_participants,
         "loss_first_micro": losses[0].loss_micro if losses else None,
@@ -44,9 +54,18 @@ def learning_section(query: Query) -> dict[str, Any] | None:
         "losses": [
             {"round": item.round, "loss_micro": item.loss_micro, "homes": item.homes} for item in losses[-LOSSES_SHOWN:]
         ],
-        "rejected": [{"device": "0x" + item.device.hex(), "reason": item.reason} for item in rejections.latest],
+        "rejected": [*agreed, *refused][-REJECTIONS_SHOWN:],
+        "left_out": sum(item.left_out for item in reputation.devices),
+        "wrong_aggregates": [
+            {"round": item.round, "attempt": item.attempt, "validator": "0x" + item.validator.hex()}
+            for item in wrong[-REJECTIONS_SHOWN:]
+        ],
         "model_hash": "0x" + model.model_hash.hex(),
     }
+
+
+def _named(device: bytes, reason: str) -> dict[str, str]:
+    return {"device": "0x" + device.hex(), "reason": reason}
 
 
 def comparable_losses(query: Query, homes: int) -> tuple[float | None, float | None]:

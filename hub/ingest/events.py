@@ -12,7 +12,7 @@ from hub.ingest.registry import Device
 from openmg.envelope import Envelope
 from openmg.messages.base import Signed
 from openmg.messages.feeder import FeederLive, FeederReport
-from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
 from openmg.messages.telemetry import Birth, Roster
 
 
@@ -40,8 +40,14 @@ class IngestEvents:
     def on_feeder_live(self, device: Device, live: FeederLive) -> None:
         """Power through a feeder now."""
 
-    def on_update(self, device: Device, signed: Signed[ModelUpdate], raw: bytes) -> None:
-        """An update for the open learning round; `raw` is the signed message."""
+    def on_commit(self, device: Device, signed: Signed[UpdateCommit], raw: bytes) -> None:
+        """A commitment to an update of the open learning round; `raw` is the signed message."""
+
+    def on_reveal(self, device: Device, reveal: UpdateReveal) -> None:
+        """The blob behind a commitment; it is not signed, the commitment on the chain proves it or not."""
+
+    def on_ballot(self, device: Device, signed: Signed[Ballot], raw: bytes) -> None:
+        """A committee member's word on a candidate; `raw` is the signed message."""
 
     def on_evaluation(self, device: Device, signed: Signed[Evaluation], raw: bytes) -> None:
         """A meter's loss of the agreed model; `raw` is the signed message."""

@@ -36,7 +36,7 @@ from openmg.envelope import Envelope
 from openmg.masking import is_mask_key
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
-from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
 from openmg.messages.telemetry import Ack, Birth, Health, Roster
 from openmg.mqtt import MqttLink
 from openmg.signing import address_of
@@ -100,7 +100,9 @@ class IngestService:
         self._other: dict[str, Callable[[Device, bytes], None]] = {
             topics.BIRTH: self._on_birth,
             topics.STATE: self._on_state,
-            topics.UPDATE: self._on_update,
+            topics.COMMIT: self._on_commit,
+            topics.REVEAL: self._on_reveal,
+            topics.BALLOT: self._on_ballot,
             topics.EVALUATION: self._on_evaluation,
             topics.ENVELOPE: self._on_envelope,
             FEEDER_LIVE: self._on_feeder_live,
@@ -215,10 +217,18 @@ class IngestService:
         self._seen[device.name].state_at = self._arrivals
         self.events.on_state(device, payload == b"online")
 
-    def _on_update(self, device: Device, payload: bytes) -> None:
-        signed = self._open(ModelUpdate, device, payload)
+    def _on_commit(self, device: Device, payload: bytes) -> None:
+        signed = self._open(UpdateCommit, device, payload)
         self._is_there(device, self._arrivals)
-        self.events.on_update(device, signed, payload)
+        self.events.on_commit(device, signed, payload)
+
+    def _on_reveal(self, device: Device, payload: bytes) -> None:
+        self.events.on_reveal(device, base.decode(UpdateReveal, payload))
+
+    def _on_ballot(self, device: Device, payload: bytes) -> None:
+        signed = self._open(Ballot, device, payload)
+        self._is_there(device, self._arrivals)
+        self.events.on_ballot(device, signed, payload)
 
     def _on_evaluation(self, device: Device, payload: bytes) -> None:
         signed = self._open(Evaluation, device, payload)

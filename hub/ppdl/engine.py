@@ -217,14 +217,16 @@ class PbftEngine:
     async def submit(self, tx: bytes) -> bytes:
         """Check a transaction, let it wait here and at every other hub; return its keccak-256 hash.
 
-        A transaction that waits already or was committed lately is accepted again without effect. Raises
-        TxRefused with a reason.
+        One that waits already is told to the others again, since they may have been behind; one that was committed lately
+        is accepted without effect. Raises TxRefused with a reason.
         """
         if self._failure is not None:
             raise TxRefused(f"this hub takes part in no more blocks: {self._failure}")
         tx_hash = keccak256(tx)
-        if not self._proposing.mempool.knows(tx_hash):
+        mempool = self._proposing.mempool
+        if not mempool.knows(tx_hash):
             await self._admit(tx, self.address)
+        if mempool.waits(tx_hash):
             self.transport.broadcast(Channel.TX, tx)
         return tx_hash
 
@@ -307,6 +309,12 @@ class PbftEngine:
         if self._loop is None:
             raise EngineFailed(NOT_STARTED)
         self._loop.call_soon_threadsafe(self.transport.broadcast, Channel.GOSSIP, gossip_frame(kind, payload))
+
+    def gossip_to(self, peer: bytes, kind: str, payload: bytes) -> None:
+        """Like `gossip`, to one hub only."""
+        if self._loop is None:
+            raise EngineFailed(NOT_STARTED)
+        self._loop.call_soon_threadsafe(self.transport.send, peer, Channel.GOSSIP, gossip_frame(kind, payload))
 
     # from the transport
 

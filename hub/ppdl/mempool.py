@@ -60,6 +60,10 @@ class Mempool:
         """Whether the transaction waits here or was committed lately."""
         return tx_hash in self._txs or tx_hash in self._committed
 
+    def waits(self, tx_hash: bytes) -> bool:
+        """Whether the transaction waits here."""
+        return tx_hash in self._txs
+
     def check_size(self, tx: bytes, origin: bytes) -> None:
         """Raises TxRefused when the transaction does not fit."""
         if not 1 <= len(tx) <= MAX_TX_BYTES:

@@ -2,5 +2,5 @@
 
 Rules: `quantise` is where float ends; `aggregate` and `plan` hold integers only, so that every replica computes the
 same model from the same updates, whatever its processor and whatever order they arrived in.
-Not here: training itself (`openmg.forecast`), rounds and their transactions (`hub.ppdl.app.learning`).
+Not here: training itself (`openmg.forecast`), rounds and their transactions (`hub.ppdl.app.learning_rounds`).
 """

@@ -34,6 +34,12 @@ MAX_HOLIDAYS = 2000
 MAX_SPAN_HOURS = 53 * HOURS_PER_WEEK
 """A year and a week, to train or to evaluate on."""
 MAX_DEVICES = 4096
+MAX_PHASE_BLOCKS = 100_000
+"""Two days of blocks at one every two seconds."""
+MAX_ATTEMPTS = 64
+"""As many as there may be validators: each leads once."""
+MAX_COMMITTEE = 64
+"""A committee is a sample; its ballots are counted one by one."""
 MAX_LOCAL_STEPS = 1000
 """A tenth of a second on a laptop, some seconds on the smallest boards."""
 
@@ -42,8 +48,12 @@ MAX_LOCAL_STEPS = 1000
 class LearningPlan:
     """One learning task; field names carry their units.
 
-    A round takes updates for `round_blocks` blocks, then closes as soon as `min_participants` are in, or is void after
-    `max_round_blocks`. Up to `byzantine_num / byzantine_den` of the *registered* devices are taken for hostile.
+    A round takes commitments for `commit_blocks` blocks and, while fewer than `min_participants` are in, for as many again;
+    after `max_round_blocks` it is void. Blobs are shown for `reveal_blocks`, each of `max_attempts` leaders has
+    `aggregate_blocks`, and a committee of `committee_size` devices judges for `committee_blocks`. More than half of at
+    least `committee_quorum` ballots that find the candidate worse by more than `worse_milli` thousandths refuse it.
+    Reputations begin anew each `epoch_rounds` rounds.
+    Up to `byzantine_num / byzantine_den` of the *registered* devices are taken for hostile.
     Centred clipping and the geometric median take `rule_iterations` steps; centred clipping's radius is
     `radius_num / radius_den` of the median distance.
     A meter takes `local_steps` Adam steps at `learning_rate_micro` millionths (halved every `rate_half_life_rounds`,
@@ -57,7 +67,15 @@ class LearningPlan:
     evaluation_start_hour: int
     holiday_days: tuple[int, ...] = ()
     min_participants: int = 3
-    round_blocks: int = 6
+    commit_blocks: int = 6
+    reveal_blocks: int = 6
+    aggregate_blocks: int = 6
+    max_attempts: int = 4
+    committee_blocks: int = 6
+    committee_size: int = 2
+    committee_quorum: int = 2
+    worse_milli: int = 100
+    epoch_rounds: int = 16
     max_round_blocks: int = 120
     spec: ForecastSpec = field(default=NET_ENERGY)
     seed: bytes = b"openmg-published-seed-1"
@@ -84,8 +102,16 @@ class LearningPlan:
 
     def __post_init__(self) -> None:
         self._bound("min_participants", 1, MAX_DEVICES)
-        self._bound("round_blocks", 1, 1_000_000)
-        self._bound("max_round_blocks", self.round_blocks, 10_000_000)
+        self._bound("commit_blocks", 1, MAX_PHASE_BLOCKS)
+        self._bound("reveal_blocks", 1, MAX_PHASE_BLOCKS)
+        self._bound("aggregate_blocks", 1, MAX_PHASE_BLOCKS)
+        self._bound("max_attempts", 1, MAX_ATTEMPTS)
+        self._bound("committee_blocks", 1, MAX_PHASE_BLOCKS)
+        self._bound("committee_size", 0, MAX_COMMITTEE)
+        self._bound("committee_quorum", 1, MAX_COMMITTEE)
+        self._bound("worse_milli", 0, 10_000)
+        self._bound("epoch_rounds", 1, 1_000_000)
+        self._bound("max_round_blocks", self.commit_blocks, 10_000_000)
         self._bound("byzantine_den", 1, 1000)
         self._bound("byzantine_num", 0, (self.byzantine_den - 1) // 2)
         self._bound("momentum_den", 1, 1000)

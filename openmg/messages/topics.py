@@ -19,7 +19,9 @@ ALL_FROM_METERS = f"{_GRID}/+/+"
 BIRTH = "birth"  # retained, signed Birth
 STATE = "state"  # retained, b"online" or (last will) b"offline"
 SLOT = "slot"  # signed SlotReport
-UPDATE = "update"  # signed ModelUpdate
+COMMIT = "commit"  # signed UpdateCommit
+REVEAL = "reveal"  # UpdateReveal, which its commitment proves
+BALLOT = "ballot"  # signed Ballot
 EVALUATION = "evaluation"  # signed Evaluation
 ENVELOPE = "envelope"  # Envelope, sealed to a relay
 

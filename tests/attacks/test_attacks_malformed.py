@@ -10,6 +10,8 @@ from openmg.forecast.spec import NET_ENERGY
 from openmg.learning.quantise import norm_units, update_from_bytes
 from workbench.attacks.malformed import FLOAT_BYTES, NotFinite, WrongShape
 
+PARAMETERS = NET_ENERGY.parameters
+
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("size", FLOAT_BYTES)

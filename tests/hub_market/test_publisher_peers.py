@@ -6,26 +6,27 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from app_world import METERS, block, model_update, started
+from app_world import METERS, block, commit, started
 from pbft_support import Cluster
 
-from hub.learning import ModelPublisher
+from hub.learning.publisher import ModelPublisher
 from hub.peers import STATUS_GOSSIP, PeerBook, PeerStatus
-from hub.ppdl.app.answers import ModelAnswer, RoundAnswer
 from hub.ppdl.app.app import PpdlApplication
+from hub.ppdl.app.round_answers import ModelAnswer, RoundAnswer
 from hub.ppdl.application import QueryResult
 from openmg.messages import base, topics
 from openmg.messages.learning import ModelNotice
 
 
 class Meters:
-    """What a publisher told; `away` is a broker that takes nothing."""
+    """What a publisher told; `away` is a broker that takes nothing, `missing` the blobs that this hub waits for."""
 
     def __init__(self, app: PpdlApplication) -> None:
         self.app = app
         self.away = False
+        self.missing = 0
         self.notices: list[ModelNotice] = []
-        self.publisher = ModelPublisher(lambda path: app.query(path, b""), self._publish)
+        self.publisher = ModelPublisher(lambda path: app.query(path, b""), self._publish, lambda: self.missing)
 
     def _publish(self, topic: str, payload: bytes) -> bool:
         if self.away:
@@ -34,8 +35,20 @@ class Meters:
         self.notices.append(base.decode(ModelNotice, payload))
         return True
 
-    def rounds(self) -> list[int]:
-        return [notice.round for notice in self.notices]
+    def told(self) -> list[tuple[int, str]]:
+        return [(notice.round, notice.phase) for notice in self.notices]
+
+    def commit(self, count: int = len(METERS)) -> None:
+        """A block in which so many meters commit."""
+        name = base.decode(ModelAnswer, self.app.query("model", b"").value)
+        result = block(self.app, [commit(meter, name.model_hash, name.round) for meter in METERS[:count]])
+        assert all(one.ok for one in result.tx_results)
+
+    def until(self, *phase: object) -> None:
+        """Blocks, each of which the publisher hears of, until the round is in this phase."""
+        while (now(self.app).round, now(self.app).phase) != phase:
+            block(self.app)
+            self.publisher.step()
 
 
 @pytest.fixture
@@ -45,13 +58,6 @@ def meters(tmp_path: Path):
     app.close()
 
 
-def close_round(app: PpdlApplication) -> None:
-    name = base.decode(ModelAnswer, app.query("model", b"").value)
-    block(app, [model_update(meter, name.model_hash, name.round) for meter in METERS[:4]])
-    while base.decode(ModelAnswer, app.query("model", b"").value).round == name.round:
-        block(app)
-
-
 def now(app: PpdlApplication) -> RoundAnswer:
     return base.decode(RoundAnswer, app.query("round", b"").value)
 
@@ -59,48 +65,52 @@ def now(app: PpdlApplication) -> RoundAnswer:
 def test_a_round_is_published_again_while_meters_are_missing(meters):
     """A broker may lose a notice that it took, and a round without its meters is void in the end."""
     meters.publisher.step()
-    opened, pause = now(meters.app).height, (now(meters.app).closes_height - now(meters.app).opened_height) // 2
-    while now(meters.app).height < opened + pause - 1:
-        block(meters.app)
-        meters.publisher.step()
-    assert meters.rounds() == [0]
+    assert now(meters.app).phase_end_height - now(meters.app).phase_height == 3
     block(meters.app)
     for _ in range(3):
         meters.publisher.step()
-    assert meters.rounds() == [0, 0] and meters.notices[0].model_hash == meters.notices[1].model_hash
+    assert meters.told() == [(0, "commit")] * 2 and meters.notices[0].model_hash == meters.notices[1].model_hash
 
 
-def test_a_round_with_all_its_meters_is_not_published_again(meters):
+def test_a_phase_in_which_all_meters_have_spoken_is_not_published_again(meters):
     meters.publisher.step()
-    name = base.decode(ModelAnswer, meters.app.query("model", b"").value)
-    block(meters.app, [model_update(meter, name.model_hash, name.round) for meter in METERS])
-    while now(meters.app).round == 0:
-        meters.publisher.step()
-        block(meters.app)
-    assert meters.rounds() == [0]
+    meters.commit()
+    meters.until(0, "reveal")
+    assert meters.told() == [(0, "commit"), (0, "reveal")]
+
+
+def test_a_blob_that_did_not_come_is_asked_for_again(meters):
+    meters.publisher.step()
+    meters.commit()
+    meters.until(0, "reveal")
+    meters.missing = 1
+    block(meters.app)
+    meters.publisher.step()
+    assert meters.told()[1:] == [(0, "reveal"), (0, "reveal")]
 
 
 def test_each_round_is_published_as_it_opens(meters):
     for _ in range(3):
         meters.publisher.step()
-    assert meters.rounds() == [0]
-    close_round(meters.app)
-    for _ in range(2):
-        meters.publisher.step()
-    assert meters.rounds() == [0, 1]
-    first, second = meters.notices
+    assert meters.told() == [(0, "commit")]
+    meters.commit()
+    meters.until(1, "commit")  # nobody showed a blob
+    meters.publisher.step()
+    assert meters.told() == [(0, "commit"), (0, "reveal"), (1, "commit")]
+    first, _, second = meters.notices
     state = base.decode(ModelAnswer, meters.app.query("model", b"").value)
     assert (second.model_hash, second.parameters, second.plan) == (state.model_hash, state.parameters, state.plan)
-    assert second.model_hash != first.model_hash and second.height > first.height
+    assert second.phase_end_height == state.phase_end_height == second.height + 3 > first.height
 
 
 def test_a_model_that_was_not_taken_is_published_later(meters):
     meters.away = True
     meters.publisher.step()
-    close_round(meters.app)
+    meters.commit()
+    meters.until(1, "commit")
     meters.away = False
     meters.publisher.step()
-    assert meters.rounds() == [1]  # the open round only: the first is over
+    assert meters.told() == [(1, "commit")]  # the open round only: the first is over
 
 
 def test_a_lost_broker_gets_the_model_again(meters):
@@ -108,12 +118,14 @@ def test_a_lost_broker_gets_the_model_again(meters):
     meters.publisher.forget()
     meters.publisher.step()
     meters.publisher.step()
-    assert meters.rounds() == [0, 0]
+    assert meters.told() == [(0, "commit")] * 2
 
 
 def test_without_an_answer_nothing_is_published():
     told: list[str] = []
-    publisher = ModelPublisher(lambda path: QueryResult(False, b"", 0, "not yet"), lambda topic, _: bool(told.append(topic)))
+    publisher = ModelPublisher(
+        lambda path: QueryResult(False, b"", 0, "not yet"), lambda topic, _: bool(told.append(topic)), lambda: 0
+    )
     publisher.step()
     assert told == []
 

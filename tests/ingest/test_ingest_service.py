@@ -24,7 +24,7 @@ from openmg.identity import DeviceKey
 from openmg.masking import make_roster
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
-from openmg.messages.learning import Evaluation
+from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
 from openmg.messages.telemetry import Ack, Birth, Health, Roster
 from openmg.mqtt import MqttAddress, MqttLink
 from openmg.signing import address_of, domain_digest, sign_digest
@@ -44,6 +44,7 @@ class Heard(IngestEvents):
         self.feeder: list[FeederReport] = []
         self.live: list[FeederLive] = []
         self.evaluations: list[bytes] = []
+        self.learning: list[tuple[str, bytes]] = []
         self.fail = 0
 
     async def on_group(self, group: GroupSum) -> None:
@@ -63,6 +64,15 @@ class Heard(IngestEvents):
 
     def on_evaluation(self, device: Device, signed: base.Signed[Evaluation], raw: bytes) -> None:
         self.evaluations.append(raw)
+
+    def on_commit(self, device: Device, signed: base.Signed[UpdateCommit], raw: bytes) -> None:
+        self.learning.append((device.name, raw))
+
+    def on_reveal(self, device: Device, reveal: UpdateReveal) -> None:
+        self.learning.append((device.name, reveal.blob))
+
+    def on_ballot(self, device: Device, signed: base.Signed[Ballot], raw: bytes) -> None:
+        self.learning.append((device.name, raw))
 
 
 class Meters:
@@ -314,6 +324,24 @@ async def test_feeders_and_evaluations_reach_the_hub(world: tuple[IngestService,
     await until(lambda: heard.feeder and heard.live and heard.evaluations)
     assert (heard.feeder, heard.live, heard.evaluations) == ([slot], [live], [signed])
     await until(lambda: meters.acks.get("feeder-1") == 1)
+
+
+async def test_commits_blobs_and_ballots_reach_the_hub_and_others_messages_do_not(
+    world: tuple[IngestService, Meters, Heard],
+) -> None:
+    hub, meters, heard = world
+    commit = base.sign(UpdateCommit(3, bytes(32), bytes(32)), CHAIN_ID, KEYS[0].signing_key)
+    ballot = base.sign(Ballot(3, bytes(32), 5, 6), CHAIN_ID, KEYS[1].signing_key)
+    malformed = hub.stats().malformed
+    meters.say("home-2", topics.COMMIT, commit)
+    meters.say("home-1", topics.BALLOT, ballot)
+    meters.say("home-1", topics.REVEAL, b"no blob")
+    meters.say("home-1", topics.COMMIT, commit)
+    meters.say("home-1", topics.REVEAL, base.encode(UpdateReveal(3, b"blob")))
+    meters.say("home-2", topics.BALLOT, ballot)
+    await until(lambda: len(heard.learning) == 3)
+    assert heard.learning == [("home-1", commit), ("home-1", b"blob"), ("home-2", ballot)]
+    assert hub.stats().malformed == malformed + 3
 
 
 async def test_a_restart_keeps_rosters_and_hands_on_what_was_not_taken(

@@ -22,6 +22,8 @@ from openmg.learning.plan import MAX_DEVICES, RULES
 from openmg.learning.rules.norms import cap_norms
 from openmg.learning.rules.outcome import MAX_PARAMETERS, Reason
 
+PARAMETERS = NET_ENERGY.parameters
+
 VECTORS = json.loads(aggregate_vectors.PATH.read_text(encoding="utf-8"))
 HASHES = VECTORS["whole_model_sha256"]
 

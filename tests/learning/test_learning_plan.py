@@ -18,7 +18,15 @@ def test_encoding_is_inverse() -> None:
 @pytest.mark.parametrize(
     ("name", "low", "high"),
     [
-        ("round_blocks", 0, 1_000_001),
+        ("commit_blocks", 0, 100_001),
+        ("reveal_blocks", 0, 100_001),
+        ("aggregate_blocks", 0, 100_001),
+        ("max_attempts", 0, 65),
+        ("committee_blocks", 0, 100_001),
+        ("committee_size", -1, 65),
+        ("committee_quorum", 0, 65),
+        ("worse_milli", -1, 10_001),
+        ("epoch_rounds", 0, 1_000_001),
         ("local_steps", 0, 1001),
         ("clip_milli", 0, 10_001),
         ("learning_rate_micro", 0, 1_000_001),

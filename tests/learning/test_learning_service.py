@@ -13,21 +13,24 @@ import pytest
 from learning_homes import START_HOUR, synthetic_homes
 
 from edge_agent.config import AgentConfig, DeviceSection, HomeSection, HubSection, MeterSection, MqttSection
-from edge_agent.learning.service import EARLIER_EVALUATIONS, LearningService, RoundAnswerer
+from edge_agent.learning.answers import EARLIER_EVALUATIONS, RoundAnswerer
+from edge_agent.learning.pending import PendingFile
+from edge_agent.learning.service import LearningService
 from edge_agent.services import AgentContext
 from edge_agent.slots import IMPORTED, ClosedSlot
 from edge_agent.store import Store
-from hub.ppdl.app.state import EVALUATED_ROUNDS
+from hub.ppdl.app.round_state import EVALUATED_ROUNDS
 from openmg.clock import VirtualClock
 from openmg.forecast.model import initial_master, master_bytes
 from openmg.forecast.spec import ForecastSpec
 from openmg.forecast.trainer import AdamState, Trainer
 from openmg.forecast.trainer_numpy import F32, NumpyTrainer
 from openmg.identity import DeviceKey
+from openmg.learning.blobs import blob_hash, commitment_of, open_blob
 from openmg.learning.plan import LearningPlan
-from openmg.learning.quantise import model_hash, norm_units, update_from_bytes
+from openmg.learning.quantise import model_hash, norm_units
 from openmg.messages import base, topics
-from openmg.messages.learning import Evaluation, ModelNotice, ModelUpdate
+from openmg.messages.learning import PHASE_COMMIT, PHASE_REVEAL, Evaluation, ModelNotice, UpdateCommit, UpdateReveal
 from openmg.tasks import end_task
 
 CHAIN_ID = 7
@@ -38,7 +41,18 @@ HOME = synthetic_homes(3, seed=2)[2]
 
 
 def notice(round_number: int = 0, **changes: object) -> ModelNotice:
-    whole = ModelNotice(round_number, 12, model_hash(PLAN.spec, MASTER), master_bytes(MASTER), PLAN.encode())
+    whole = ModelNotice(
+        round=round_number,
+        phase=PHASE_COMMIT,
+        height=12,
+        phase_end_height=18,
+        model_hash=model_hash(PLAN.spec, MASTER),
+        parameters=master_bytes(MASTER),
+        committee=(),
+        candidate_hash=b"",
+        candidate=b"",
+        plan=PLAN.encode(),
+    )
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
@@ -89,20 +103,27 @@ async def started(agent: Agent, trainer: Trainer | None = None) -> LearningServi
     return service
 
 
-async def test_a_notice_is_answered_with_a_signed_evaluation_and_update(agent: Agent) -> None:
+async def test_a_round_is_answered_with_an_evaluation_a_commit_and_its_blob(agent: Agent, tmp_path: Path) -> None:
     service = await started(agent)
     await service.on_message(topics.MODEL, base.encode(notice(3)))
+    await service.on_message(topics.MODEL, base.encode(notice(3, phase=PHASE_REVEAL)))
     await service.stop()
-    (first, evaluation), (second, update) = agent.sent
-    assert (first, second) == ("grid/v1/home-3/evaluation", "grid/v1/home-3/update")
+    (first, evaluation), (second, commit), (_, again), (third, reveal) = agent.sent
+    assert (first, second, third) == tuple(f"grid/v1/home-3/{leaf}" for leaf in ("evaluation", "commit", "reveal"))
     opened = base.open_signed(Evaluation, evaluation, CHAIN_ID)
-    assert opened.signer == KEY.address
+    assert opened.signer == KEY.address and again == evaluation
     assert opened.message.round == 3 and opened.message.loss_micro > 0
-    trained = base.open_signed(ModelUpdate, update, CHAIN_ID)
-    assert trained.signer == KEY.address and trained.message.base_hash == model_hash(PLAN.spec, MASTER)
-    assert 0 < norm_units(update_from_bytes(PLAN.spec, trained.message.update)) <= PLAN.clip_units
-    expected = RoundAnswerer(KEY.address, lambda minutes: (START_HOUR, HOME)).answer(notice(3))
-    assert expected is not None and expected.update == trained.message
+    promised = base.open_signed(UpdateCommit, commit, CHAIN_ID)
+    name = model_hash(PLAN.spec, MASTER)
+    assert promised.signer == KEY.address and promised.message.base_hash == name
+    blob = base.decode(UpdateReveal, reveal).blob
+    assert commitment_of(KEY.address, 3, name, blob_hash(blob)) == promised.message.commitment
+    assert 0 < norm_units(open_blob(PLAN, blob)) <= PLAN.clip_units
+    other = tmp_path / "other"
+    other.mkdir()
+    twin = RoundAnswerer(KEY.address, lambda minutes: (START_HOUR, HOME), PendingFile(other), lambda size: blob[:size])
+    expected = twin.answer(notice(3))
+    assert expected is not None and expected.commit == promised.message
 
 
 async def test_a_repeated_notice_brings_the_same_answer_and_an_older_one_none(agent: Agent) -> None:
@@ -132,7 +153,7 @@ async def test_losses_of_the_rounds_that_the_chain_still_counts_travel_along(age
         rounds = [base.open_signed(Evaluation, payload, CHAIN_ID).message.round for payload in heard]
         assert rounds[0] == number
         assert rounds[1:] == [known for known in (0, 1, 2, 3, 4) if number - EVALUATED_ROUNDS < known < number]
-        assert [topic for topic, _ in agent.sent].count("grid/v1/home-3/update") == 1
+        assert [topic for topic, _ in agent.sent].count("grid/v1/home-3/commit") == 1
     await service.stop()
 
 

@@ -11,15 +11,15 @@ import slot_reports
 
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.genesis_state import AppGenesis, Device, Feeder, make_app_genesis
-from hub.ppdl.app.transactions import evaluation_tx, slot_sum_tx, update_tx
+from hub.ppdl.app.transactions import commit_tx, evaluation_tx, slot_sum_tx
 from hub.ppdl.application import BlockCtx, BlockResult
 from hub.ppdl.genesis import Genesis, make_genesis
 from openmg.identity import DeviceKey
+from openmg.learning.blobs import blob_hash, commitment_of
 from openmg.learning.plan import LearningPlan
-from openmg.learning.quantise import update_bytes
 from openmg.masking import make_roster
 from openmg.messages import base
-from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.learning import Evaluation, UpdateCommit
 from openmg.messages.telemetry import Roster, RosterMember, SlotReport
 from openmg.signing import address_of
 
@@ -29,8 +29,14 @@ HISTORY_HOURS = 840
 FIRST_SLOT = (START_HOUR + HISTORY_HOURS) * 4
 VALIDATOR_KEYS = tuple(bytes([200 + i]) * 32 for i in range(4))
 PLAN = LearningPlan(
-    evaluation_start_hour=START_HOUR + 672, min_participants=4, round_blocks=3, max_round_blocks=6, norm_cap_num=2
+    evaluation_start_hour=START_HOUR + 672,
+    min_participants=4,
+    commit_blocks=3,
+    reveal_blocks=3,
+    committee_size=0,
+    max_round_blocks=6,
 )
+"""Without a committee every meter may commit; rounds themselves are tested in tests/rounds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,16 +120,11 @@ def slot_tx(slot: int, group: Roster | None = None, values: Sequence[tuple[int, 
     return slot_sum_tx(group, slot, tuple(reports))
 
 
-def small_update(seed: int, scale: float = 200.0) -> np.ndarray:
-    return np.rint(np.random.default_rng(seed).normal(scale=scale, size=PLAN.spec.parameters)).astype(np.int16)
-
-
-def model_update(
-    meter: Meter, base_hash: bytes, round_number: int = 0, update: np.ndarray | None = None, key: bytes | None = None
-) -> bytes:
-    values = small_update(int(meter.name[5:])) if update is None else update
-    message = ModelUpdate(round_number, base_hash, update_bytes(values))
-    return update_tx(base.sign(message, CHAIN_ID, key or meter.key.signing_key))
+def commit(meter: Meter, base_hash: bytes, round_number: int = 0, blob: bytes = b"a blob") -> bytes:
+    """The transaction of the meter's commitment to a blob."""
+    commitment = commitment_of(meter.key.address, round_number, base_hash, blob_hash(blob))
+    message = UpdateCommit(round_number, base_hash, commitment)
+    return commit_tx(base.sign(message, CHAIN_ID, meter.key.signing_key))
 
 
 def evaluation(meter: Meter, name: bytes, round_number: int = 0, loss_micro: int = 500_000) -> bytes:

@@ -19,13 +19,12 @@ from app_world import (
     VALIDATOR_KEYS,
     app_genesis,
     block,
+    commit,
     ctx,
     evaluation,
     genesis,
-    model_update,
     roster,
     slot_tx,
-    small_update,
     started,
 )
 from governance_support import KEYS, NEW_KEYS, change, evidence, passing, validators, vote
@@ -33,14 +32,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.ppdl.app.app import PpdlApplication
+from hub.ppdl.app.duties import AggregateProposal, Availability
+from hub.ppdl.app.duties import Verdict as RoundVerdict
 from hub.ppdl.app.genesis_state import AppGenesis, AppStateError, Device, Feeder, make_app_genesis
 from hub.ppdl.app.storage import StorageError
-from hub.ppdl.app.transactions import InferenceRequest, InvalidTransaction, Transaction, decode_tx, evidence_tx, inference_tx
+from hub.ppdl.app.transactions import (
+    InferenceRequest,
+    InvalidTransaction,
+    Transaction,
+    decode_tx,
+    duty_tx,
+    evidence_tx,
+    inference_tx,
+)
+from hub.ppdl.app.verdicts import proposal_hash
 from hub.ppdl.application import Application, Verdict
 from openmg import codec
 from openmg.forecast.model import initial_master
 from openmg.forecast.spec import NET_ENERGY, ForecastSpec
 from openmg.learning.quantise import model_hash
+from openmg.signing import address_of
 from openmg.zk.curve import G1_BYTES, G2_BYTES
 from openmg.zk.field import R
 from openmg.zk.keys import ensure_keys
@@ -53,20 +64,37 @@ def script() -> list[list[bytes]]:
     request = inference_tx(InferenceRequest(1337, b"\xc0" * 20, 5, 2), CHAIN_ID, VALIDATOR_KEYS[2])
     proof = evidence_tx(evidence(KEYS[1]).encoded)
     return [
-        [slot_tx(FIRST_SLOT), *(model_update(meter, NAME) for meter in METERS[:3])],
+        [slot_tx(FIRST_SLOT), *(commit(meter, NAME) for meter in METERS[:3])],
         [
             evaluation(METERS[3], NAME),
             b"nonsense",
             slot_tx(FIRST_SLOT),
             *passing(change(add=NEW_KEYS[0]), KEYS[:2], NEW_KEYS[0]),
         ],
-        [model_update(METERS[5], NAME), request, slot_tx(FIRST_SLOT + 1), vote(change(add=NEW_KEYS[0]), KEYS[3]), proof],
-        [],
+        [commit(METERS[5], NAME), request, slot_tx(FIRST_SLOT + 1), vote(change(add=NEW_KEYS[0]), KEYS[3]), proof],
+        [duty_tx(Availability(0, b"\x0f", b"\x00"), CHAIN_ID, key) for key in KEYS[:3]],
+        aggregated(),
     ]
+
+
+def aggregated() -> list[bytes]:
+    """What closes round 0 in the first block of the set of five: validators may agree on any aggregate."""
+    keys = sorted((*KEYS, NEW_KEYS[0]), key=address_of)
+    size = PLAN.spec.master_bytes
+    proposal = AggregateProposal(0, 0, b"\x01" * size, bytes(size), 1, b"\x00", ())
+    word = RoundVerdict(0, 0, proposal_hash(proposal), True)
+    return [duty_tx(proposal, CHAIN_ID, keys[0]), *(duty_tx(word, CHAIN_ID, key) for key in keys[1:4])]
 
 
 def play(application: PpdlApplication, blocks: list[list[bytes]]) -> list[bytes]:
     return [block(application, txs).app_hash for txs in blocks]
+
+
+def test_the_script_completes_a_round(tmp_path: Path) -> None:
+    application = started(tmp_path / "app.sqlite")
+    play(application, script())
+    assert (application._view().state.round.number, application._view().state.round.completed) == (1, 1)
+    application.close()
 
 
 def test_it_is_an_application(tmp_path: Path) -> None:
@@ -93,12 +121,12 @@ print("\\n".join(digest.hex() for digest in play(started(Path(sys.argv[1])), blo
         assert out.returncode == 0, out.stderr
         outputs.append(out.stdout.split())
     assert outputs[0] == outputs[1] == [h.hex() for h in play(started(tmp_path / "here.sqlite"), script())]
-    assert len(set(outputs[0])) == 4
+    assert len(set(outputs[0])) == 5
 
 
 def test_a_restart_at_any_height_continues_with_the_same_hashes(tmp_path: Path) -> None:
     expected = play(started(tmp_path / "whole.sqlite"), script())
-    for stop in range(1, 4):
+    for stop in range(1, 5):
         path = tmp_path / f"stop-{stop}.sqlite"
         first = started(path)
         hashes = play(first, script()[:stop])
@@ -129,11 +157,11 @@ def test_finalize_has_no_effect_before_commit(tmp_path: Path) -> None:
 
 def test_a_proposal_holds_only_what_takes_effect_and_fits(tmp_path: Path) -> None:
     application = started(tmp_path / "app.sqlite")
-    slot, update = slot_tx(FIRST_SLOT), model_update(METERS[0], NAME)
-    waiting = [b"nonsense", slot, slot, update, evaluation(METERS[0], bytes(32))]
+    slot, promised = slot_tx(FIRST_SLOT), commit(METERS[0], NAME)
+    waiting = [b"nonsense", slot, slot, promised, evaluation(METERS[0], bytes(32))]
     chosen = application.prepare_proposal(ctx(1), waiting, 10**6)
-    assert chosen == [slot, update]
-    assert application.prepare_proposal(ctx(1), waiting, len(update) - 1) == [slot]
+    assert chosen == [slot, promised]
+    assert application.prepare_proposal(ctx(1), waiting, len(slot) - 1) == [promised]
     assert application.process_proposal(ctx(1), chosen) is Verdict.ACCEPT
     for bad in (waiting[0], slot, waiting[-1]):
         assert application.process_proposal(ctx(1), [*chosen, bad]) is Verdict.REJECT
@@ -145,12 +173,12 @@ def test_transactions_that_exclude_each_other_have_one_subject(tmp_path: Path) -
     application = started(tmp_path / "app.sqlite")
     part = roster(meters=METERS[:5])
     alike = [
-        (model_update(METERS[0], NAME), model_update(METERS[0], NAME, update=small_update(9))),
+        (commit(METERS[0], NAME), commit(METERS[0], NAME, blob=b"another")),
         (evaluation(METERS[0], NAME), evaluation(METERS[0], NAME, loss_micro=7)),
         (slot_tx(FIRST_SLOT), slot_tx(FIRST_SLOT, part)),
         tuple(inference_tx(InferenceRequest(1, bytes(20), 5, 1), CHAIN_ID, key) for key in VALIDATOR_KEYS[:2]),
     ]
-    others = (model_update(METERS[1], NAME), evaluation(METERS[1], NAME), slot_tx(FIRST_SLOT + 1))
+    others = (commit(METERS[1], NAME), evaluation(METERS[1], NAME), slot_tx(FIRST_SLOT + 1))
     subjects = [{application.check_tx(tx).subject for tx in pair} for pair in alike]
     assert [len(found) for found in subjects] == [1, 1, 1, 1]
     different = {application.check_tx(tx).subject for tx in others}.union(*subjects)
@@ -167,7 +195,7 @@ def test_databases_of_other_chains_and_layouts_are_refused(tmp_path: Path) -> No
     with sqlite3.connect(tmp_path / "app.sqlite") as db:
         db.execute("PRAGMA user_version=9")
     db.close()
-    with pytest.raises(StorageError, match="layout 9 instead of 3"):
+    with pytest.raises(StorageError, match="layout 9 instead of 4"):
         PpdlApplication(tmp_path / "app.sqlite")
     with pytest.raises(StorageError, match="cannot be opened"):
         PpdlApplication(tmp_path / "missing" / "app.sqlite")
@@ -180,9 +208,12 @@ def test_malformed_transactions_raise_one_kind_of_error(data: bytes) -> None:
         decode_tx(data)
 
 
-@pytest.mark.parametrize("kind", ["slot", "update", "evaluation", "inference"])
+@pytest.mark.parametrize("kind", ["slot", "commit", "evaluation", "inference", "available", "aggregate", "verdict"])
 def test_malformed_payloads_and_flipped_bytes_never_crash(tmp_path: Path, kind: str) -> None:
     application = started(tmp_path / "app.sqlite")
+    play(application, script()[: {"available": 3, "aggregate": 4, "verdict": 4}.get(kind, 0)])
+    if kind == "verdict":
+        block(application, aggregated()[:1])
     good = {decode_tx(tx).kind: tx for txs in script() for tx in txs if tx != b"nonsense"}[kind]
     assert application.check_tx(good).ok
     for payload in (b"", b"\x80", b"\xff" * 40, codec.encode([b"", b""]), codec.encode({"a": 1})):
@@ -224,7 +255,7 @@ def test_genesis_state_is_canonical_and_checked() -> None:
         ([], [feeder], "1 to 4096 devices"),
         ([device, device], [feeder], "distinct addresses"),
         (list(whole.devices), [feeder], "no feeder history"),
-        ([device], list(whole.feeders), "4 devices but 1"),
+        ([device], list(whole.feeders), "4 devices and a committee of 0 others but 1"),
     ):
         with pytest.raises(AppStateError, match=problem):
             make_app_genesis(devices, feeders, PLAN, whole.commit_key)

@@ -24,8 +24,8 @@ def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
 def lived(path: Path, blocks: int) -> PpdlApplication:
     """An application with a slot on its chain and some rounds behind it."""
     application = world.started(path)
-    updates = [world.model_update(meter, model_of(application)) for meter in world.METERS[:5]]
-    txs = {2: [world.slot_tx(world.FIRST_SLOT)], 3: updates}
+    commits = [world.commit(meter, model_of(application)) for meter in world.METERS[:5]]
+    txs = {2: [world.slot_tx(world.FIRST_SLOT)], 3: commits}
     for height in range(1, blocks + 1):
         results = world.block(application, txs.get(height, ())).tx_results
         assert all(result.ok for result in results), results

@@ -1,4 +1,4 @@
-"""What a large frame costs its peer: little when it was asked for or blocks are large, much when a validator sends it unasked."""
+"""What a large frame costs its peer: little when it was asked for or blocks are large, much when it comes out of season."""
 
 from __future__ import annotations
 

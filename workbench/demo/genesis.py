@@ -17,8 +17,10 @@ from openmg.zk.keys import ensure_keys
 from openmg.zk.meters import meter_id
 from workbench.demo.site import PPDL_CHAIN_ID, Site
 
-ROUND_BLOCKS = 6
-"""A round takes updates for six blocks: meters train in well under a second, so seconds are enough."""
+COMMIT_BLOCKS = 4
+"""Meters train in well under a second, so four blocks (two seconds and more) are enough to commit; what follows ends early."""
+COMMITTEE_SIZE = 2
+"""Of as few as five homes; three of four of the others must take part."""
 EVALUATION_DAYS = 7
 SECONDS_PER_HOUR = 3600
 
@@ -51,8 +53,9 @@ def learning_plan(devices: int, start: int) -> LearningPlan:
         evaluation_start_hour=start_hour - 24 * EVALUATION_DAYS,
         evaluation_hours=24 * EVALUATION_DAYS,
         holiday_days=korean_holidays(year - 1, year + 1),
-        min_participants=max(1, devices * 3 // 4),
-        round_blocks=ROUND_BLOCKS,
+        min_participants=max(1, (devices - COMMITTEE_SIZE) * 3 // 4),
+        commit_blocks=COMMIT_BLOCKS,
+        committee_size=COMMITTEE_SIZE,
         utc_offset_hours=KOREA_UTC_OFFSET_HOURS,
     )
 

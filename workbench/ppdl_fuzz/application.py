@@ -18,15 +18,21 @@ from functools import cache
 from pathlib import Path
 
 from hub.ppdl.app.app import PpdlApplication
+from hub.ppdl.app.duties import AggregateProposal, Availability, Found
+from hub.ppdl.app.duties import Verdict as RoundVerdict
 from hub.ppdl.app.execute import execute_block
 from hub.ppdl.app.genesis_state import MIN_HISTORY_HOURS, Device, Feeder, make_app_genesis
 from hub.ppdl.app.set_change import SetChange, change_hash, propose_tx, sign_consent, sign_vote, vote_tx
 from hub.ppdl.app.state import Env, State
 from hub.ppdl.app.transactions import (
+    KIND_AGGREGATE,
+    KIND_AVAILABILITY,
+    KIND_BALLOT,
+    KIND_COMMIT,
     KIND_EVALUATION,
     KIND_INFERENCE,
     KIND_SLOT_SUM,
-    KIND_UPDATE,
+    KIND_VERDICT,
     InferenceRequest,
     SlotSum,
     Transaction,
@@ -44,7 +50,7 @@ from openmg.identity import DeviceKey
 from openmg.learning.plan import LearningPlan
 from openmg.masking import MIN_GROUP, make_roster, roster_id
 from openmg.messages.base import Message, encode
-from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.learning import Ballot, Evaluation, UpdateCommit
 from openmg.messages.telemetry import MASK_MODULI, Health, RosterMember, SlotReport
 from openmg.signing import SIGNATURE_BYTES, address_of, domain_digest, sign_digest
 from openmg.zk.field import FELT_BYTES
@@ -83,7 +89,7 @@ def world() -> World:
     devices = [Device(key.address, key.mask_public, MICROGRID, f"home-{i}", i + 1) for i, key in enumerate(METERS)]
     feeder = Feeder(MICROGRID, START_HOUR, tuple(100 + hour % 24 for hour in range(MIN_HISTORY_HOURS)))
     commit_key = ensure_keys("commit").verifying_key.to_bytes()
-    plan = LearningPlan(evaluation_start_hour=START_HOUR, min_participants=2, round_blocks=1, max_round_blocks=2)
+    plan = LearningPlan(evaluation_start_hour=START_HOUR, min_participants=2, commit_blocks=1, max_round_blocks=2)
     state = make_app_genesis(devices, [feeder], plan, commit_key).encode()
     genesis = make_genesis(CHAIN_ID, [address_of(key) for key in VALIDATOR_KEYS], state, FIRST_MS)
     folder = tempfile.TemporaryDirectory(prefix="openmg-fuzz-")
@@ -112,10 +118,27 @@ def _signed(tape: Tape, kind: str, message: Message, key: bytes) -> bytes:
     return Transaction(kind, codec.encode([body, signature])).encode()
 
 
-def _update(tape: Tape) -> bytes:
-    update = tape.take(16) + bytes(NET_ENERGY.update_bytes - 16)
-    message = ModelUpdate(0, world().state.model.model_hash, update)
-    return _signed(tape, KIND_UPDATE, message, tape.pick(METERS).signing_key)
+def _commit(tape: Tape) -> bytes:
+    message = UpdateCommit(0, world().state.model.model_hash, tape.take(32))
+    return _signed(tape, KIND_COMMIT, message, tape.pick(METERS).signing_key)
+
+
+def _ballot(tape: Tape) -> bytes:
+    losses = tape.number(2**48 - 1, 500_000), tape.number(2**48 - 1, 500_000)
+    return _signed(tape, KIND_BALLOT, Ballot(0, tape.take(32), *losses), tape.pick(METERS).signing_key)
+
+
+def _duty(tape: Tape) -> bytes:
+    """What a validator says in a round, mostly too early."""
+    key, size = tape.pick(VALIDATOR_KEYS), NET_ENERGY.master_bytes
+    match tape.below(3):
+        case 0:
+            return _signed(tape, KIND_AVAILABILITY, Availability(0, tape.take(1), bytes(1)), key)
+        case 1:
+            return _signed(tape, KIND_VERDICT, RoundVerdict(0, 0, tape.take(32), tape.below(2) == 1), key)
+        case _:
+            proposal = AggregateProposal(0, 0, bytes(size), bytes(size), 0, tape.take(1), (Found("far", tape.take(1)),))
+            return _signed(tape, KIND_AGGREGATE, proposal, key)
 
 
 def _evaluation(tape: Tape) -> bytes:
@@ -181,7 +204,17 @@ def _vote(tape: Tape) -> bytes:
     return vote_tx(hash_, sign_vote(hash_, CHAIN_ID, world().genesis.hash, tape.pick(VALIDATOR_KEYS)))
 
 
-_KINDS: tuple[Callable[[Tape], bytes], ...] = (_update, _evaluation, _inference, _slot_sum, _evidence, _propose, _vote)
+_KINDS: tuple[Callable[[Tape], bytes], ...] = (
+    _commit,
+    _ballot,
+    _duty,
+    _evaluation,
+    _inference,
+    _slot_sum,
+    _evidence,
+    _propose,
+    _vote,
+)
 
 
 def transaction(tape: Tape) -> bytes:

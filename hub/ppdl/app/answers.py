@@ -1,9 +1,11 @@
 """What queries return: frozen dataclasses in canonical CBOR, read with `openmg.messages.base.decode(Class, value)`.
 
 path                class              meaning
-model               ModelAnswer        the open round's model and the learning plan
-round               RoundAnswer        how far the open round is
-rounds              RoundsAnswer       the latest rounds and round 0
+model               ModelAnswer        (`round_answers`) the open round's model, its candidate and the learning plan
+round               RoundAnswer        (`round_answers`) how far the open round is
+rounds              RoundsAnswer       (`round_answers`) the latest rounds and round 0
+reputation          ReputationAnswer   (`round_answers`) devices without full reputation
+wrong-aggregates    WrongAnswer        (`round_answers`) leaders that proposed a wrong aggregate
 evaluations         EvaluationsAnswer  mean loss of the model that each round started from
 slots/MICROGRID     SlotsAnswer        agreed sums of the last two days
 slot-leaves/MICROGRID/SLOT
@@ -17,6 +19,8 @@ validators/HEIGHT   SetAnswer          (`membership`) the set that agrees on one
 proposals           ProposalsAnswer    (`membership`) open changes of the set and their votes
 evidence            OffencesAnswer     (`membership`) recorded equivocation
 rejections          RejectionsAnswer   what this replica refused from meters at fault (not agreed on, since its start)
+
+Answers about learning name devices by pseudonym (`reputation`).
 """
 
 from __future__ import annotations
@@ -26,51 +30,21 @@ from typing import ClassVar
 
 from hub.ppdl.app.inference import event_of
 from hub.ppdl.app.membership import OffencesAnswer, SetAnswer, proposals_answer, set_answer, validators_answer
-from hub.ppdl.app.state import Answer, Env, Grid, RoundRecord, SlotRecord, State
+from hub.ppdl.app.round_answers import (
+    WrongAnswer,
+    latest,
+    model_answer,
+    reputation_answer,
+    round_answer,
+    rounds_answer,
+)
+from hub.ppdl.app.state import Answer, Env, Grid, SlotRecord, State
 from hub.ppdl.app.storage import BlockRow, Storage
 from openmg.hashing import merkle_proof
 from openmg.messages.base import Message, encode
 
-ROUNDS_SHOWN = 128
+LOSSES_SHOWN = 128
 REJECTIONS_SHOWN = 64
-
-
-@dataclass(frozen=True)
-class ModelAnswer:
-    """`parameters` is the int32 little-endian master, `plan` the bytes of a LearningPlan; `height` the last committed
-    block.
-    """
-
-    PURPOSE: ClassVar[str] = "query"
-    round: int
-    height: int
-    opened_height: int
-    model_hash: bytes
-    parameters: bytes
-    plan: bytes
-
-
-@dataclass(frozen=True)
-class RoundAnswer:
-    """The open round closes at `closes_height` or, with too few participants, later; it is void at `void_height`."""
-
-    PURPOSE: ClassVar[str] = "query"
-    round: int
-    height: int
-    opened_height: int
-    closes_height: int
-    void_height: int
-    completed: int
-    voided: int
-    registered: int
-    min_participants: int
-    participants: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class RoundsAnswer:
-    PURPOSE: ClassVar[str] = "query"
-    rounds: tuple[RoundRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -134,7 +108,9 @@ class EventsAnswer:
 
 
 @dataclass(frozen=True)
-class Rejection:
+class Refusal:
+    """What was refused, and the pseudonym of the device that sent it."""
+
     device: bytes
     reason: str
 
@@ -143,7 +119,7 @@ class Rejection:
 class RejectionsAnswer:
     PURPOSE: ClassVar[str] = "query"
     total: int
-    latest: tuple[Rejection, ...]
+    latest: tuple[Refusal, ...]
 
 
 class NoAnswer(ValueError):
@@ -159,38 +135,11 @@ def events_answer(row: BlockRow) -> EventsAnswer:
     return EventsAnswer(row.height, row.app_hash, row.state_hash, row.model_hash, events)
 
 
-def _model(state: State, height: int, env: Env) -> ModelAnswer:
-    model, now = state.model, state.round
-    plan = env.genesis.plan.encode()
-    return ModelAnswer(now.number, height, now.opened_height, model.model_hash, model.master, plan)
-
-
-def _round(state: State, height: int, env: Env) -> RoundAnswer:
-    plan, now = env.genesis.plan, state.round
-    return RoundAnswer(
-        round=now.number,
-        height=height,
-        opened_height=now.opened_height,
-        closes_height=now.opened_height + plan.round_blocks,
-        void_height=now.opened_height + plan.max_round_blocks,
-        completed=now.completed,
-        voided=now.voided,
-        registered=len(env.devices),
-        min_participants=plan.min_participants,
-        participants=tuple(update.device for update in state.updates),
-    )
-
-
-def _shown(state: State) -> tuple[RoundRecord, ...]:
-    records = state.records
-    return records if len(records) <= ROUNDS_SHOWN else (records[0], *records[1 - ROUNDS_SHOWN :])
-
-
 def _evaluations(state: State) -> EvaluationsAnswer:
     return EvaluationsAnswer(
         tuple(
             RoundLoss(record.number, record.base_hash, record.loss_sum_micro // record.loss_count, record.loss_count)
-            for record in _shown(state)
+            for record in latest(state.records, LOSSES_SHOWN)
             if record.loss_count
         )
     )
@@ -248,11 +197,15 @@ def answer_query(path: str, state: State, height: int, env: Env, storage: Storag
     head, _, rest = path.partition("/")
     answer: Message
     if path == "model":
-        answer = _model(state, height, env)
+        answer = model_answer(state, height, env)
     elif path == "round":
-        answer = _round(state, height, env)
+        answer = round_answer(state, height, env)
     elif path == "rounds":
-        answer = RoundsAnswer(_shown(state))
+        answer = rounds_answer(state, env)
+    elif path == "reputation":
+        answer = reputation_answer(state, env)
+    elif path == "wrong-aggregates":
+        answer = WrongAnswer(state.wrong_aggregates)
     elif path == "evaluations":
         answer = _evaluations(state)
     elif head == "slots":

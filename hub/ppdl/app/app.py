@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.ppdl import application as snapshots
-from hub.ppdl.app.answers import REJECTIONS_SHOWN, NoAnswer, Rejection, RejectionsAnswer, answer_query
+from hub.ppdl.app.answers import REJECTIONS_SHOWN, NoAnswer, Refusal, RejectionsAnswer, answer_query
 from hub.ppdl.app.execute import execute_block, execute_tx
+from hub.ppdl.app.first_state import first_state
 from hub.ppdl.app.genesis_state import AppGenesis
 from hub.ppdl.app.rejected import Rejected
+from hub.ppdl.app.round_answers import Duties, duties_of, shown_name
 from hub.ppdl.app.snapshot import AppSnapshots
-from hub.ppdl.app.state import SECTIONS, Env, SectionCache, State, app_hash, decode_section, genesis_state
+from hub.ppdl.app.state import SECTIONS, Env, SectionCache, State, app_hash, decode_section
 from hub.ppdl.app.storage import BlockRow, Snapshot, Storage, StorageError
 from hub.ppdl.app.transactions import MAX_TX_BYTES, InvalidTransaction, evidence_tx
 from hub.ppdl.application import AppInfo, BlockCtx, BlockResult, InitResult, QueryResult, TxVerdict, Verdict
@@ -76,7 +78,7 @@ class PpdlApplication:
         self._committed: _Committed | None = None
         self._finalized: _Finalized | None = None
         self._rejected = 0
-        self._rejections: tuple[Rejection, ...] = ()
+        self._rejections: tuple[Refusal, ...] = ()
         snapshot = self._storage.load()
         if snapshot is not None:
             self._restore(snapshot)
@@ -110,7 +112,7 @@ class PpdlApplication:
                 raise StorageError(f"application database {self._storage.path} belongs to another chain; move it away")
             return InitResult(app_hash=self._genesis_hash(view.env, genesis.validators))
         env = _env(genesis)
-        state = genesis_state(env.genesis, genesis.validators)
+        state = first_state(env, genesis.validators)
         first_hash = self._genesis_hash(env, genesis.validators)
         self._genesis = encoded
         # The cache stays empty: the first commit has to store every section.
@@ -120,7 +122,7 @@ class PpdlApplication:
 
     @staticmethod
     def _genesis_hash(env: Env, validators: tuple[bytes, ...]) -> bytes:
-        state, cache = genesis_state(env.genesis, validators), SectionCache()
+        state, cache = first_state(env, validators), SectionCache()
         cache.refresh(state)
         return app_hash(cache.state_hash(env), (), state.model.model_hash)
 
@@ -135,7 +137,8 @@ class PpdlApplication:
             if isinstance(error, Rejected) and error.device:
                 self._rejected += 1
                 # Never the exception itself: its traceback holds the whole state it was raised on.
-                self._rejections = (*self._rejections, Rejection(error.device, str(error)))[-REJECTIONS_SHOWN:]
+                refusal = Refusal(shown_name(error.device, view.state, view.env), str(error))
+                self._rejections = (*self._rejections, refusal)[-REJECTIONS_SHOWN:]
                 log.info("refused from device 0x%s: %s", error.device.hex(), error)
             return TxVerdict(False, str(error), malformed=isinstance(error, InvalidTransaction))
         return TxVerdict(True, subject=outcome.subject)
@@ -232,6 +235,11 @@ class PpdlApplication:
         if device is None:
             raise ValueError(f"0x{address.hex()} is not a meter of this chain's genesis")
         return env.commitments(report, device.meter_id)
+
+    def duties(self) -> Duties | None:
+        """What a validator has to do for the open learning round; None before `init_chain`. Safe from any thread."""
+        view = self._committed
+        return duties_of(view.state, view.height, view.env) if view else None
 
     def query(self, path: str, data: bytes) -> QueryResult:
         """An answer of `hub.ppdl.app.answers`; `data` is not used. Safe from any thread."""

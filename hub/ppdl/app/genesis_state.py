@@ -15,6 +15,7 @@ from typing import Any
 from openmg import codec
 from openmg.forecast.fixedpoint import MAX_ENERGY_WH
 from openmg.forecast.spec import HOURS_PER_WEEK, NET_ENERGY
+from openmg.learning.blobs import MAX_RESULT_BYTES
 from openmg.learning.plan import MAX_DEVICES, LearningPlan
 from openmg.messages.topics import DEVICE_NAME
 from openmg.units import ADDRESS_BYTES
@@ -98,11 +99,17 @@ class AppGenesis:
         missing = {device.microgrid for device in self.devices} - set(grids)
         if missing:
             raise AppStateError(f"app state: microgrid {min(missing)} has devices but no feeder history")
+        if 2 * self.plan.spec.master_bytes > MAX_RESULT_BYTES:
+            raise AppStateError(
+                f"app state: master and momentum of {self.plan.spec.model_id} have more than {MAX_RESULT_BYTES} bytes; a chain"
+                " agrees on smaller models only"
+            )
         if self.plan.spec != VOUCHED:
             raise AppStateError(f"app state: the plan's forecaster must be {VOUCHED.model_id}, for which answers are vouched")
-        if self.plan.min_participants > len(addresses):
+        if self.plan.min_participants + self.plan.committee_size > len(addresses):
             raise AppStateError(
-                f"app state: a round needs {self.plan.min_participants} devices but {len(addresses)} are registered"
+                f"app state: a round needs {self.plan.min_participants} devices and a committee of {self.plan.committee_size}"
+                f" others but {len(addresses)} are registered"
             )
         try:
             inputs = VerifyingKey.from_bytes(self.commit_key).n_public

@@ -24,7 +24,7 @@ from openmg.messages.market import SlotLeavesNotice
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 MAX_ITEMS = 1 << 16
 """Sections and notices are byte strings of their own: 192 slots of some hundred microgrids."""
 

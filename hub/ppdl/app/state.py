@@ -5,7 +5,8 @@ an abandoned execution leaves nothing behind and an untouched section keeps its 
 inside are sorted by their key, so equal states have equal bytes. Every list has a bound.
 state_hash = keccak(TAG | genesis state hash | keccak(section 1) | ... ) in the order of SECTIONS; the app hash joins
 it with the block's events and the model hash, so that the EVM can check an event without seeing the state.
-Not here: how a section changes (`learning`, `slots`, `inference`, `governance`, `offences`), where it is stored (`storage`).
+Not here: how a section changes (`learning_rounds`, `slots`, `inference`, `governance`, `offences`), the sections of learning
+(`round_state`), the first state (`first_state`), where it is stored (`storage`).
 """
 
 from __future__ import annotations
@@ -17,85 +18,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from hub.ppdl.app.genesis_state import AppGenesis, Device
+from hub.ppdl.app.round_state import (
+    BallotVote,
+    BlobVote,
+    Candidate,
+    Commit,
+    Loss,
+    Model,
+    Round,
+    RoundRecord,
+    Score,
+    VerdictVote,
+    WrongAggregate,
+)
 from openmg import codec
-from openmg.forecast.model import initial_master, master_bytes
 from openmg.hashing import keccak256, merkle_root
-from openmg.learning.quantise import model_hash
 from openmg.masking import Commitments
 from openmg.messages.telemetry import SlotReport
 
 APP_TAG = keccak256(b"openmg.ppdl.app.v1")
 STATE_TAG = keccak256(b"openmg.ppdl.state.v1")
-MAX_RECORDS = 512
-"""Closed rounds kept in the state; round 0 always stays, it is what later losses are compared with."""
-EVALUATED_ROUNDS = 4
-"""Rounds whose evaluations are kept one by one, the open one included; older rounds keep sum and count."""
 RECORDED_SLOTS = 192
 """Two days: the window in which a slot may still be recorded, twice what a meter has to mint."""
 MAX_ANSWERS = 512
 FOUR = 4
 """The smallest set that tolerates a faulty validator."""
 MAX_SECTION_BYTES = 256 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """Master model and server momentum: int32 little-endian in units of 2^-20."""
-
-    master: bytes
-    momentum: bytes
-    model_hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """The open round: its number, the height at which it opened, how many were completed and voided before it."""
-
-    number: int
-    opened_height: int
-    completed: int
-    voided: int
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """An admitted update of the open round: device and int16 little-endian values in units of 2^-18."""
-
-    device: bytes
-    update: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """One device's loss of the model that a round started from, in millionths."""
-
-    round: int
-    device: bytes
-    loss_micro: int
-
-
-@dataclass(frozen=True, slots=True)
-class RoundRecord:
-    """A round: what it started from and, once closed, what came out.
-
-    `base_hash` names the model at the start, `model_hash` the one at the end (equal when void); `loss_sum_micro` and
-    `loss_count` add up the evaluations of the model at the start. `closed_height` is 0 while the round is open.
-    """
-
-    number: int
-    opened_height: int
-    closed_height: int
-    base_hash: bytes
-    model_hash: bytes
-    participants: tuple[bytes, ...]
-    hostile: int
-    capped: tuple[bytes, ...]
-    void: bool
-    loss_sum_micro: int
-    loss_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +141,15 @@ class State:
 
     model: Model
     round: Round
-    updates: tuple[Update, ...]
+    commits: tuple[Commit, ...]
+    blob_votes: tuple[BlobVote, ...]
+    candidates: tuple[Candidate, ...]  # at most one
+    verdicts: tuple[VerdictVote, ...]
+    ballots: tuple[BallotVote, ...]
     losses: tuple[Loss, ...]
     records: tuple[RoundRecord, ...]
+    scores: tuple[Score, ...]
+    wrong_aggregates: tuple[WrongAggregate, ...]
     grids: tuple[Grid, ...]
     answers: tuple[Answer, ...]
     sets: tuple[SetSpan, ...]
@@ -224,19 +179,6 @@ class Env:
     @functools.cached_property
     def devices(self) -> dict[bytes, Device]:
         return {device.address: device for device in self.genesis.devices}
-
-
-def genesis_state(genesis: AppGenesis, validators: tuple[bytes, ...]) -> State:
-    """The state before block 1: the model of the published seed, round 0 open, the feeders' past, the first set."""
-    spec = genesis.plan.spec
-    master = initial_master(spec, genesis.plan.seed)
-    name = model_hash(spec, master)
-    momentum = bytes(master_bytes(np.zeros(spec.parameters, dtype=np.int32)))
-    opening = RoundRecord(0, 0, 0, name, name, (), 0, (), False, 0, 0)
-    grids = tuple(Grid(feeder.microgrid, feeder.start_hour, feeder.net_wh, ()) for feeder in genesis.feeders)
-    model = Model(master_bytes(master), momentum, name)
-    first = SetSpan(0, 1, validators, len(validators) >= FOUR)
-    return State(model, Round(0, 0, 0, 0), (), (), (opening,), grids, (), (first,), (), Offences(0, ()))
 
 
 def _plain(value: Any) -> Any:

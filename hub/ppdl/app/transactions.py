@@ -1,12 +1,13 @@
 """The transactions of the PPDL chain and their bytes.
 
-A transaction is canonical CBOR `[kind, payload]`. An update and an evaluation are the device's own signed messages,
-as they came over MQTT; a slot sum holds the roster and every member's signed report, so that each replica opens the
-sum anew; an inference request is signed by a validator, because replicas cannot see the plasma chain on which it was
-made. Evidence of equivocation proves itself and may come from anybody; changes of the validator set are in `set_change`.
+A transaction is canonical CBOR `[kind, payload]`. Commits, ballots and evaluations are the device's own signed messages, as
+they came over MQTT; availability, aggregates and verdicts are a validator's (`duties`); a slot sum holds the roster and every
+member's signed report, so that each replica opens the sum anew; an inference request is signed by a validator, because
+replicas cannot see the plasma chain on which it was made. Evidence of equivocation proves itself and may come from anybody;
+changes of the validator set are in `set_change`.
 Rules: decoding checks form, `open_*` check signatures; neither looks at the chain's state. There is one encoding of
 each transaction.
-Not here: what a transaction does (`slots`, `learning`, `inference`, `governance`, `offences`).
+Not here: what a transaction does (`execute` and what it calls).
 """
 
 from __future__ import annotations
@@ -14,23 +15,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hub.ppdl.app.duties import AggregateProposal, Availability, Verdict
 from hub.ppdl.consensus.certs import CertError, Domain
 from hub.ppdl.consensus.evidence import Evidence, EvidenceError, verify_evidence
 from openmg import codec
 from openmg.masking import MAX_GROUP, MIN_GROUP
-from openmg.messages.base import MAX_MESSAGE_BYTES, InvalidMessage, Signed, decode, encode, open_signed, sign
-from openmg.messages.learning import Evaluation, ModelUpdate
+from openmg.messages.base import MAX_MESSAGE_BYTES, InvalidMessage, M, Signed, decode, encode, open_signed, sign
 from openmg.messages.telemetry import Roster, SlotReport
 from openmg.units import ADDRESS_BYTES
 
 KIND_SLOT_SUM = "slot"
-KIND_UPDATE = "update"
+KIND_COMMIT = "commit"
+KIND_AVAILABILITY = "available"
+KIND_AGGREGATE = "aggregate"
+KIND_VERDICT = "verdict"
+KIND_BALLOT = "ballot"
 KIND_EVALUATION = "evaluation"
 KIND_INFERENCE = "inference"
 KIND_EVIDENCE = "evidence"
 KIND_PROPOSE = "propose"
 KIND_VOTE = "vote"
-KINDS = (KIND_EVALUATION, KIND_EVIDENCE, KIND_INFERENCE, KIND_PROPOSE, KIND_SLOT_SUM, KIND_UPDATE, KIND_VOTE)
+KINDS = (
+    KIND_AGGREGATE,
+    KIND_AVAILABILITY,
+    KIND_BALLOT,
+    KIND_COMMIT,
+    KIND_EVALUATION,
+    KIND_EVIDENCE,
+    KIND_INFERENCE,
+    KIND_PROPOSE,
+    KIND_SLOT_SUM,
+    KIND_VERDICT,
+    KIND_VOTE,
+)
 MAX_TX_BYTES = MAX_MESSAGE_BYTES
 MAX_TOLD = 32
 """Characters of an unknown kind that its refusal repeats."""
@@ -92,14 +109,25 @@ def slot_sum_tx(roster: Roster, slot: int, reports: tuple[bytes, ...]) -> bytes:
     return Transaction(KIND_SLOT_SUM, encode(SlotSum(roster, slot, reports))).encode()
 
 
-def update_tx(signed_update: bytes) -> bytes:
-    """The transaction of a device's signed ModelUpdate bytes."""
-    return Transaction(KIND_UPDATE, signed_update).encode()
+def commit_tx(signed_commit: bytes) -> bytes:
+    """The transaction of a device's signed UpdateCommit bytes."""
+    return Transaction(KIND_COMMIT, signed_commit).encode()
+
+
+def ballot_tx(signed_ballot: bytes) -> bytes:
+    """The transaction of a device's signed Ballot bytes."""
+    return Transaction(KIND_BALLOT, signed_ballot).encode()
 
 
 def evaluation_tx(signed_evaluation: bytes) -> bytes:
     """The transaction of a device's signed Evaluation bytes."""
     return Transaction(KIND_EVALUATION, signed_evaluation).encode()
+
+
+def duty_tx(duty: Availability | AggregateProposal | Verdict, chain_id: int, validator_key: bytes) -> bytes:
+    """The transaction of a validator's word on a learning round, signed with its private key."""
+    kinds = {Availability: KIND_AVAILABILITY, AggregateProposal: KIND_AGGREGATE, Verdict: KIND_VERDICT}
+    return Transaction(kinds[type(duty)], sign(duty, chain_id, validator_key)).encode()
 
 
 def inference_tx(request: InferenceRequest, chain_id: int, validator_key: bytes) -> bytes:
@@ -132,28 +160,17 @@ def open_slot_sum(payload: bytes, chain_id: int) -> tuple[SlotSum, tuple[Signed[
         raise InvalidTransaction(f"slot sum: {error}") from error
 
 
-def open_update(payload: bytes, chain_id: int) -> Signed[ModelUpdate]:
-    """The update and its signer. Raises InvalidTransaction."""
+def open_message(cls: type[M], payload: bytes, chain_id: int, what: str) -> Signed[M]:
+    """A signed message of one class and its signer; `what` names it in the reason. Raises InvalidTransaction."""
     try:
-        return open_signed(ModelUpdate, payload, chain_id)
+        return open_signed(cls, payload, chain_id)
     except InvalidMessage as error:
-        raise InvalidTransaction(f"update: {error}") from error
-
-
-def open_evaluation(payload: bytes, chain_id: int) -> Signed[Evaluation]:
-    """The evaluation and its signer. Raises InvalidTransaction."""
-    try:
-        return open_signed(Evaluation, payload, chain_id)
-    except InvalidMessage as error:
-        raise InvalidTransaction(f"evaluation: {error}") from error
+        raise InvalidTransaction(f"{what}: {error}") from error
 
 
 def open_inference(payload: bytes, chain_id: int) -> Signed[InferenceRequest]:
     """The request and its signer. Raises InvalidTransaction."""
-    try:
-        return open_signed(InferenceRequest, payload, chain_id)
-    except InvalidMessage as error:
-        raise InvalidTransaction(f"inference request: {error}") from error
+    return open_message(InferenceRequest, payload, chain_id, "inference request")
 
 
 def open_evidence(payload: bytes, chain_id: int, chain: bytes) -> tuple[Evidence, bytes]:
