@@ -5,10 +5,10 @@ at most MAX_UNASKED_BYTES. Everybody else, and anything longer, only answers: bl
 transfer from those it still wants to hear. A peer whose set is not known here yet, since this hub is behind, loses its large
 frames, and this hub nothing: their heights are too far for it, and what it needs it asks for.
 
-State transfer costs a peer frames and no bytes: it sends what this hub asked for, in its order. Who was asked pays for a quarter
-of a large frame. So does a validator while large frames are in season: one of the last SEASON_BLOCKS blocks was large, or this
-height's proposal is. Out of season it pays four times: a large block costs every hub tens of milliseconds to take apart, and a
-validator could keep them at it. One such frame is in the burst; with that a season begins.
+State transfer costs a peer frames and no bytes: it sends what this hub asked for, in its order. Who was asked pays for a
+quarter of a large frame. So does a validator while large frames are in season: one of the last SEASON_BLOCKS blocks was large,
+or this height's proposal is. Out of season it pays four times: a large block costs every hub tens of milliseconds to take
+apart, and a validator could keep them at it. One such frame is in the burst; with that a season begins.
 Not here: how often a peer may speak (`net/limits.py`).
 """
 

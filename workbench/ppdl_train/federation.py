@@ -74,7 +74,7 @@ class Federation:
         messages = self._messages(homes, number, base)
         self.ledger.bytes_sent += sum(len(item.update) for item in messages) + self.clients * self.plan.spec.master_bytes
         admitted = self._admitted(messages, number, base)
-        self._sent = {item.device: item.update for item in messages}
+        self._sent |= {item.device: item.update for item in messages}
         if not admitted:
             return
         outcome = aggregate(admitted, self.plan, len(self._registered))
@@ -87,12 +87,13 @@ class Federation:
         trained = {home.learner.device: home.learner.train(self.state.master, number).update_int16 for home in homes}
         own = {home.learner.device: trained[home.learner.device] for home in homes if home.hostile}
         honest = {device: data for device, data in trained.items() if device not in own}
+        before, self._sent = self._sent, dict(trained)  # a device that keeps silent could still send what it trained later
         view = AttackView(
             number,
             tuple(sorted(own)),
             self._read(own),
             self._read(honest),
-            self._sent,
+            before,
             self.plan.clip_units,
             self._adversary,
             self._step,
