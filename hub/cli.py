@@ -7,6 +7,7 @@
     keys, peers              change this hub's TLS key; import the other operators' cards
     validators               see and change the validator set of the running chain
     check --config FILE      configuration only
+    history, api-key         import a microgrid's past; keys of the inference API and what was asked with them
     identity --config FILE   the hub's addresses and envelope key (its key file is made when missing)
     broker --port PORT       the embedded MQTT broker
     relay --config FILE      a relayer as a process of its own, beside the hub whose chain it relays
@@ -121,6 +122,7 @@ def broker(arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from hub.inference.commands import add_inference_commands
     from hub.operators.commands import add_operator_commands
     from hub.operators.governance_commands import add_validator_commands
 
@@ -148,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(command=init)
     add_operator_commands(add, sub)
     add_validator_commands(add)
+    add_inference_commands(add)
     sub = add("relay", "Relay decided headers to the plasma chain.", "openmg-hub relay --config hub.toml --json")
     sub.add_argument("--config", type=Path, required=True, help="TOML file of the hub whose chain is relayed")
     sub.add_argument("--key-file", type=Path, help="account of this relayer, made when missing; default: the hub's")

@@ -8,19 +8,22 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hub.chain.verifiers import CIRCUITS
+from hub.inference.outlook import MAX_CAPACITY_W
 from hub.ingest.registry import FEEDER, HOME
 from hub.ppdl.net.transport import PeerAddress, is_loopback
+from openmg.forecast.spec import HORIZONS_HOURS
 from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt import MqttAddress
 from openmg.zk.backend import BACKEND_NAMES
 
 MAX_PORT = 65_535
+MAX_TRAINING_STEPS = 100_000
 
 ROLES = ("ingest", "plasma", "appender", "clearing", "market", "inference", "console", "relayer", "envelope-relay")
 """ingest: masked telemetry over MQTT; plasma: deposits and checkpoints; appender: proofs that bring notes into their tree;
 clearing: closes and settles the private market's batches; market: what meters are told of the chain and the recording of
-slots; inference: answers on chain; console: the operator's page; relayer: PPDL headers to the plasma chain;
-envelope-relay: opens and submits what homes sealed to this hub."""
+slots; inference: answers on chain, and with [inference] its own forecasts over HTTP; console: the operator's page; relayer:
+PPDL headers to the plasma chain; envelope-relay: opens and submits what homes sealed to this hub."""
 
 WITH_INGEST = ("market", "inference", "console")
 """Roles that work on what the ingest role hears of meters."""
@@ -208,6 +211,56 @@ class ConsoleSection:
 
 
 @dataclass(frozen=True)
+class InferenceSection:
+    """The forecasts that a hub makes itself and serves over HTTP; without this section it makes none.
+
+    host, port: where the API listens (0: any free port). Keys travel in requests, so elsewhere than on loopback it stands
+    behind a proxy with TLS, which `behind_proxy` says. capacity_w: what each microgrid's connection carries, by its number.
+    horizons_hours, training_steps: which models, and how long each is trained (6000 steps take some 20 s of CPU).
+    holiday_country, utc_offset_hours: the site's calendar.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8700
+    behind_proxy: bool = False
+    capacity_w: dict[str, int] = field(default_factory=dict)
+    horizons_hours: tuple[int, ...] = HORIZONS_HOURS
+    training_steps: int = 6_000
+    holiday_country: str = "KR"
+    utc_offset_hours: int = 9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= MAX_PORT:
+            raise ValueError(f"port is {self.port}; it must be 1 to {MAX_PORT}, or 0 for any free one")
+        if not is_loopback(self.host) and not self.behind_proxy:
+            raise ValueError(
+                f"host is {self.host!r}: keys would travel in clear; put a proxy with TLS in front, write behind_proxy = true"
+            )
+        for name, power_w in self.capacity_w.items():
+            if not re.fullmatch(r"[1-9][0-9]{0,8}", name):
+                raise ValueError(f"capacity_w names the microgrid {name!r}; microgrids count from 1")
+            if not 1 <= power_w <= MAX_CAPACITY_W:
+                raise ValueError(f"capacity_w is {power_w} for microgrid {name}; give 1 to {MAX_CAPACITY_W} W")
+        if not self.horizons_hours or not set(self.horizons_hours) <= set(HORIZONS_HOURS):
+            raise ValueError(
+                f"horizons_hours is {list(self.horizons_hours)}; choose among {', '.join(map(str, HORIZONS_HOURS))}"
+            )
+        if len(set(self.horizons_hours)) != len(self.horizons_hours):
+            raise ValueError("horizons_hours names one twice; name each once")
+        if not 1 <= self.training_steps <= MAX_TRAINING_STEPS:
+            raise ValueError(f"training_steps is {self.training_steps}; it must be 1 to {MAX_TRAINING_STEPS}")
+        if not -12 <= self.utc_offset_hours <= 14:
+            raise ValueError(f"utc_offset_hours is {self.utc_offset_hours}; it must be -12 to 14")
+        if not re.fullmatch(r"[A-Z]{2}(-[A-Z0-9]{1,3})?", self.holiday_country):
+            raise ValueError(f"holiday_country is {self.holiday_country!r}; write a code like KR or GB-ENG")
+
+    @property
+    def capacities_w(self) -> dict[int, int]:
+        """Capacity by the microgrid's number."""
+        return {int(name): power_w for name, power_w in self.capacity_w.items()}
+
+
+@dataclass(frozen=True)
 class DeviceSection:
     """A meter that the ingest role listens to: its name in topics, 0x-address, microgrid, and role (home or feeder)."""
 
@@ -252,6 +305,7 @@ class HubConfig:
     market: MarketSection = field(default_factory=MarketSection)
     zk: ZkSection | None = None
     appender: AppenderSection = field(default_factory=AppenderSection)
+    inference: InferenceSection | None = None
     device: tuple[DeviceSection, ...] = ()
 
     def __post_init__(self) -> None:
@@ -259,6 +313,8 @@ class HubConfig:
             raise ValueError("zk is missing; write [zk.verifying_keys], which ceremonies printed, or [zk] with demo = true")
         if "appender" in self.hub.roles and not self.zk.demo and self.appender.key_file is None:
             raise ValueError("appender needs key_file and key_sha256 of the ceremony of append; write them into [appender]")
+        if self.inference is not None and "inference" not in self.hub.roles:
+            raise ValueError("inference has a section, but roles has no 'inference'; add the role or remove [inference]")
         if "ingest" in self.hub.roles and self.mqtt is None:
             raise ValueError("mqtt is missing; a hub with the role ingest needs [mqtt] url")
         for what in ("name", "address"):

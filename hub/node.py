@@ -23,6 +23,7 @@ from hub.config import HubConfig, ZkSection, parse_peer, split_address
 from hub.console.server import ConsoleError
 from hub.control.place import ControlError
 from hub.control.server import ControlServer
+from hub.inference import InferenceError
 from hub.ingest.store import IngestStoreError
 from hub.keys import HubKeys
 from hub.learning.attendant import LearningAttendant
@@ -245,7 +246,7 @@ class HubNode:
         try:
             self._operator = OperatorRoles(self, operator)
             await self._operator.start(stop, self._spawn)
-        except (ConsoleError, IngestStoreError) as error:
+        except (ConsoleError, InferenceError, IngestStoreError) as error:
             raise StartError(f"{self.config.hub.name}: {error}") from error
 
     # Roles of every hub

@@ -19,6 +19,8 @@ from hub.carrier import RECEIPT_GOSSIP, Carrier
 from hub.chain.verifiers import circuit_set_of
 from hub.console.board import StatusBoard
 from hub.console.server import ConsoleServer, create_app
+from hub.inference.api.app import VouchedWay
+from hub.inference.forecast_role import ForecastRole
 from hub.inference.service import InferenceService
 from hub.ingest.events import IngestEvents
 from hub.ingest.groups import Gap, GroupSum
@@ -39,6 +41,7 @@ from hub.ppdl.consensus.block import Block
 from hub.ppdl.mempool import TxRefused
 from openmg.clock import VirtualClock, slot_of
 from openmg.envelope import Envelope
+from openmg.market.uniswap import spot_price
 from openmg.messages import base
 from openmg.messages.feeder import FeederLive, FeederReport
 from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
@@ -86,6 +89,7 @@ class OperatorRoles(IngestEvents):
         self.inference = self._make_inference() if "inference" in config.hub.roles else None
         self.board = StatusBoard()
         self.overview = Overview(self, operator)
+        self.forecasts = self._make_forecasts()
         self.console: ConsoleServer | None = None
         self._submitting: set[asyncio.Task[None]] = set()
         self._connects = 0
@@ -128,6 +132,28 @@ class OperatorRoles(IngestEvents):
             node.query,
         )
 
+    def _make_forecasts(self) -> ForecastRole | None:
+        """The hub's own forecasts, where the configuration asks for them."""
+        node, section = self.node, self.node.config.inference
+        if section is None:
+            return None
+        plasma = node.deployment.plasma
+        return ForecastRole(
+            section,
+            node.config.hub.state_dir,
+            self.clock,
+            node.query,
+            self.registry.microgrids(),
+            self._prices,
+            VouchedWay(node.genesis.chain_id, plasma.chain_id, plasma.inference.address),
+            self.board,
+        )
+
+    def _prices(self) -> list[tuple[int, int]]:
+        """(microgrid, wei per Wh) of the public pools as the market role last read them."""
+        pools = self.market.pools if self.market is not None else ()
+        return [(pool.microgrid, spot_price(pool.reserve_wei, pool.reserve_wh)) for pool in pools if pool.reserve_wh]
+
     async def start(self, stop: asyncio.Event, spawn: Spawn) -> None:
         """Start every role; raises ConsoleError when the console's port is taken."""
         self.engine.on_decided(self._on_block)
@@ -139,6 +165,9 @@ class OperatorRoles(IngestEvents):
             spawn(self.market.run(stop))
         if self.inference is not None:
             spawn(self.inference.run(stop))
+        if self.forecasts is not None:
+            await self.forecasts.start()
+            spawn(self.forecasts.run(stop))
         if "console" in self.node.config.hub.roles:
             section = self.node.config.console
             self.console = ConsoleServer(create_app(self.board, self.overview.report), section.host, section.port)
@@ -150,6 +179,8 @@ class OperatorRoles(IngestEvents):
         await self.ingest.stop()
         if self.console is not None:
             await self.console.stop()
+        if self.forecasts is not None:
+            await self.forecasts.stop()
         async with self._reading:
             self.store.close()
 
@@ -179,6 +210,8 @@ class OperatorRoles(IngestEvents):
     def _on_block(self, block: Block, result: BlockResult) -> None:
         if self.market is not None:
             self.market.courier.on_block(block.height, result.events)
+        if self.forecasts is not None:
+            self.forecasts.on_block()
         self.models.step()
 
     def _on_gossip(self, kind: str, payload: bytes, sender: bytes) -> None:

@@ -127,14 +127,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-class ConsoleServer:
-    """Runs the application in the current event loop: `await start()`, later `await stop()`.
+class WebServer:
+    """Runs an application in the current event loop: `await start()`, later `await stop()`.
 
-    Port 0 takes a free port; `port` and `url` tell which after start.
+    Port 0 takes a free port; `port` and `url` tell which after start. `name` is what the log and errors call it.
     """
 
-    def __init__(self, app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, app: FastAPI, host: str = "127.0.0.1", port: int = 0, *, name: str = "console") -> None:
         self._app = app
+        self._name = name
         self.host = host
         self.port = port
         self._server: _Server | None = None
@@ -148,8 +149,8 @@ class ConsoleServer:
     async def start(self) -> None:
         """Bind and serve. Raises ConsoleError when the address cannot be bound."""
         if self._task is not None:
-            raise ConsoleError(f"console: already running at {self.url}")
-        listener = _bind(self.host, self.port)
+            raise ConsoleError(f"{self._name}: already running at {self.url}")
+        listener = _bind(self.host, self.port, self._name)
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,
@@ -167,29 +168,37 @@ class ConsoleServer:
             timeout_graceful_shutdown=STOP_SECONDS,
         )
         self._server = _Server(config)
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="console")
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name=self._name)
         while not self._server.started:
             if self._task.done():
                 listener.close()
                 task, self._task = self._task, None
-                raise ConsoleError(f"console: the server at {self.url} ended at start") from task.exception()
+                raise ConsoleError(f"{self._name}: the server at {self.url} ended at start") from task.exception()
             await asyncio.sleep(START_POLL_SECONDS)
-        log.info("console at %s", self.url)
+        log.info("%s at %s", self._name, self.url)
 
     async def stop(self) -> None:
-        """End the streams, close the port and wait; harmless when not running."""
+        """Close the port and wait; harmless when not running."""
         if self._task is None or self._server is None:
             return
-        self._app.state.stream.close()
         self._server.should_exit = True
         with suppress(asyncio.CancelledError):
             await self._task
         self._task = None
 
 
-def _bind(host: str, port: int) -> socket.socket:
+class ConsoleServer(WebServer):
+    """The server of `create_app`."""
+
+    async def stop(self) -> None:
+        """End the streams, close the port and wait; harmless when not running."""
+        self._app.state.stream.close()
+        await super().stop()
+
+
+def _bind(host: str, port: int, name: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY for this protocol only
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it
@@ -197,15 +206,15 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ConsoleError(_bind_sentence(host, port, error)) from error
+        raise ConsoleError(_bind_sentence(host, port, name, error)) from error
     listener.setblocking(False)
     return listener
 
 
-def _bind_sentence(host: str, port: int, error: OSError) -> str:
+def _bind_sentence(host: str, port: int, name: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"console: port {port} on {host} is in use; stop the other program or choose another console port"
+        return f"{name}: port {port} on {host} is in use; stop the other program or choose another {name} port"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"console: port {port} on {host} is not permitted; choose a port from 1024 up"
+        return f"{name}: port {port} on {host} is not permitted; choose a port from 1024 up"
     reason = error.strerror or error
-    return f"console: cannot listen on {host} port {port}: {reason}; check the console host and port"
+    return f"{name}: cannot listen on {host} port {port}: {reason}; check the {name} host and port"

@@ -6,6 +6,7 @@ import { store } from "./store.js";
 
 const SHOWN_SECONDS = 86400; // one day
 const SLOT_SECONDS = 900;
+const HOUR_SECONDS = 3600;
 
 const ENERGY_SCALES = [
   { divisor: 1e9, unit: "GWh" },
@@ -138,6 +139,31 @@ export function forecastModel(last, zone, id) {
         tone: "price",
         points: (last.answers_wh || []).map((wh, i) => [start + i * 3600, wh]),
       },
+    ],
+  };
+}
+
+/** What a microgrid took in each hour, what had been forecast for it a day ahead, and the day that comes. */
+export function outlookModel(row, zone, id) {
+  const forecast = [...(row.day_ahead || []), ...(row.next || [])];
+  const quantile = (place) => forecast.map((hour) => [hour[0], hour[place]]);
+  return {
+    id,
+    label: t("outlook_of", { id: groupName(row.id) }),
+    xLabel: t("hour"),
+    kind: "line",
+    height: 220,
+    zero: true,
+    empty: t("no_outlook_yet"),
+    maxGap: HOUR_SECONDS,
+    ...timeAxis(zone),
+    formatY: energy,
+    scale: energyScale,
+    series: [
+      { key: "actual", label: t("actual"), tone: "export", dash: "none", points: row.actual || [] },
+      { key: "p50", label: t("quantile_middle"), tone: "price", dash: "dash", points: quantile(2) },
+      { key: "p10", label: t("quantile_low"), tone: "price", dash: "dot", points: quantile(1) },
+      { key: "p90", label: t("quantile_high"), tone: "limit", dash: "dot", points: quantile(3) },
     ],
   };
 }

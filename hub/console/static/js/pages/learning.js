@@ -1,9 +1,10 @@
-// Learning: the loss of the agreed model per round, who took part, who was refused and why; the vouched forecast.
+// Learning: the loss of the agreed model per round, who took part, who was refused and why; the vouched forecast; the hub's
+// own forecasts beside what came.
 
 import { count, groupName, isNumber, loss, NONE, percent } from "../format.js";
 import { lastRound } from "../health.js";
 import { t } from "../i18n.js";
-import { forecastModel, lossModel } from "../models.js";
+import { forecastModel, lossModel, outlookModel } from "../models.js";
 import { card, chart, figure, figures, hex, nothingYet, notRunning, table } from "../parts.js";
 import { store } from "../store.js";
 import { h } from "../vdom.js";
@@ -17,6 +18,7 @@ export function learning(zone) {
       ? [lossCard(value), roundCard(value), rejectedCard(value.rejected || [])]
       : card(t("page_learning"), { span: 12, key: "none" }, notRunning(t("absent_learning"))),
     forecastCard(store.sections.inference, zone),
+    (store.sections.forecast?.microgrids || []).map((row) => outlookCard(row, zone)),
   );
 }
 
@@ -116,5 +118,17 @@ function forecastCard(inference, zone) {
               figure(t("model_hash"), hex(last.model_hash)),
             ),
           ],
+  );
+}
+
+const MADE_BY = { "hub model": "by_hub_model", "agreed chain model": "by_chain_model" };
+
+function outlookCard(row, zone) {
+  const name = groupName(row.id);
+  return card(
+    t("outlook_of", { id: name }),
+    { span: 12, key: `outlook-${name}`, note: t("outlook_note") },
+    chart(outlookModel(row, zone, `outlook-${name}`)),
+    row.made_by && figures(figure(t("made_by"), t(MADE_BY[row.made_by])), figure(t("model_hash"), hex(row.model_hash))),
   );
 }
