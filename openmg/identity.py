@@ -2,7 +2,7 @@
 
 Rules: a device key signs telemetry and updates, and never money; the owner's seed signs money, and never telemetry.
 Each use has its own label, so that one derived key says nothing of another.
-Not here: the owner's keys (`edge_agent.wallet.keys`), key files (`openmg.keys.files`).
+Not here: the derivation itself (`openmg.kdf`), the owner's keys (`edge_agent.wallet.keys`), key files (`openmg.keys.files`).
 """
 
 from __future__ import annotations
@@ -10,21 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from openmg.kdf import KEY_BYTES as KEY_BYTES
+from openmg.kdf import hkdf as hkdf
 from openmg.keys.files import load_or_create_key as load_or_create_key
 from openmg.keys.passphrase import KeyFileError as KeyFileError
 from openmg.signing import SECP256K1_ORDER, address_of
 from openmg.zk.field import reduce_wide
-
-KEY_BYTES = 32
-
-
-def hkdf(root: bytes, label: str, length: int = KEY_BYTES) -> bytes:
-    """`length` bytes derived from the root for the label."""
-    return HKDF(hashes.SHA256(), length, salt=b"openmg", info=label.encode("ascii")).derive(root)
 
 
 def signing_key(root: bytes, label: str) -> bytes:

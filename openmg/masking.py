@@ -7,7 +7,8 @@ smaller set is uniformly random. Masks are keyed by roster and slot, so none is 
 each slot once.
 The sum of the members' commitments must open to the opened sums (`require_committed`): that ties each commitment to what
 was masked, up to shifts that cancel within the group, and those the range proof of every commitment bounds.
-Not here: repair of a group with a gap (self masks and secret shares): such a group opens nothing; the range proofs.
+Not here: repair of a group with a gap (self masks and secret shares): such a group opens nothing; the range proofs;
+masks of model updates, which do have such repair (`openmg.learning.secure`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from openmg.hashing import keccak256
-from openmg.identity import DeviceKey, hkdf
+from openmg.identity import DeviceKey
+from openmg.kdf import hkdf
 from openmg.messages.base import encode
 from openmg.messages.telemetry import MASK_MODULI, Roster, RosterMember
+from openmg.pairwise import agree, mask_sign
 from openmg.zk import babyjub
 from openmg.zk.babyjub import SUBGROUP_ORDER, Point
 
@@ -52,7 +55,7 @@ def make_roster(microgrid: int, from_slot: int, members: Iterable[RosterMember])
 def is_mask_key(public: bytes) -> bool:
     """Whether a secret can be agreed with the key: a point of small order would spoil the roster for its whole group."""
     try:
-        X25519PrivateKey.from_private_bytes(bytes(32)).exchange(X25519PublicKey.from_public_bytes(public))
+        agree(X25519PrivateKey.from_private_bytes(bytes(32)), public)
     except ValueError:
         return False
     return True
@@ -66,14 +69,10 @@ class Masker:
             raise ValueError(f"device 0x{key.address.hex()} is not in the roster of microgrid {roster.microgrid}")
         self.roster_id = roster_id(roster)
         self._pairs = [
-            (1 if key.address < peer.address else -1, self._secret(key, peer))
+            (mask_sign(key.address, peer.address), agree(key.mask_key, peer.mask_public))
             for peer in roster.members
             if peer.address != key.address
         ]
-
-    @staticmethod
-    def _secret(key: DeviceKey, peer: RosterMember) -> bytes:
-        return key.mask_key.exchange(X25519PublicKey.from_public_bytes(peer.mask_public))
 
     def mask(self, slot: int, values: Sequence[int]) -> tuple[int, ...]:
         """A slot's import and export in Wh and the blindings of export and import, under this member's masks.

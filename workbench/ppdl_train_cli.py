@@ -23,11 +23,18 @@ def train(
     resolution: Annotated[str, typer.Option(help="Length of a step: 5min to 60min.")] = "60min",
     clients_per_round: Annotated[int, typer.Option(help="Homes that take part in a round.")] = 30,
     rounds: Annotated[int, typer.Option(help="Rounds.")] = 60,
-    rule: Annotated[str, typer.Option(help="Aggregation rule.")] = "nnm-trimmed",
+    rule: Annotated[
+        str | None, typer.Option(help="Aggregation rule: nnm-trimmed by default, the mean in private rounds.")
+    ] = None,
     byzantine: Annotated[float, typer.Option(help="Share of the homes that are hostile, under 0.5.")] = 0.0,
     attack: Annotated[str, typer.Option(help="What the hostile homes do.")] = "none",
     local_steps: Annotated[int, typer.Option(help="Steps of training a home takes in a round.")] = 200,
     trainer: Annotated[str, typer.Option(help="tflite, numpy, or auto.")] = "auto",
+    privacy: Annotated[str, typer.Option(help="none, secagg (only sums are opened) or secagg-dp (sums with noise).")] = "none",
+    noise_multiplier: Annotated[float, typer.Option(help="secagg-dp: deviation of the sum's noise over the clip.")] = 0.0,
+    epsilon_budget: Annotated[float, typer.Option(help="secagg-dp: rounds that would pass it are refused.")] = 0.0,
+    clip: Annotated[float, typer.Option(help="Largest L2 norm of an update; 0: 4, or 0.3 under noise.")] = 0.0,
+    drop_out: Annotated[float, typer.Option(help="Private rounds: share of the homes that leave one half-way.")] = 0.0,
     country: Annotated[str, typer.Option(help="Public holidays to know of, like GB-ENG or KR; none by default.")] = "",
     rivals: Annotated[bool, typer.Option(help="Also train what the federated model is compared with.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn at random.")] = 1,
@@ -39,7 +46,7 @@ def train(
     Example: openmg ppdl train --data homes.csv.gz --split-date 2013-11-01 --byzantine 0.3 --attack sign-flip --json out.json
     """
     from firmware_sim.dataset import DatasetError
-    from workbench.ppdl_train.options import OptionError, TrainOptions, parse_minutes
+    from workbench.ppdl_train.options import OptionError, TrainOptions, default_rule, parse_minutes
     from workbench.ppdl_train.run import train as run
 
     progress = Progress()
@@ -51,13 +58,18 @@ def train(
             parse_minutes(resolution),
             clients_per_round,
             rounds,
-            rule,
+            rule or default_rule(privacy),
             byzantine,
             attack,
             seed,
             local_steps,
             trainer,
             country,
+            privacy,
+            noise_multiplier,
+            epsilon_budget,
+            drop_out,
+            clip,
             rivals,
         )
         done = run(options, progress.live)
@@ -88,3 +100,5 @@ def train(
         f"{result.homes} homes ({result.hostile} hostile, {len(result.excluded)} left out), {result.parameters} weights,"
         f" {result.bytes_sent / 1e6:.0f} MB sent, {sum(result.rejected.values())} rejected, {result.seconds:.0f} s"
     )
+    if result.privacy.mode != "none":
+        typer.echo(str(result.privacy))

@@ -156,6 +156,10 @@ def _opened(notice: ModelNotice) -> tuple[LearningPlan, I32]:
         candidate = master_from_bytes(plan.spec, notice.candidate) if notice.candidate else None
     except ValueError as error:
         raise base.InvalidMessage(f"model notice: {error}") from error
+    if (
+        plan.privacy != "none"
+    ):  # the answers here show the update; a meter must not be led to send it under a plan that hides it
+        raise base.InvalidMessage(f"model notice: its plan asks for {plan.privacy}, which this agent cannot answer yet")
     if model_hash(plan.spec, master) != notice.model_hash:
         raise base.InvalidMessage("model notice: its hash is not that of its parameters")
     if candidate is not None and model_hash(plan.spec, candidate) != notice.candidate_hash:

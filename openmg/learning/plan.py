@@ -30,6 +30,13 @@ RULES = (
 """The aggregation rules of `openmg.learning.rules`, the default first."""
 MAX_RULE_ITERATIONS = 32
 """A round of iteration reads every update once; in tests eight bring both iterative rules to within rounding."""
+PRIVACY_MODES = ("none", "secagg", "secagg_dp")
+"""Updates in clear; only their sum opened; their sum opened with noise of a stated privacy loss."""
+MIN_PRIVATE_PARTICIPANTS = 5
+"""A sum over fewer says too much about each (`openmg.learning.secure`)."""
+MIN_NOISE_UNITS, MAX_NOISE_UNITS = 2**10, 2**26
+"""Of the deviation of a sum's noise, in units of 2^-18: each of 4,096 members still adds 16, and 16 deviations fit into int32.
+"""
 MAX_HOLIDAYS = 2000
 MAX_SPAN_HOURS = 53 * HOURS_PER_WEEK
 """A year and a week, to train or to evaluate on."""
@@ -60,6 +67,9 @@ class LearningPlan:
     unless that is 0), on inputs with Gaussian noise of `noise_milli` thousandths added; its weights are drawn to the round's
     model by `prox_micro` and to zero, which is the base forecast alone, by `ridge_micro` (both millionths). Noise and
     ridge keep four weeks of a few homes under one sky from being learnt by heart.
+    `privacy` is one of PRIVACY_MODES; all but the first exclude rules that look at single updates. With noise, the deviation is
+    `noise_multiplier_milli` thousandths of the clipping norm, and rounds end before epsilon at 10^-`delta_exponent` passes
+    `epsilon_budget_micro` millionths (`openmg.learning.budget`).
     Train windows lie in the `train_hours` before `evaluation_start_hour`, evaluation windows in the
     `evaluation_hours` from it on.
     """
@@ -96,6 +106,10 @@ class LearningPlan:
     prox_micro: int = 0
     ridge_micro: int = 1000
     noise_milli: int = 1500
+    privacy: str = "none"
+    noise_multiplier_milli: int = 0
+    delta_exponent: int = 5
+    epsilon_budget_micro: int = 0
     train_hours: int = 4 * HOURS_PER_WEEK
     evaluation_hours: int = HOURS_PER_WEEK
     utc_offset_hours: int = KOREA_UTC_OFFSET_HOURS
@@ -134,10 +148,30 @@ class LearningPlan:
         self._bound("utc_offset_hours", -12, 14)
         if self.rule not in RULES:
             raise ValueError(f"rule {self.rule!r} is unknown; use one of {', '.join(RULES)}")
+        self._check_privacy()
         if len(self.holiday_days) > MAX_HOLIDAYS or list(self.holiday_days) != sorted(set(self.holiday_days)):
             raise ValueError(f"holiday_days must be at most {MAX_HOLIDAYS} ascending days")
         if not 1 <= len(self.seed) <= 64:
             raise ValueError("seed must have 1 to 64 bytes")
+
+    def _check_privacy(self) -> None:
+        if self.privacy not in PRIVACY_MODES:
+            raise ValueError(f"privacy {self.privacy!r} is unknown; use one of {', '.join(PRIVACY_MODES)}")
+        noisy = self.privacy == "secagg_dp"
+        self._bound("noise_multiplier_milli", int(noisy), 100_000 * noisy)
+        self._bound("delta_exponent", 1, 30)
+        self._bound("epsilon_budget_micro", int(noisy), 10**12 * noisy)
+        if self.privacy == "none":
+            return
+        deviation_milli = self.noise_multiplier_milli * self.clip_units
+        if noisy and not 1000 * MIN_NOISE_UNITS <= deviation_milli <= 1000 * MAX_NOISE_UNITS:
+            raise ValueError(
+                f"noise of {deviation_milli // 1000} units is not within {MIN_NOISE_UNITS}..{MAX_NOISE_UNITS}; change"
+                " noise_multiplier_milli or clip_milli"
+            )
+        if self.rule != "mean":
+            raise ValueError(f"rule {self.rule!r} looks at single updates, which {self.privacy} hides; use the mean")
+        self._bound("min_participants", MIN_PRIVATE_PARTICIPANTS, MAX_DEVICES)
 
     def _bound(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)
@@ -167,7 +201,7 @@ class LearningPlan:
         days = value["holiday_days"]
         if not isinstance(days, list) or not all(type(day) is int for day in days):
             raise codec.DecodeError("plan: holiday_days is not a list of whole numbers")
-        expected = {"spec": dict, "seed": bytes, "rule": str, "holiday_days": list}
+        expected = {"spec": dict, "seed": bytes, "rule": str, "privacy": str, "holiday_days": list}
         for name, item in value.items():
             if type(item) is not expected.get(name, int):
                 raise codec.DecodeError(f"plan: {name} has the wrong type")

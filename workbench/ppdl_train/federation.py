@@ -2,7 +2,7 @@
 
 Rules: every update passes through its wire bytes and through the checks that a replica makes of a transaction (registered
 device, round, base, length, norm), so an attack meets here what it would meet on the chain. `bytes_sent` counts updates
-as sent and the model as received by each participant.
+as sent and the model as received by each participant. In a private round nobody sees an update, so its norm is not checked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import model_hash, norm_units, update_from_bytes
 from workbench.attacks.attack import Attack, AttackView
 from workbench.ppdl_train.homes import Fleet, Home
+from workbench.ppdl_train.private_rounds import PrivateRounds
 
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
@@ -48,12 +49,15 @@ class Message:
 class Federation:
     """The server side of all rounds, as a replica would compute it, and the adversary beside it."""
 
-    def __init__(self, fleet: Fleet, plan: LearningPlan, attack: Attack, clients_per_round: int, seed: int) -> None:
+    def __init__(
+        self, fleet: Fleet, plan: LearningPlan, attack: Attack, clients_per_round: int, seed: int, drop_out: float = 0.0
+    ) -> None:
         self.plan, self.attack, self.fleet = plan, attack, fleet
         self.clients = min(clients_per_round, len(fleet.homes))
         spec = plan.spec
         self.state = ServerState(initial_master(spec, plan.seed), np.zeros(spec.parameters, np.int32))
         self.ledger = Ledger()
+        self.private = None if plan.privacy == "none" else PrivateRounds(plan, seed, drop_out)
         self._registered = frozenset(home.learner.device for home in fleet.homes)
         self._random = np.random.default_rng([seed, 2])
         self._adversary = np.random.default_rng([seed, 3])
@@ -68,20 +72,34 @@ class Federation:
         return self.state.master
 
     def _round(self, number: int) -> None:
+        if self.private is not None and not self.private.may_open():
+            return
         chosen = self._random.choice(len(self.fleet.homes), self.clients, replace=False)
         homes = [self.fleet.homes[index] for index in sorted(chosen)]
         base = model_hash(self.plan.spec, self.state.master)
         messages = self._messages(homes, number, base)
-        self.ledger.bytes_sent += sum(len(item.update) for item in messages) + self.clients * self.plan.spec.master_bytes
+        self.ledger.bytes_sent += self.clients * self.plan.spec.master_bytes
+        if self.private is None:
+            self.ledger.bytes_sent += sum(len(item.update) for item in messages)
         admitted = self._admitted(messages, number, base)
         self._sent |= {item.device: item.update for item in messages}
         if not admitted:
             return
+        if self.private is not None:
+            return self._apply_private(self.private, admitted, number, base)
         outcome = aggregate(admitted, self.plan, len(self._registered))
         self.ledger.capped += len(outcome.capped)
         self.ledger.rejected.update(str(item.reason) for item in outcome.rejected)
         self._step = outcome.step
         self.state = apply_step(self.state, outcome.step, self.plan)
+
+    def _apply_private(self, private: PrivateRounds, updates: Mapping[bytes, I16], number: int, base: bytes) -> None:
+        """The step of a round that opens the sum alone; a void one leaves the model as it is."""
+        before = private.bytes_sent
+        step = private.step(updates, number, base)
+        self.ledger.bytes_sent += private.bytes_sent - before
+        if step is not None:
+            self._step, self.state = step, apply_step(self.state, step, self.plan)
 
     def _messages(self, homes: list[Home], number: int, base: bytes) -> list[Message]:
         trained = {home.learner.device: home.learner.train(self.state.master, number).update_int16 for home in homes}
@@ -127,6 +145,6 @@ class Federation:
             update = update_from_bytes(self.plan.spec, item.update)
         except ValueError:
             return "malformed", None
-        if norm_units(update) > self.plan.clip_units:
+        if self.private is None and norm_units(update) > self.plan.clip_units:
             return "norm above the bound", None
         return "", update

@@ -8,12 +8,20 @@ from datetime import date
 from pathlib import Path
 
 from openmg.forecast.spec import HOURS_PER_WEEK, ForecastSpec
-from openmg.learning.plan import MAX_SPAN_HOURS, RULES, LearningPlan
+from openmg.learning.plan import MAX_SPAN_HOURS, MIN_PRIVATE_PARTICIPANTS, PRIVACY_MODES, RULES, LearningPlan
 from workbench.attacks.catalogue import named
 
 MAX_ROUNDS = 10_000
 RULE_NAMES = {"nnm-trimmed": "nnm_trimmed_mean", "trimmed": "trimmed_mean"} | {name.replace("_", "-"): name for name in RULES}
 """The command's names of the rules."""
+MAX_CLIP = 10
+DEFAULT_CLIP_MILLI = {"none": 4000, "secagg": 4000, "secagg_dp": 300}
+"""Noise grows with the clipping norm, so with noise it is short."""
+
+
+def default_rule(privacy: str) -> str:
+    """The rule when none is named: only the mean can be had of a sum."""
+    return "nnm-trimmed" if privacy == "none" else "mean"
 
 
 class OptionError(ValueError):
@@ -37,6 +45,12 @@ class TrainOptions:
     local_steps: int = 200
     trainer: str = "auto"
     country: str = ""
+    privacy: str = "none"
+    noise_multiplier: float = 0.0
+    epsilon_budget: float = 0.0
+    drop_out: float = 0.0
+    clip: float = 0.0
+    """0: DEFAULT_CLIP of the privacy mode."""
     rivals: bool = True
     """Also train what the federated model is compared with."""
 
@@ -45,6 +59,20 @@ class TrainOptions:
             raise OptionError(f"--rule {self.rule} is unknown; use one of {', '.join(sorted(RULE_NAMES))}")
         if not 0 <= self.byzantine < 0.5:
             raise OptionError(f"--byzantine {self.byzantine} is not within 0 to 0.5; no rule stands half of the homes lying")
+        if self.privacy_mode not in PRIVACY_MODES:
+            raise OptionError(f"--privacy {self.privacy} is unknown; use none, secagg or secagg-dp")
+        if self.privacy != "none" and self.rule != "mean":
+            raise OptionError(
+                f"--privacy {self.privacy} hides single updates, which --rule {self.rule} looks at; use --rule mean"
+            )
+        if self.privacy != "none" and self.clients_per_round < MIN_PRIVATE_PARTICIPANTS:
+            raise OptionError(f"--privacy {self.privacy} takes --clients-per-round {MIN_PRIVATE_PARTICIPANTS} or more")
+        if (self.privacy == "secagg-dp") != (self.noise_multiplier > 0 and self.epsilon_budget > 0):
+            raise OptionError("--noise-multiplier and --epsilon-budget go with --privacy secagg-dp, both above 0")
+        if not 0 <= self.drop_out < 1 or (self.drop_out and self.privacy == "none"):
+            raise OptionError("--drop-out is a share from 0 to below 1 and goes with --privacy secagg or secagg-dp")
+        if not 0 <= self.clip <= MAX_CLIP:
+            raise OptionError(f"--clip {self.clip} is not within 0 to {MAX_CLIP}")
         if not 1 <= self.rounds <= MAX_ROUNDS or self.clients_per_round < 1:
             raise OptionError(f"--rounds has 1 to {MAX_ROUNDS}, --clients-per-round at least 1")
         try:
@@ -56,6 +84,11 @@ class TrainOptions:
     @property
     def spec(self) -> ForecastSpec:
         return ForecastSpec("demand", self.resolution_minutes, self.horizon_hours)
+
+    @property
+    def privacy_mode(self) -> str:
+        """The plan's name of the mode."""
+        return self.privacy.replace("-", "_")
 
     def plan(self, split_hour: int, start_hour: int, end_hour: int, holiday_days: tuple[int, ...]) -> LearningPlan:
         """Trained on everything before the split, tested on everything from it on.
@@ -78,7 +111,11 @@ class TrainOptions:
                 rate_half_life_rounds=max(1, self.rounds // 4),
                 ridge_micro=0,
                 noise_milli=0,
-                clip_milli=4000,
+                clip_milli=round(1000 * self.clip) or DEFAULT_CLIP_MILLI[self.privacy_mode],
+                privacy=self.privacy_mode,
+                min_participants=MIN_PRIVATE_PARTICIPANTS,
+                noise_multiplier_milli=round(1000 * self.noise_multiplier),
+                epsilon_budget_micro=int(1_000_000 * self.epsilon_budget),
                 momentum_num=8,
                 momentum_den=10,
             )

@@ -13,6 +13,7 @@ from typing import Any
 from openmg.forecast.metrics import Forecast, Score, aggregate_mape, mean_score, score
 from workbench.ppdl_train.homes import Home
 from workbench.ppdl_train.households import Excluded
+from workbench.ppdl_train.private_rounds import NO_PRIVACY, PrivacyReport
 
 DIGITS = 5
 
@@ -66,6 +67,7 @@ class TrainResult:
     seconds: float
     parameters: int
     model_id: str
+    privacy: PrivacyReport = NO_PRIVACY
 
     def row(self) -> dict[str, Any]:
         """One JSON object."""
@@ -81,5 +83,6 @@ class TrainResult:
             "bytes_sent": self.bytes_sent,
             "rejected": dict(sorted(self.rejected.items())),
             "capped": self.capped,
+            "privacy": self.privacy.row(),
             "seconds": round(self.seconds, 1),
         }

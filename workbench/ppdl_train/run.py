@@ -24,6 +24,7 @@ from workbench.ppdl_train.federation import Federation
 from workbench.ppdl_train.homes import Fleet, Home, choose_hostile, make_fleet
 from workbench.ppdl_train.households import Household, load_households
 from workbench.ppdl_train.options import TrainOptions
+from workbench.ppdl_train.private_rounds import NO_PRIVACY
 from workbench.ppdl_train.results import ModelScore, TrainResult, score_model
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def train(options: TrainOptions, progress: Progress) -> Run:
     fleet = make_fleet(data.homes, plan, trainer, hostile, attack, progress)
     if not fleet.honest:
         raise DatasetError(f"{options.data} has no usable home; {len(data.excluded) + len(fleet.excluded)} are left out")
-    federation = Federation(fleet, plan, attack, options.clients_per_round, options.seed)
+    federation = Federation(fleet, plan, attack, options.clients_per_round, options.seed, options.drop_out)
     master = federation.run(options.rounds, progress)
     weights = to_float(master)
     federated = score_model(fleet.honest, [home.forecast_wh(trainer, weights) for home in fleet.honest])
@@ -85,6 +86,7 @@ def train(options: TrainOptions, progress: Progress) -> Run:
         time.monotonic() - began,
         plan.spec.parameters,
         plan.spec.model_id,
+        NO_PRIVACY if federation.private is None else federation.private.report(),
     )
     return Run(result, Example(first.name, first.truth_wh, first.forecast_wh(trainer, weights)))
 

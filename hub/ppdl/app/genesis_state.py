@@ -106,6 +106,10 @@ class AppGenesis:
             )
         if self.plan.spec != VOUCHED:
             raise AppStateError(f"app state: the plan's forecaster must be {VOUCHED.model_id}, for which answers are vouched")
+        if self.plan.privacy != "none":
+            raise AppStateError(
+                f"app state: the rounds of a chain show updates and cannot keep {self.plan.privacy} yet; use none"
+            )
         if self.plan.min_participants + self.plan.committee_size > len(addresses):
             raise AppStateError(
                 f"app state: a round needs {self.plan.min_participants} devices and a committee of {self.plan.committee_size}"
