@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-FRAMES_PER_BLOCK = 4
+FRAMES_PER_BLOCK = 3
 """In each block an honest validator says PREPARE and COMMIT, and of n blocks it proposes one: 2.25 frames of four validators,
-2.06 of sixteen. One more for a transaction that is in it."""
-FRAMES_PER_S = 150
+2.06 of sixteen. The rest is for a transaction that is in it."""
+FRAMES_PER_S = 100
 """Transactions, gossip, state transfer, and what is said again at a tick (8 a second). While this hub does not get on, as at
-the start of catching up, it hears of 66 blocks a second from the others, as many as durable votes allow them on loopback."""
+the start of catching up, it hears of 44 blocks a second from the others without a wait; votes that come later are of no use."""
 FRAMES_BURST = 2048
 """A peer that was cut off sends at once what waited in its queue of 1,024 frames, and as many transactions."""
 BYTES_PER_S = 2 * 1024 * 1024
@@ -32,10 +32,10 @@ MAX_STRANGERS = 64
 """As many as there may be validators: all of them may come back in one moment."""
 MAX_STRANGERS_OF_ONE_HOST = 32
 """One machine takes at most half of the places."""
-STRANGERS_PER_S = 3
+STRANGERS_PER_S = 1
 STRANGERS_BURST = 128
 """New connections of one host: each costs TLS, two signatures and its end, some four milliseconds. 64 validators may restart
-twice together; fifteen on one host that cannot get in try again no faster, each every five seconds."""
+twice together; of fifteen on one host that cannot get in, one after the other has its turn."""
 MAX_HOSTS = 1024
 """Hosts whose connections are counted; the one that was silent for longest is forgotten."""
 
