@@ -66,6 +66,7 @@ def mended(text: str) -> str:
     return text.replace('"deployment.json"', '"../deployment.json"')
 
 
+@pytest.mark.slow  # half a minute of four hubs
 def test_rotating_a_validator_key_from_the_shell(network: list[Operator]) -> None:
     first, second, third, fourth = network
     everybody, old = {own(one) for one in network}, own(second)

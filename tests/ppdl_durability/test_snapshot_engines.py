@@ -71,7 +71,8 @@ class FalseSnapshots(Ledger):
         return [Snapshot(s.height, s.format, keccak256(b"false") * s.chunks) for s in super().list_snapshots()]
 
 
-@pytest.mark.parametrize("kind", [WrongChunks, pytest.param(FalseSnapshots, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [WrongChunks, FalseSnapshots])
 async def test_beside_a_lying_peer_the_others_suffice(tmp_path: Path, kind: type[Ledger]) -> None:
     """Whether it is asked at all depends on who answers first; that it is dropped then is in `test_snapshot_sync`."""
     async with LedgerCluster(tmp_path) as cluster:
