@@ -97,8 +97,10 @@ TABLE = (
         NOT_YET,
         "every PPDL validator",
         "모든 PPDL 검증자",
-        "Clipped and quantised, but seen one by one; secure aggregation exists in offline training (`openmg ppdl train --privacy secagg`), not yet in the chain's rounds.",
-        "절단·양자화되지만 개별로 보입니다. 보안 집계는 오프라인 학습(`openmg ppdl train --privacy secagg`)에 있고, 체인의 라운드에는 아직 없습니다.",
+        "Clipped and quantised, but seen one by one; secure aggregation exists in offline training"
+        " (`openmg ppdl train --privacy secagg`), not yet in the chain's rounds.",
+        "절단·양자화되지만 개별로 보입니다. 보안 집계는 오프라인 학습(`openmg ppdl train --privacy secagg`)에 있고,"
+        " 체인의 라운드에는 아직 없습니다.",
     ),
     PrivacyRow(
         "Group sums, the feeder meter, pool reserves, prices and the model",
