@@ -10,6 +10,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow  # `make test` compares the artifacts by itself
 def test_artifacts_reproduce(repo_root):
     if shutil.which("node") is None:
         pytest.skip("Node.js is not installed, so the contracts cannot be recompiled")

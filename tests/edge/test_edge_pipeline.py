@@ -182,12 +182,12 @@ async def test_nothing_is_lost_or_doubled_when_broker_and_agent_are_killed(
     deadline = time.monotonic() + 15
     while True:
         totals, whole = await asyncio.to_thread(agents.totals), await asyncio.to_thread(agents.whole_slots)
-        if totals["acked"] == totals["stored"] and heard.groups.keys() == whole:
+        stats = hub.stats()  # of this moment: slots go on
+        if totals["acked"] == totals["stored"] == stats.stored and heard.groups.keys() == whole:
             break
         assert time.monotonic() < deadline, (totals, sorted(heard.groups), sorted(whole), hub.stats())
         await asyncio.sleep(0.1)
     await asyncio.to_thread(agents.stop)
-    stats = hub.stats()
     await hub.stop()
     simulator.stop()
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from train_data import SPLIT, write_households
+from typer.testing import CliRunner
+
+from workbench.cli import app
 
 MODELS = ("federated", "personalised", "centralised", "local_only", "seasonal_naive", "mean_7day")
 SCORES = {"nmae", "mase", "pinball", "coverage_p10_p90", "nrmse", "aggregate_mape"}
@@ -68,11 +71,9 @@ def test_the_same_seed_gives_the_same_model(repo_root: Path, data: Path) -> None
         (("--split-date", "2021-03-03"), "train_hours"),
     ],
 )
-def test_wrong_options_are_one_sentence_and_exit_code_2(
-    repo_root: Path, data: Path, arguments: tuple[str, ...], problem: str
-) -> None:
-    done = openmg(repo_root, "--data", str(data), *arguments)
-    assert done.returncode == 2, done.stdout
+def test_wrong_options_are_one_sentence_and_exit_code_2(data: Path, arguments: tuple[str, ...], problem: str) -> None:
+    done = CliRunner().invoke(app, ["ppdl", "train", "--data", str(data), *arguments])
+    assert done.exit_code == 2, done.stdout
     said = [line for line in done.stderr.splitlines() if not line.lstrip()[:1].isdigit()]
     assert len(said) == 1 and problem in said[0], done.stderr
 
