@@ -105,6 +105,11 @@ class RoundAnswerer:
             cpu_ms=cpu_ms,
         )
 
+    def rest(self) -> None:
+        """Between notices: gives back what the next training builds again."""
+        if self._learner is not None:
+            self._learner.rest()
+
     def _promised(self, notice: ModelNotice) -> PendingUpdate | None:
         """The update kept for this very round and model."""
         kept = self._pending

@@ -84,6 +84,12 @@ class LocalLearner:
         """
         return spans_of(self.plan, self._history)
 
+    def rest(self) -> None:
+        """Lets go of windows and interpreter until they are needed again: a megabyte of the meter's, for milliseconds."""
+        self.__dict__.pop("spans", None)
+        if self._given_trainer is None:
+            self.__dict__.pop("trainer", None)
+
     def evaluate(self, master: I32) -> int:
         """Loss of the standardised forecast of both heads on the evaluation windows, in millionths.
 

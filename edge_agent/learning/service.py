@@ -25,6 +25,14 @@ from openmg.messages.learning import ModelNotice
 log = logging.getLogger(__name__)
 
 
+def _answered(answerer: RoundAnswerer, notice: ModelNotice) -> RoundAnswer | None:
+    """In the training thread, which alone uses the answerer."""
+    try:
+        return answerer.answer(notice)
+    finally:
+        answerer.rest()
+
+
 class LearningService:
     """`edge_agent.services.Service` of learning."""
 
@@ -54,7 +62,7 @@ class LearningService:
             return
         try:
             notice = base.decode(ModelNotice, payload)
-            answer = await asyncio.get_running_loop().run_in_executor(self._thread, answerer.answer, notice)
+            answer = await asyncio.get_running_loop().run_in_executor(self._thread, _answered, answerer, notice)
         except base.InvalidMessage as error:
             self.malformed += 1
             if self.malformed == 1:
