@@ -20,7 +20,7 @@ from workbench.ppdl_soak.node import ledger_path, soak_keys, store_path
 
 INTERVAL, LAG = 8, 16
 TX_BYTES = 200_000
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 
 
 class SlowStart(Ledger):
