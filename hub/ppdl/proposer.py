@@ -1,5 +1,4 @@
-"""When this hub makes a block, and of what: waits for transactions or the heartbeat, asks the application to
-choose, keeps the bounds.
+"""When this hub makes a block: waits for transactions or the heartbeat, then lets the application choose (`choice.py`).
 
 A fresh block of view 0 is due when transactions wait and `block_interval_s` has passed since the last block,
 or when `heartbeat_s` has passed; never while quiescent. A later view needs its block at once. All calls of
@@ -14,7 +13,8 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from hub.ppdl.application import Application, BlockCtx, TxVerdict, Verdict
+from hub.ppdl.application import Application, BlockCtx, TxVerdict
+from hub.ppdl.choice import choose
 from hub.ppdl.consensus.block import MAX_BLOCK_TX_BYTES, MAX_BLOCK_TXS
 from hub.ppdl.consensus.effects import Propose, Proposed
 from hub.ppdl.mempool import Mempool, TxRefused
@@ -114,7 +114,7 @@ class Proposer:
             tried = self.mempool.revision
             ctx = BlockCtx(effect.height, max(self._now_ms(), effect.earliest_ms), self._address)
             waiting = self.mempool.oldest(MAX_BLOCK_TX_BYTES, MAX_BLOCK_TXS)
-            txs, refused = await loop.run_in_executor(self._thread, self._choose, ctx, waiting)
+            txs, refused = await loop.run_in_executor(self._thread, choose, self._app, ctx, waiting, MAX_BLOCK_TX_BYTES)
             self.mempool.drop(keccak256(tx) for tx in refused)
             if txs or effect.view > 0 or heartbeat_due:
                 self._answer(Proposed(effect.height, effect.view, txs, ctx.timestamp_ms))
@@ -139,34 +139,3 @@ class Proposer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._due_at(tried)):
                 await self._stirred.wait()
-
-    def _choose(self, ctx: BlockCtx, waiting: list[bytes]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-        """(transactions of the block, waiting ones to forget): the application's choice within the block's
-        bounds.
-
-        The application judges its own choice as the other hubs will: a transaction that passes `check_tx` but
-        that no hub votes for would otherwise stop the chain for as long as it waits.
-        """
-        try:
-            chosen = within_bounds(self._app.prepare_proposal(ctx, waiting, MAX_BLOCK_TX_BYTES))
-            if self._app.process_proposal(ctx, chosen) is Verdict.ACCEPT:
-                return chosen, ()
-            good = tuple(tx for tx in chosen if self._app.process_proposal(ctx, (tx,)) is Verdict.ACCEPT)
-            poison = tuple(tx for tx in chosen if tx not in good)
-            log.warning("block %d: the application chose %d transactions it refuses", ctx.height, len(poison))
-            usable = self._app.process_proposal(ctx, good) is Verdict.ACCEPT
-            return (good if usable else ()), (poison if usable else chosen)
-        except Exception:
-            log.exception("application failed to prepare block %d; an empty one is proposed", ctx.height)
-            return (), ()
-
-
-def within_bounds(wished: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The wished transactions without repetitions, as many as one block holds."""
-    chosen: dict[bytes, None] = {}
-    room = MAX_BLOCK_TX_BYTES
-    for tx in wished:
-        if tx not in chosen and len(tx) <= room and len(chosen) < MAX_BLOCK_TXS:
-            chosen[tx] = None
-            room -= len(tx)
-    return tuple(chosen)

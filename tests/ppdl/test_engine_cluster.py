@@ -26,7 +26,6 @@ from hub.ppdl.genesis import GenesisError, load_genesis, make_genesis, save_gene
 from hub.ppdl.mempool import Mempool, TxRefused
 from hub.ppdl.net.memory import MemoryNetwork
 from hub.ppdl.net.transport import Channel
-from hub.ppdl.proposer import within_bounds
 from hub.ppdl.sim.world import validator_keys
 from hub.ppdl.store import PpdlStore, StoreError, initialise_store
 from openmg.hashing import keccak256
@@ -496,12 +495,6 @@ def test_one_subject_waits_once_until_its_transaction_is_gone() -> None:
     pool.committed([keccak256(b"second")])
     pool.add(b"third", b"peer", b"meter 1, round 5")
     assert len(pool) == 4
-
-
-def test_a_greedy_application_is_cut_to_the_bounds() -> None:
-    big = [i.to_bytes(4, "big") * 65536 for i in range(12)]
-    chosen = within_bounds([big[0], big[0], *big])
-    assert chosen == tuple(big[:8])
 
 
 def test_genesis_file_round_trip_and_sentences(tmp_path: Path) -> None:

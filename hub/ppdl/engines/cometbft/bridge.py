@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from hub.ppdl.application import Application, BlockCtx, BlockResult, TxVerdict, Verdict
 from hub.ppdl.chain import HASH_BYTES, ExecutionError
+from hub.ppdl.choice import choose, within_bounds
 from hub.ppdl.consensus.block import MAX_BLOCK_TX_BYTES, MAX_BLOCK_TXS, MAX_TX_BYTES
 from hub.ppdl.consensus.quorum import ValidatorSet
 from hub.ppdl.engines.cometbft import messages
@@ -28,7 +29,6 @@ from hub.ppdl.engines.cometbft.chainfile import ChainFile
 from hub.ppdl.engines.cometbft.messages import BlockCall, Call, Request
 from hub.ppdl.engines.cometbft.wire import WireError, get_bytes, get_int, get_text
 from hub.ppdl.genesis import Genesis
-from hub.ppdl.proposer import within_bounds
 from openmg.hashing import keccak256
 
 log = logging.getLogger(__name__)
@@ -160,19 +160,11 @@ class Bridge:
     # proposals
 
     def _prepare(self, block: BlockCall, max_bytes: int) -> Sequence[bytes]:
-        """The application's choice, less what it would not vote for itself; an empty block when it fails."""
-        try:
-            chosen = _fitting(within_bounds(self._app.prepare_proposal(block.ctx, block.txs, max_bytes)), max_bytes)
-            if self._app.process_proposal(block.ctx, chosen) is Verdict.ACCEPT:
-                return chosen
-            good = tuple(tx for tx in chosen if self._app.process_proposal(block.ctx, (tx,)) is Verdict.ACCEPT)
-            for tx in set(chosen) - set(good):
-                _remember(self._poison, keccak256(tx), POISON_REMEMBERED)
-            log.warning("block %d: the application chose %d transactions it refuses", block.ctx.height, len(chosen) - len(good))
-            return good if self._app.process_proposal(block.ctx, good) is Verdict.ACCEPT else ()
-        except Exception:
-            log.exception("application failed to prepare block %d; an empty one is proposed", block.ctx.height)
-            return ()
+        """The application's choice; what no hub votes for is remembered, CometBFT's mempool keeps it otherwise."""
+        chosen = choose(self._app, block.ctx, block.txs, max_bytes, lambda txs: _fitting(txs, max_bytes))
+        for tx in chosen.refused:
+            _remember(self._poison, keccak256(tx), POISON_REMEMBERED)
+        return chosen.txs
 
     def _process(self, block: BlockCall) -> bool:
         if within_bounds(block.txs) != block.txs or any(not 1 <= len(tx) <= MAX_TX_BYTES for tx in block.txs):
