@@ -84,9 +84,8 @@ async def test_beside_a_lying_peer_the_others_suffice(
         await cluster.start(3, kind=SlowStart)
         await caught_up(cluster, 3)
         assert cluster.engines[3].status().snapshots_installed == 1
-        # The liar may be dropped more than once, since a sync that begins again asks it again; nobody else is.
         dropped = [record.getMessage() for record in caplog.records if "dropped from state transfer" in record.message]
-        assert all(cluster.engines[1].address.hex() in message for message in dropped), dropped
+        assert len(dropped) <= 1 and all(cluster.engines[1].address.hex() in message for message in dropped), dropped
         assert cluster.same_ledgers((0, 3))
 
 

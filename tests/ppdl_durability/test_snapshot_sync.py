@@ -144,7 +144,51 @@ def test_it_gives_up_when_all_lie_and_begins_anew() -> None:
     world.answer(wrong=(A, B))
     assert sorted(world.dropped()) == sorted((A, B)) and isinstance(world.effects[-1], GaveUp)
     assert world.sync.phase is Phase.IDLE
-    world.begin((A, HONEST), (C, HONEST))
+    world.begin((A, HONEST), (C, HONEST))  # one is enough: what was chosen before was vouched for
+    world.answer()
+    assert isinstance(world.effects[-1], Ready) and world.sync.phase is Phase.READY
+
+
+def test_who_lied_is_asked_again_when_nobody_else_vouches_for_anything() -> None:
+    """Chunks are checked anyway."""
+    world = World()
+    world.begin((A, unproved(OLDER)), (B, HONEST))
+    assert world.dropped() == [A] and world.sync.phase is Phase.IDLE and not world.sync.dropped
+    world.begin((A, HONEST), (B, HONEST))
+    world.answer()
+    assert isinstance(world.effects[-1], Ready)
+
+
+def test_a_liar_is_not_asked_again_by_the_sync_that_follows() -> None:
+    """The first sync ends because the honest were too slow, not because they lied."""
+    world = World()
+    world.begin((A, HONEST), (B, HONEST), (C, HONEST))
+    world.fetches = [(peer, message) for peer, message in world.fetches if peer == A]
+    world.answer(wrong=(A,), silent=(B, C))
+    for _ in range(CHUNK_TICKS * (MAX_TIMEOUTS + 1)):
+        world.answer(silent=(B, C))
+        world.do(world.sync.tick())
+    assert world.dropped() == [A] and world.sync.phase is Phase.IDLE
+    world.effects.clear()
+    world.begin((A, HONEST), (B, HONEST), (C, HONEST))
+    assert A not in {effect.peer for effect in world.effects if isinstance(effect, SendTo)}
+    world.answer(wrong=(A,))
+    assert isinstance(world.effects[-1], Ready) and world.dropped() == []
+    world.do(world.sync.installed())
+    assert not world.sync.dropped  # it may have been repaired since
+
+
+def test_a_snapshot_is_chosen_while_peers_keep_it() -> None:
+    """At the first tick with two vouchers, not when all the time for offers is over."""
+    world = World()
+    world.do(world.sync.begin(0, PEERS))
+    world.do(world.sync.received(A, Offer(HONEST)))
+    world.do(world.sync.tick())
+    assert world.sync.phase is Phase.OFFERS
+    world.do(world.sync.received(B, Offer(HONEST)))
+    world.do(world.sync.tick())
+    assert world.sync.phase is Phase.FETCH and OFFER_TICKS > 2
+    world.do(world.sync.received(C, Offer(HONEST)))
     world.answer()
     assert isinstance(world.effects[-1], Ready)
 

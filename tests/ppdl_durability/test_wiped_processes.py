@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,20 @@ N = 4
 PATIENCE_S = 90.0
 
 
+async def until(done: Callable[[], bool], validators: list[Validator], what: str) -> None:
+    """Wait, while all four run; else say what each of them said last."""
+    end_s = time.monotonic() + PATIENCE_S
+    while not done():
+        if any(one.failure or not one.running for one in validators) or time.monotonic() > end_s:
+            logs = [path.read_text()[-2000:] for path in sorted(validators[0].directory.parent.glob("validator*.log"))]
+            states = [(one.height, one.voting, one.failure, one.running) for one in validators]
+            pytest.fail(f"{what}: (height, voting, failure, running) {states}\n" + "\n---\n".join(logs))
+        await asyncio.sleep(0.05)
+
+
 async def passed(validators: list[Validator], height: int) -> None:
     """Everybody votes and is past the height."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not all(one.height > height and one.voting for one in validators):
-            assert not any(one.failure or not one.running for one in validators)
-            await asyncio.sleep(0.05)
+    await until(lambda: all(one.height > height and one.voting for one in validators), validators, f"past {height}")
 
 
 @pytest.mark.slow
@@ -41,15 +51,11 @@ async def test_a_validator_that_lost_files_is_silent_then_votes_again(tmp_path: 
         await passed(validators, 30)
         for me, kind in enumerate(WIPES):
             wiped = validators[me % N]
-            silent: list[bool] = []
             await wiped.kill()
             wiped.wipe(kind)
             await wiped.start()
-            async with asyncio.timeout(PATIENCE_S):
-                while not wiped.voting:
-                    silent.append(True)
-                    await asyncio.sleep(0.05)
-            assert silent
+            assert not wiped.voting
+            await until(functools.partial(getattr, wiped, "voting"), validators, f"{kind} of {me % N} lost")
             await passed(validators, max(record.hashes) + 3)
         promises = record.promises()
         await passed(validators, promises.last)

@@ -51,7 +51,7 @@ from hub.ppdl.snapshots.sync import (
     SnapshotSync,
     SyncEffect,
 )
-from hub.ppdl.store import PpdlStore
+from hub.ppdl.store import PpdlStore, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -133,11 +133,15 @@ class SnapshotService:
         while True:
             sender, payload = await self._frames.get()
             async with self._lock:
-                try:
-                    await self._handle(sender, payload)
-                except sqlite3.Error as error:
-                    log.warning("PPDL state transfer stops (%s): check the disk; it begins again by itself", error)
-                    await self._carry_out(self.sync.abort(str(error)))
+                await self._guarded(self._handle(sender, payload))
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        """A file of no use ends the sync under way, and neither of the two tasks."""
+        try:
+            await work
+        except (sqlite3.Error, OSError, StoreError) as error:
+            log.warning("PPDL state transfer stops (%s): check the disk; it begins again by itself", error)
+            await self._carry_out(self.sync.abort(str(error)))
 
     async def _handle(self, sender: bytes, payload: bytes) -> None:
         if len(payload) > MAX_REQUEST_BYTES and not self.sync.expects(sender):
@@ -189,11 +193,14 @@ class SnapshotService:
             self._still = self._still + 1 if standing.height == self._last_height else 0
             self._last_height = standing.height
             self._rest = max(0, self._rest - 1)
-            await self._carry_out(self.sync.tick())
-            above = self._wanted_above(standing)
-            if above is not None:
-                self._rest = RETRY_TICKS
-                await self._carry_out(self.sync.begin(above, self._transport.connected()))
+            await self._guarded(self._go_on(standing))
+
+    async def _go_on(self, standing: Standing) -> None:
+        await self._carry_out(self.sync.tick())
+        above = self._wanted_above(standing)
+        if above is not None:
+            self._rest = RETRY_TICKS
+            await self._carry_out(self.sync.begin(above, self._transport.connected()))
 
     def _wanted_above(self, standing: Standing) -> int | None:
         """The height above which a snapshot is wanted now; None when none is."""

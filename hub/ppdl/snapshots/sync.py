@@ -2,14 +2,16 @@
 
 Theory of operation
 - OFFERS: every peer is asked for manifests. Each manifest is verified whole (`manifest.py`) before anything of it is
-  used; one that proves nothing drops its sender. After OFFER_TICKS the highest snapshot is chosen that f + 1 validators
-  of its set vouch for: one of them is honest, so the chunk hashes are those of the proved state.
+  used; one that proves nothing drops its sender. At the next tick at which f + 1 validators of its set vouch for a snapshot
+  the highest such one is chosen (soon, for peers keep it for some blocks only): one of them is honest, so the chunk hashes
+  are those of the proved state. Without one after OFFER_TICKS the sync gives up.
 - FETCH: chunks are asked for from everybody who vouched, some from each, every chunk checked against its hash when it
   comes. A wrong chunk drops its sender; an unanswered one is asked of somebody else.
 - READY: all chunks are kept. Whoever runs this installs them and says how it went (`installed`). When the application
   finds that they do not make the proved state, everybody who vouched is dropped.
-A dropped peer is neither asked nor heard again until the sync ends, well or not, and is counted. A peer that is only
-slow, or keeps the snapshot no longer, is passed over. When nobody is left the sync gives up; whoever runs it begins anew.
+A dropped peer is counted, and neither asked nor heard until a snapshot is installed; also not by a sync that begins after
+this one gave up. Only when the others do not vouch for any snapshot is it forgiven. A peer that is only slow, or keeps the
+snapshot no longer, is passed over. When nobody is left the sync gives up; whoever runs it begins anew.
 
 An interrupted sync goes on: `resume` takes the manifest and the chunks kept before, once somebody offers the same again.
 
@@ -42,7 +44,7 @@ CHUNKS_UNDER_WAY = 8
 CHUNKS_OF_ONE_PEER = 3
 OFFERS_OF_ONE_PEER = SNAPSHOTS_KEPT
 OFFER_TICKS = 4
-"""How long offers are collected: a tick is at most a second, and a manifest needs one round trip."""
+"""How long offers are waited for: a tick is at most a second, and a manifest needs one round trip."""
 CHUNK_TICKS = 8
 """A chunk that has not come after so many ticks is asked of another peer."""
 MAX_TIMEOUTS = 2
@@ -134,7 +136,7 @@ class SnapshotSync:
 
     def __init__(self, me: bytes, verify: Callable[[Manifest], Tip]) -> None:
         self.phase = Phase.IDLE
-        self.dropped: dict[bytes, str] = {}  # of this sync; peers only, so bounded by them
+        self.dropped: dict[bytes, str] = {}  # since the last snapshot that was installed; peers only, so bounded by them
         self._me, self._verify = me, verify
         self._above = 0
         self._ticks = 0
@@ -165,8 +167,9 @@ class SnapshotSync:
         """Look for a snapshot above a height. Does nothing while a sync runs."""
         if self.phase is Phase.IDLE:
             self.phase, self._above, self._ticks = Phase.OFFERS, above, 0
-            self.dropped, self._candidates, self._offers, self._timeouts = {}, {}, {}, {}
-            self._out.extend(SendTo(peer, AskSnapshots(above)) for peer in sorted(peers) if peer != self._me)
+            self._candidates, self._offers, self._timeouts = {}, {}, {}
+            asked = (peer for peer in sorted(peers) if peer != self._me and peer not in self.dropped)
+            self._out.extend(SendTo(peer, AskSnapshots(above)) for peer in asked)
         return self._take()
 
     def expects(self, sender: bytes) -> bool:
@@ -177,9 +180,10 @@ class SnapshotSync:
         return waiting or self._offers.get(sender, 0) < OFFERS_OF_ONE_PEER
 
     def abort(self, reason: str) -> list[SyncEffect]:
-        """What was to be kept could not be: stop here, begin anew later."""
+        """What was to be kept could not be: stop here, begin anew later, and trust nothing of what seemed to be kept."""
         if self.phase is not Phase.IDLE:
             self._give_up(reason)
+        self._kept, self._have = None, set()
         return self._take()
 
     def received(self, sender: bytes, message: Offer | NothingToOffer | Chunk) -> list[SyncEffect]:
@@ -199,7 +203,7 @@ class SnapshotSync:
         """A regular pulse."""
         if self.phase is Phase.OFFERS:
             self._ticks += 1
-            if self._ticks >= OFFER_TICKS:
+            if self._ticks >= OFFER_TICKS or self._trusted():
                 self._choose()
         elif self.phase is Phase.FETCH:
             self._age()
@@ -211,6 +215,8 @@ class SnapshotSync:
         if self._chosen is not None and fault:
             for peer in sorted(self._chosen.vouchers):
                 self._drop(peer, f"vouched for a snapshot whose chunks do not make the proved state: {fault}")
+        if not fault:
+            self.dropped = {}
         self._end()
         return self._take()
 
@@ -233,12 +239,16 @@ class SnapshotSync:
             self._sources.add(sender)
             self._ask()
 
+    def _trusted(self) -> list[_Candidate]:
+        return [candidate for candidate in self._candidates.values() if candidate.trusted()]
+
     def _choose(self) -> None:
         """The interrupted snapshot when it is offered again, else the highest that can be trusted."""
-        trusted = [c for c in self._candidates.values() if c.trusted()]
+        trusted = self._trusted()
         again = [c for c in self._candidates.values() if self._kept is not None and c.manifest.key == self._kept.key]
         chosen = max(again or trusted, key=lambda c: (c.manifest.height, c.manifest.key), default=None)
         if chosen is None:
+            self.dropped = {}
             self._give_up(f"no snapshot above height {self._above} is vouched for by enough validators")
             return
         self.phase, self._chosen, self._sources = Phase.FETCH, chosen, set(chosen.vouchers)
