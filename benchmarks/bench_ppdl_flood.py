@@ -17,6 +17,7 @@ takes of each of them, it takes four times of that core.
     gossip        the largest well-formed messages beside consensus
     large         4 MiB of noise in each frame
     proposals     well-formed PRE-PREPAREs with the largest block, for heights long decided
+    turns         such PRE-PREPAREs for the height at which it is the flooder's turn next, another block each time
     connections   a new connection with a valid proof as often as it is let in
 
 Memory is the peak of the resident memory over a whole run, against that of a run in which the fifth hub is always silent.
@@ -35,6 +36,7 @@ import json
 import os
 import platform
 import resource
+import sqlite3
 import ssl
 import statistics
 import sys
@@ -56,6 +58,7 @@ from hub.ppdl.consensus.block import MAX_BLOCK_TX_BYTES, Block
 from hub.ppdl.consensus.certs import Domain
 from hub.ppdl.consensus.header import Header
 from hub.ppdl.consensus.messages import Kind, Prepare, PrePrepare, Status, encode_message
+from hub.ppdl.consensus.quorum import ValidatorSet
 from hub.ppdl.engine import PbftEngine
 from hub.ppdl.genesis import Genesis, load_genesis, make_genesis, save_genesis
 from hub.ppdl.listeners import MAX_GOSSIP_BYTES, gossip_frame
@@ -70,7 +73,7 @@ from openmg.hashing import merkle_root
 from openmg.signing import sign_digest
 
 RESULTS = Path(__file__).with_name("results") / "ppdl_flood.json"
-KINDS = ("garbage", "transactions", "votes", "statuses", "gossip", "large", "proposals", "connections")
+KINDS = ("garbage", "transactions", "votes", "statuses", "gossip", "large", "proposals", "turns", "connections")
 N, CHAIN_ID = 4, 32
 SETTLE_S = 3.0  # at the start of each phase, not measured
 SWEPT_HEIGHTS = 600
@@ -173,13 +176,13 @@ async def figures_at(moment_s: float, engine: PbftEngine) -> dict[str, float]:
     return {"s": time.monotonic(), "blocks": engine.status().height, "cpu_s": time.process_time()}
 
 
-def junk(kind: str, keys: HubKeys, genesis: Genesis) -> Iterator[bytes]:
-    """Frames of a kind, for ever."""
+def junk(kind: str, keys: HubKeys, genesis: Genesis, store: Path) -> Iterator[bytes]:
+    """Frames of a kind, for ever; `store` is one of a flooded validator, so that the flooder knows its height."""
     domain = Domain(genesis.chain_id, genesis.hash)
     noise = os.urandom(MAX_FRAME_BYTES - 1)
     signed = range(SWEPT_HEIGHTS if kind == "votes" else 0)
     votes = [frame_of(Channel.CONSENSUS, vote(domain, keys, number)) for number in signed]
-    proposal = frame_of(Channel.CONSENSUS, large_proposal(domain, keys)) if kind == "proposals" else b""
+    proposal = frame_of(Channel.CONSENSUS, large_proposal(domain, keys, 1)) if kind == "proposals" else b""
     for number in itertools.count():
         mark = number.to_bytes(8, "big")
         match kind:
@@ -198,6 +201,8 @@ def junk(kind: str, keys: HubKeys, genesis: Genesis) -> Iterator[bytes]:
                 yield frame_of(Channel.CONSENSUS, mark + noise[8:])
             case "proposals":
                 yield proposal
+            case "turns":
+                yield frame_of(Channel.CONSENSUS, large_proposal(domain, keys, next_turn(genesis, keys, store)))
             case _:
                 return
 
@@ -209,13 +214,22 @@ def vote(domain: Domain, keys: HubKeys, number: int) -> bytes:
     return encode_message(Prepare(height, 0, digest, signature))
 
 
-def large_proposal(domain: Domain, keys: HubKeys) -> bytes:
-    """A PRE-PREPARE of height 1, well-formed in every part, with as many bytes as a block may have."""
+def next_turn(genesis: Genesis, keys: HubKeys, store: Path) -> int:
+    """The first height not under way at which the flooder proposes; any, if it never does."""
+    members = ValidatorSet(genesis.validators)
+    with contextlib.closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as rows:
+        (decided,) = rows.execute("SELECT MAX(height) FROM blocks").fetchone()
+    coming = range(decided + 2, decided + 2 + len(members))
+    return next((height for height in coming if members.proposer(height, 0) == keys.validator), decided + 2)
+
+
+def large_proposal(domain: Domain, keys: HubKeys, height: int) -> bytes:
+    """A PRE-PREPARE well-formed in every part, with as many bytes as a block may have."""
     txs = tuple(os.urandom(MAX_BLOCK_TX_BYTES // LARGE_TXS) for _ in range(LARGE_TXS))
     word = bytes(32)
-    block = Block(Header(CHAIN_ID, 1, word, 1, keys.validator, merkle_root(txs), word, word, word), txs)
+    block = Block(Header(CHAIN_ID, height, word, 1, keys.validator, merkle_root(txs), word, word, word), txs)
     return encode_message(
-        PrePrepare(0, block, sign_digest(keys.validator_key, domain.digest(Kind.PRE_PREPARE, 1, 0, block.hash)))
+        PrePrepare(0, block, sign_digest(keys.validator_key, domain.digest(Kind.PRE_PREPARE, height, 0, block.hash)))
     )
 
 
@@ -227,7 +241,7 @@ class Flooder:
         self.keys, self.card = HubKeys.load(self.folder.hub_key), load_card(self.folder.own_card)
         self.hubs = [load_card(HubFolder(root / f"hub-{i}").own_card) for i in range(N)]
         self.genesis, self.kind, self.sent = genesis, kind, 0
-        self.frames = junk(kind, self.keys, genesis)
+        self.frames = junk(kind, self.keys, genesis, HubFolder(root / "hub-0").store)
 
     async def connect(self, i: int) -> asyncio.StreamWriter:
         """A connection on which the key is proved. What came before it on an older one is not read any more."""

@@ -33,7 +33,6 @@ from hub.ppdl.consensus.effects import (
     LogComplete,
     Persist,
     Propose,
-    Received,
     Report,
     Send,
     ServeBlocks,
@@ -52,9 +51,9 @@ from hub.ppdl.consensus.messages import (
     MessageError,
     SyncRequest,
     SyncResponse,
-    decode_message,
     encode_message,
 )
+from hub.ppdl.consensus.reading import read_message
 from hub.ppdl.consensus.replica import Replica
 from hub.ppdl.net.limits import NO_PROGRESS, Progress
 from hub.ppdl.net.queues import FairInbox
@@ -151,14 +150,18 @@ class Driver:
         try:
             await self._carry_out(self.replica.start())
             while True:
-                event = self._event_of(await self.inbox.get())
-                if event is not None:
-                    await self._carry_out(self.replica.step(event))
+                await self._take_one()
         except asyncio.CancelledError:
             raise
         except Exception as error:
             log.exception("PPDL replica stops")
             self._shell.failed(f"replica stopped: {error}")
+
+    async def _take_one(self) -> None:
+        """Take one item. It is gone before the next one is waited for: it may be a message of 2 MiB."""
+        event = self._event_of(await self.inbox.get())
+        if event is not None:
+            await self._carry_out(self.replica.step(event))
 
     async def close(self) -> None:
         """Stop the timer and let calls into application and store finish, so that no block is left half
@@ -168,7 +171,7 @@ class Driver:
         await self._tasks.finish()
 
     def _event_of(self, item: Item) -> Event | None:
-        """Decode a received message; a malformed one is counted, logged once for its sender, dropped."""
+        """Read a received message; a malformed one is counted, logged once for its sender, dropped."""
         if not isinstance(item, tuple):
             return item
         sender, wire = item
@@ -177,7 +180,7 @@ class Driver:
                 return None  # too late, or nobody asked: not even decoded
             self.asked = None
         try:
-            return Received(sender, decode_message(wire))
+            return read_message(self.replica, sender, wire)
         except MessageError as error:
             self.malformed += 1
             self._transport.blame(sender)
@@ -268,7 +271,7 @@ class Driver:
             return
         if forgotten:
             self._distrust_log(decided.height)
-        size = len(decided.block.encoded)
+        size = decided.block.size
         self.progress = Progress(self.progress.blocks + 1, self.progress.size + size)
         if size > LARGE_PAYLOAD_BYTES:
             self.last_large_height = decided.height
@@ -308,9 +311,8 @@ class Driver:
     async def _serve(self, effect: ServeBlocks) -> None:
         """In a thread of its own: who asks for many large blocks delays no vote on its way to the disk."""
         stored = await asyncio.to_thread(self._store.blocks_from, effect.height, MAX_SYNC_BLOCKS, MAX_SYNC_BYTES)
-        if stored:
-            message = encode_message(SyncResponse(tuple(one.decided for one in stored)))
-            self._transport.send(effect.peer, Channel.CONSENSUS, message)
+        message = encode_message(SyncResponse(tuple(one.decided for one in stored)))  # none: so that another one is asked
+        self._transport.send(effect.peer, Channel.CONSENSUS, message)
 
     def _set_timer(self, effect: SetTimer) -> None:
         self._stop_timer()

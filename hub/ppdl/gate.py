@@ -65,7 +65,7 @@ class EngineGate:
         replica, proposal = driver.replica, driver.replica.state.proposal
         if driver.last_large_height > 0 and replica.height - driver.last_large_height <= SEASON_BLOCKS:
             return True
-        return proposal is not None and len(proposal.block.encoded) > LARGE_PAYLOAD_BYTES
+        return proposal is not None and proposal.block.size > LARGE_PAYLOAD_BYTES
 
     def _votes(self, peer: bytes) -> bool:
         tip = self._driver().replica.tip

@@ -26,13 +26,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hub.ppdl.consensus.block import Block
+from hub.ppdl.consensus.decoding import decode_cert
 from hub.ppdl.consensus.effects import PreparedProof, Restored, Tip, VoteRecord
 from hub.ppdl.consensus.header import Header
-from hub.ppdl.consensus.messages import (
-    Kind,
-    decode_cert,
-    encode_cert,
-)
+from hub.ppdl.consensus.messages import Kind, encode_cert
 from hub.ppdl.genesis import Genesis
 from hub.ppdl.marker import NAME_BYTES, Mark, Marker, marker_path
 from hub.ppdl.rows import (

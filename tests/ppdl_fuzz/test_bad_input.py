@@ -22,6 +22,7 @@ from hub.ppdl.consensus.certs import (
     verify_view_change,
     vote_signer,
 )
+from hub.ppdl.consensus.decoding import decode_message
 from hub.ppdl.consensus.messages import (
     MAX_MESSAGE_BYTES,
     Commit,
@@ -36,7 +37,6 @@ from hub.ppdl.consensus.messages import (
     SyncRequest,
     SyncResponse,
     ViewChange,
-    decode_message,
     encode_message,
     kind_of,
 )

@@ -19,7 +19,7 @@ SIZE = 2 * 1024 * 1024
 
 def gate(height: int = 100, last_large: int = 0, proposal_bytes: int = 0) -> EngineGate:
     """The gate of an engine at that height; only what it reads of its driver is here."""
-    proposal = SimpleNamespace(block=SimpleNamespace(encoded=bytes(proposal_bytes))) if proposal_bytes else None
+    proposal = SimpleNamespace(block=SimpleNamespace(size=proposal_bytes)) if proposal_bytes else None
     replica = SimpleNamespace(
         tip=SimpleNamespace(validators={VALIDATOR}, next_validators={VALIDATOR}),
         height=height,

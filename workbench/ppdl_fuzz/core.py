@@ -6,11 +6,14 @@ more than f are faulty. What must hold all the same stands in `subject.py`.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from hub.ppdl.application import Verdict
+from hub.ppdl.consensus.decoding import decode_message
 from hub.ppdl.consensus.effects import (
     Advanced,
+    Announced,
     Decide,
     Event,
     Propose,
@@ -23,8 +26,9 @@ from hub.ppdl.consensus.effects import (
     Validate,
     Validated,
 )
-from hub.ppdl.consensus.messages import Commit, Kind, Message, MessageError, Prepare, decode_message, encode_message
+from hub.ppdl.consensus.messages import Commit, Kind, Message, MessageError, Prepare, encode_message
 from hub.ppdl.consensus.quorum import ValidatorSet
+from hub.ppdl.consensus.reading import read_message
 from hub.ppdl.consensus.replica import Replica
 from hub.ppdl.genesis import MAX_U64
 from hub.ppdl.sim.keys import CHAIN_ID, GENESIS_HASH, Scheme, make_scheme, validator_addresses, validator_keys
@@ -112,12 +116,19 @@ class CoreRun:
 
     def _read(self, wire: bytes) -> None:
         try:
-            message = decode_message(wire)
+            decode_message(wire)
         except MessageError:
             self.subject.outcomes.add("malformed")
+            with contextlib.suppress(MessageError):  # a block that is not looked at may be wrong
+                read_message(self.subject.replica, self.subject.address, wire)
             return
-        self.subject.outcomes.add(type(message).__name__)
-        self._feed(Received(self._sender(), message))
+        event = read_message(self.subject.replica, self._sender(), wire)
+        if event is None:
+            self.subject.outcomes.add("of no use")
+            return
+        said = event.announcement if isinstance(event, Announced) else event.message
+        self.subject.outcomes.add(type(said).__name__)
+        self._feed(event)
 
     def _all_vote(self) -> None:
         """Every validator votes alike, so that views and heights go by."""

@@ -20,8 +20,10 @@ from dataclasses import dataclass, field
 
 from hub.ppdl.consensus.catchup import MAX_STRANGERS
 from hub.ppdl.consensus.certs import CertError
+from hub.ppdl.consensus.decoding import decode_message
 from hub.ppdl.consensus.effects import (
     Advanced,
+    Announced,
     Broadcast,
     Complaint,
     Decide,
@@ -48,7 +50,6 @@ from hub.ppdl.consensus.messages import (
     PrePrepare,
     SyncResponse,
     ViewChange,
-    decode_message,
     encode_message,
     kind_of,
 )
@@ -126,7 +127,7 @@ class Subject:
 
     def step(self, event: Event) -> list[Effect]:
         """Feed one event; raises Finding when a rule does not hold afterwards, or whatever the replica raises."""
-        if isinstance(event, Received):
+        if isinstance(event, Received | Announced):
             self.senders.add(event.sender)
         before, checks = self._standing(), self.domain.checks
         effects = self.replica.step(event)
@@ -136,6 +137,7 @@ class Subject:
         if isinstance(event, Received) and not self._member_said(event.message):
             require(self._standing() == before, f"a {_name(event)} that no member signed has moved the replica")
             require(not any(isinstance(e, Decide | Persist) for e in effects), "an unsigned message made the replica vote")
+        require(not isinstance(event, Announced) or self._standing() == before, "an announced proposal moved the replica")
         if isinstance(event, Advanced) and self.replica.tip is event.tip:
             self.tip = event.tip
         self._after(effects, event)
@@ -229,7 +231,8 @@ class Subject:
             require(self._guilty(report.evidence) == report.sender, "evidence does not prove whom it accuses")
             return
         require(report.complaint is not Complaint.EQUIVOCATION, "an accusation without evidence")
-        others = self.senders if isinstance(event, Advanced) else {event.sender} if isinstance(event, Received) else set()
+        heard = {event.sender} if isinstance(event, Received | Announced) else set()
+        others = self.senders if isinstance(event, Advanced) else heard
         require(report.sender in {*others, self.address}, f"{report.complaint.name} names one who sent nothing")
 
     def _guilty(self, evidence: Evidence) -> bytes | None:
@@ -278,7 +281,7 @@ def _name(event: Event) -> str:
 
 
 def _signatures(event: Event) -> int:
-    return _carried([event.message]) if isinstance(event, Received) else 0
+    return _carried([event.message]) if isinstance(event, Received) else int(isinstance(event, Announced))
 
 
 def _carried(messages: Iterable[Message]) -> int:

@@ -20,6 +20,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 from hub.ppdl.consensus.block import Block, BlockError
 from hub.ppdl.consensus.certs import CertError, Domain, verify_new_view, verify_qc, verify_view_change
+from hub.ppdl.consensus.decoding import decode_cert, decode_message
 from hub.ppdl.consensus.evidence import Evidence, EvidenceError
 from hub.ppdl.consensus.header import Header, HeaderError
 from hub.ppdl.consensus.messages import (
@@ -32,8 +33,6 @@ from hub.ppdl.consensus.messages import (
     PrePrepare,
     SyncResponse,
     ViewChange,
-    decode_cert,
-    decode_message,
     encode_cert,
     encode_message,
     kind_of,

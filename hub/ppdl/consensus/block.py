@@ -1,7 +1,7 @@
 """A block: header and transactions, with its canonical encoding.
 
 `decode` checks form and bounds and that the transactions are those of `header.tx_root`; nothing here knows
-the chain's state.
+the chain's state. The header stands first, so that it can be read before anything is done for the transactions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
-from hub.ppdl.consensus.header import Header, HeaderError
+from hub.ppdl.consensus.header import HEADER_BYTES, Header, HeaderError
 from openmg import codec
 from openmg.hashing import merkle_root
 
@@ -18,6 +18,8 @@ MAX_BLOCK_TXS = 4096
 MAX_BLOCK_TX_BYTES = 2 * 1024 * 1024  # with certificates a NEW-VIEW still fits one 4 MiB frame
 MAX_BLOCK_BYTES = MAX_BLOCK_TX_BYTES + MAX_BLOCK_TXS * 5 + 1024
 MAX_BLOCK_ITEMS = MAX_BLOCK_TXS + 3  # the transactions, their list, the header, the list of both
+_BEFORE_HEADER = codec.encode([bytes(HEADER_BYTES), []])[: -HEADER_BYTES - 1]  # how every block begins
+MIN_BLOCK_BYTES = len(_BEFORE_HEADER) + HEADER_BYTES + 1  # no other field of a message has as many
 
 
 class BlockError(ValueError):
@@ -60,8 +62,25 @@ class Block:
         """Canonical bytes: [header, [tx, ...]]."""
         return codec.encode([self.header.encoded, list(self.txs)])
 
+    @cached_property
+    def size(self) -> int:
+        """Bytes of `encoded`, without making it."""
+        head = len(_BEFORE_HEADER) + HEADER_BYTES + codec.head_bytes(len(self.txs))
+        return head + sum(len(tx) + codec.head_bytes(len(tx)) for tx in self.txs)
+
+    @staticmethod
+    def decode_header(data: bytes | memoryview) -> Header:
+        """The header of an encoded block; nothing else of it is looked at. Raises BlockError."""
+        before, end = len(_BEFORE_HEADER), len(_BEFORE_HEADER) + HEADER_BYTES
+        if data[:before] != _BEFORE_HEADER:
+            raise BlockError("block does not begin with a header")
+        try:
+            return Header.decode(bytes(data[before:end]))
+        except HeaderError as error:
+            raise BlockError(str(error)) from error
+
     @classmethod
-    def decode(cls, data: bytes) -> Block:
+    def decode(cls, data: bytes | memoryview) -> Block:
         """Exact inverse of `encoded`. Raises BlockError."""
         try:
             fields = codec.decode(data, max_bytes=MAX_BLOCK_BYTES, max_items=MAX_BLOCK_ITEMS)

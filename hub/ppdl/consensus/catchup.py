@@ -2,8 +2,9 @@
 again.
 
 Rules: what a peer says about its height is a hint that only chooses whom to ask; only blocks with a quorum
-certificate of the right set move state. Requests go to one peer at a time and to another one at each tick. A
-height reached this way resets everything, like any decision.
+certificate of the right set move state. Requests go to one peer at a time: again to one whose blocks came promptly, else to
+another one, at once when it says that it does not keep these blocks (it began after a snapshot), else at a tick. A height
+reached this way resets everything, like any decision.
 
 Lost vote log: such a validator does not know what it signed, so it stays silent (no PREPARE, COMMIT, VIEW-CHANGE or
 proposal) until a height it cannot have voted in. If it voted at height H, every height w < H was decided by a quorum of
@@ -24,6 +25,7 @@ from hub.ppdl.consensus.viewchange import ViewChanging
 
 MAX_STRANGERS = 64  # peers outside the sets known here (they came later, or left) whose heights are remembered
 ASK_TICKS = 4  # a peer that has not answered after so many ticks is passed over
+PROMPT_TICKS = 1  # who took longer is not asked again next: a liar could else be as slow as ASK_TICKS allow, for ever
 
 
 class CatchUp(ViewChanging):
@@ -36,9 +38,10 @@ class CatchUp(ViewChanging):
         self._hinting = self._decided_by  # the set under which `abstain_through` was found
         self._queue: tuple[Decided, ...] = ()
         self._queue_from = b""
+        self._queue_prompt = False
         self._asked: bytes | None = None
         self._asked_ticks = 0
-        self._turn = 0
+        self._last_asked = b""
 
     def _is_member(self, peer: bytes) -> bool:
         """Whether the peer is a validator of the last, this or the next height."""
@@ -96,14 +99,15 @@ class CatchUp(ViewChanging):
             self.log_lost = False
             self._emit(LogComplete())
 
-    def _ask(self) -> None:
-        """Ask one peer that claims to be ahead, another one each time."""
+    def _ask(self, first: bytes = b"") -> None:
+        """Ask one peer that claims to be ahead: `first`, else another one each time."""
         ahead = sorted(p for p, h in self.peer_heights.items() if h > self.height and p != self.address)
         if self._asked is not None or self.state.deciding or not ahead:
             return
-        self._turn += 1
         self._asked_ticks = 0
-        self._asked = ahead[self._turn % len(ahead)]
+        if first not in ahead:  # the next in a circle
+            first = next((p for p in ahead if p > self._last_asked), ahead[0])
+        self._asked = self._last_asked = first
         self._emit(Send(self._asked, SyncRequest(self.height)))
 
     def _age_request(self) -> None:
@@ -121,6 +125,7 @@ class CatchUp(ViewChanging):
             return
         self._asked = None
         self._queue, self._queue_from = message.blocks, sender
+        self._queue_prompt = len(message.blocks) > 0 and self._asked_ticks <= PROMPT_TICKS
         if not self.state.deciding:
             self._next_queued()
 
@@ -134,15 +139,15 @@ class CatchUp(ViewChanging):
             self._queue = tuple(d for d in self._queue if d.height >= self.height)
         if not self._queue:
             if self._queue_from and self.peer_heights.get(self._queue_from, 0) > self.height + 1:
-                self._ask()
+                self._ask(self._queue_from if self._queue_prompt else b"")
             self._queue_from = b""
             return
         first, self._queue = self._queue[0], self._queue[1:]
         try:
             self._on_decided(self._queue_from, first)
         except CertError as error:
-            self._queue = ()
             self._report(Complaint.INVALID, self._queue_from, str(error))
+            self._queue, self._queue_from = (), b""
 
     def _on_decided(self, sender: bytes, message: Decided) -> None:
         """Raises CertError when the certificate does not prove the block."""

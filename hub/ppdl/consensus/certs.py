@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from hub.ppdl.consensus.header import Header, seal_digest
 from hub.ppdl.consensus.messages import (
+    Announcement,
     Commit,
     Kind,
     NewView,
@@ -88,7 +89,7 @@ def vote_signer(domain: Domain, validators: ValidatorSet, vote: Prepare | Commit
     return _member(validators, domain.signer(vote.kind, vote.height, vote.view, vote.digest, vote.signature))
 
 
-def verify_pre_prepare(domain: Domain, validators: ValidatorSet, message: PrePrepare) -> bytes:
+def verify_pre_prepare(domain: Domain, validators: ValidatorSet, message: PrePrepare | Announcement) -> bytes:
     """Check that the proposer of (height, view) signed the proposal; return its address."""
     place = message.height, message.view
     signer = domain.signer(Kind.PRE_PREPARE, *place, message.digest, message.signature)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from hub.ppdl.application import Verdict
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.consensus.certs import CertError, Domain, Signer
+from hub.ppdl.consensus.decoding import decode_message
 from hub.ppdl.consensus.effects import (
     Complaint,
     Effect,
@@ -25,16 +26,7 @@ from hub.ppdl.consensus.effects import (
 )
 from hub.ppdl.consensus.evidence import Evidence, Witness
 from hub.ppdl.consensus.header import Header
-from hub.ppdl.consensus.messages import (
-    Commit,
-    Kind,
-    MessageError,
-    NewView,
-    Prepare,
-    PrePrepare,
-    ViewChange,
-    decode_message,
-)
+from hub.ppdl.consensus.messages import Announcement, Commit, Kind, MessageError, NewView, Prepare, PrePrepare, ViewChange
 from hub.ppdl.consensus.votes import ViewChangeBox, VoteBox
 
 HELP_PER_TICK = 8  # answers to one peer between two ticks
@@ -149,7 +141,7 @@ class ReplicaCore:
         if now + 1 not in kept:
             kept[now + 1] = Witness(now + 1, self.tip.next_validators)
 
-    def _hear(self, signer: bytes, said: Statement) -> None:
+    def _hear(self, signer: bytes, said: Statement | Announcement) -> None:
         """Note a statement that `signer` is said to have made; report it with evidence when it contradicts another."""
         witness = self._witnesses.get(said.height)
         if witness is not None:

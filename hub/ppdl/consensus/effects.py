@@ -16,7 +16,7 @@ from functools import cached_property
 from hub.ppdl.application import Verdict
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.consensus.evidence import Evidence
-from hub.ppdl.consensus.messages import Decided, Kind, Message, PreparedCert, SyncRequest, encode_message
+from hub.ppdl.consensus.messages import Announcement, Decided, Kind, Message, PreparedCert, SyncRequest, encode_message
 from hub.ppdl.consensus.quorum import ValidatorSet
 
 
@@ -38,6 +38,14 @@ class Received:
 
     sender: bytes
     message: Message
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A proposal of an authenticated peer whose block is of no use to the replica, and was not decoded."""
+
+    sender: bytes
+    announcement: Announcement
 
 
 @dataclass
@@ -80,7 +88,7 @@ class Advanced:
     tip: Tip
 
 
-Event = Received | Timeout | Tick | Proposed | Validated | Advanced
+Event = Received | Announced | Timeout | Tick | Proposed | Validated | Advanced
 
 
 @dataclass

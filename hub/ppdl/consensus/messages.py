@@ -1,29 +1,25 @@
 """Consensus messages: frozen dataclasses and their canonical encoding.
 
-Rules: one message has one encoding; a decoder checks form and bounds and trusts no embedded hash or sender,
-both are computed again (`certs.py`). Votes name height, view and block digest; PRE-PREPARE, PREPARE,
+Rules: one message has one encoding. Votes name height, view and block digest; PRE-PREPARE, PREPARE,
 VIEW-CHANGE and NEW-VIEW are signed over a domain with message kind, chain id and genesis; a COMMIT's
 signature is the seal an EVM contract checks. STATUS and SYNC-REQUEST are hints and carry no signature of
 their own: the transport names their sender, and nothing moves on their word. DECIDED proves itself by its
 quorum certificate.
 
-Not here: signature checks (`certs.py`), what to do with a message (`replica.py`).
+Not here: the decoder (`decoding.py`), signature checks (`certs.py`), what to do with a message (`replica.py`).
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-from hub.ppdl.consensus.block import Block, BlockError
-from hub.ppdl.consensus.header import Header, HeaderError
-from hub.ppdl.genesis import MAX_U64, MAX_VALIDATORS
+from hub.ppdl.consensus.block import Block
+from hub.ppdl.consensus.header import Header
 from openmg import codec
 from openmg.hashing import keccak256
-from openmg.signing import SIGNATURE_BYTES
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024 - 64  # with the frame's own bytes it fits 4 MiB
 MAX_MESSAGE_ITEMS = 8192  # a NEW-VIEW of MAX_VALIDATORS full certificates has 73 items for each, about 4700
@@ -62,6 +58,10 @@ class PrePrepare:
     signature: bytes
 
     @property
+    def header(self) -> Header:
+        return self.block.header
+
+    @property
     def height(self) -> int:
         return self.block.height
 
@@ -69,6 +69,25 @@ class PrePrepare:
     def digest(self) -> bytes:
         """Block hash."""
         return self.block.hash
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A PRE-PREPARE of which only the block's header was read. Its signer is held to it as to the whole."""
+
+    kind: ClassVar[Kind] = Kind.PRE_PREPARE
+    view: int
+    header: Header
+    signature: bytes
+
+    @property
+    def height(self) -> int:
+        return self.header.height
+
+    @property
+    def digest(self) -> bytes:
+        """Block hash."""
+        return self.header.hash
 
 
 @dataclass(frozen=True)
@@ -192,7 +211,7 @@ class SyncRequest:
 
 @dataclass(frozen=True)
 class SyncResponse:
-    """Consecutive decided blocks, at most MAX_SYNC_BLOCKS."""
+    """Consecutive decided blocks, at most MAX_SYNC_BLOCKS; none when the one asked for is not kept."""
 
     kind: ClassVar[Kind] = Kind.SYNC_RESPONSE
     blocks: tuple[Decided, ...]
@@ -254,134 +273,6 @@ def encode_message(message: Message) -> bytes:
     return codec.encode([int(kind), *fields])
 
 
-def decode_message(data: bytes) -> Message:
-    """Parse canonical bytes. Raises MessageError for anything else."""
-    try:
-        value = codec.decode(data, max_bytes=MAX_MESSAGE_BYTES, max_items=MAX_MESSAGE_ITEMS)
-        kind, *fields = _listed(value, 1, MAX_VALIDATORS)
-        decoder = _DECODERS.get(_int(kind, 0, 255))
-        if decoder is None:
-            raise MessageError("unknown message kind")
-        return decoder(fields)
-    except (codec.DecodeError, BlockError, HeaderError) as error:
-        raise MessageError(str(error)) from error
-
-
 def encode_cert(cert: PreparedCert) -> bytes:
     """Canonical bytes of a certificate, as a vote log keeps it."""
     return codec.encode(_cert_fields(cert))
-
-
-def decode_cert(data: bytes) -> PreparedCert:
-    """Exact inverse of `encode_cert`. Raises MessageError."""
-    try:
-        cert = _cert(codec.decode(data))
-    except (codec.DecodeError, HeaderError) as error:
-        raise MessageError(str(error)) from error
-    if cert is None:
-        raise MessageError("certificate is empty")
-    return cert
-
-
-def _int(value: Any, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise MessageError("number is out of range")
-    return value
-
-
-def _bytes(value: Any, length: int) -> bytes:
-    if type(value) is not bytes or len(value) != length:
-        raise MessageError("bytes have a wrong length")
-    return value
-
-
-def _listed(value: Any, low: int, high: int) -> list[Any]:
-    if not isinstance(value, list) or not low <= len(value) <= high:
-        raise MessageError("list has a wrong length")
-    return value
-
-
-def _block(value: Any) -> Block:
-    if type(value) is not bytes:
-        raise MessageError("block is not bytes")
-    return Block.decode(value)
-
-
-def _signatures(value: Any) -> tuple[bytes, ...]:
-    return tuple(_bytes(s, SIGNATURE_BYTES) for s in _listed(value, 1, MAX_VALIDATORS))
-
-
-def _pre_prepare(fields: Any) -> PrePrepare:
-    view, block, signature = _listed(fields, 3, 3)
-    return PrePrepare(_int(view, 0, MAX_VIEW), _block(block), _bytes(signature, SIGNATURE_BYTES))
-
-
-def _vote(fields: Any) -> tuple[int, int, bytes, bytes]:
-    height, view, digest, signature = _listed(fields, 4, 4)
-    place = _int(height, 1, MAX_U64), _int(view, 0, MAX_VIEW)
-    return *place, _bytes(digest, DIGEST_BYTES), _bytes(signature, SIGNATURE_BYTES)
-
-
-def _cert(value: Any) -> PreparedCert | None:
-    if value is None:
-        return None
-    view, header, signatures = _listed(value, 3, 3)
-    if type(header) is not bytes:
-        raise MessageError("header is not bytes")
-    return PreparedCert(_int(view, 0, MAX_VIEW), Header.decode(header), _signatures(signatures))
-
-
-def _view_change(fields: Any) -> ViewChange:
-    height, view, cert, signature, block = _listed(fields, 5, 5)
-    return ViewChange(
-        _int(height, 1, MAX_U64),
-        _int(view, 1, MAX_VIEW),
-        _cert(cert),
-        _bytes(signature, SIGNATURE_BYTES),
-        None if block is None else _block(block),
-    )
-
-
-def _bare_view_change(fields: Any) -> ViewChange:
-    message = _view_change(fields)
-    if message.block is not None:
-        raise MessageError("view change inside a new view carries a block")
-    return message
-
-
-def _new_view(fields: Any) -> NewView:
-    height, view, changes, proposal, signature = _listed(fields, 5, 5)
-    return NewView(
-        _int(height, 1, MAX_U64),
-        _int(view, 1, MAX_VIEW),
-        tuple(_bare_view_change(vc) for vc in _listed(changes, 1, MAX_VALIDATORS)),
-        _pre_prepare(proposal),
-        _bytes(signature, SIGNATURE_BYTES),
-    )
-
-
-def _decided(fields: Any) -> Decided:
-    block, view, seals = _listed(fields, 3, 3)
-    return Decided(_block(block), QuorumCert(_int(view, 0, MAX_VIEW), _signatures(seals)))
-
-
-def _height(fields: Any) -> int:
-    return _int(_listed(fields, 1, 1)[0], 1, MAX_U64)
-
-
-def _sync_response(fields: Any) -> SyncResponse:
-    blocks = _listed(_listed(fields, 1, 1)[0], 1, MAX_SYNC_BLOCKS)
-    return SyncResponse(tuple(_decided(b) for b in blocks))
-
-
-_DECODERS: dict[int, Callable[[Any], Message]] = {
-    Kind.PRE_PREPARE: _pre_prepare,
-    Kind.PREPARE: lambda f: Prepare(*_vote(f)),
-    Kind.COMMIT: lambda f: Commit(*_vote(f)),
-    Kind.VIEW_CHANGE: _view_change,
-    Kind.NEW_VIEW: _new_view,
-    Kind.DECIDED: _decided,
-    Kind.STATUS: lambda f: Status(_height(f)),
-    Kind.SYNC_REQUEST: lambda f: SyncRequest(_height(f)),
-    Kind.SYNC_RESPONSE: _sync_response,
-}

@@ -27,6 +27,7 @@ from hub.ppdl.consensus.effects import (
 )
 from hub.ppdl.consensus.header import Header, HeaderError
 from hub.ppdl.consensus.messages import (
+    Announcement,
     Commit,
     Decided,
     Kind,
@@ -82,7 +83,18 @@ class NormalCase(ReplicaCore):
         self._emit(SetTimer(self.height, proposal.view, idle=False))
         self._prepare((self._record(Kind.PRE_PREPARE, proposal),), (announcement,))
 
-    def _on_pre_prepare(self, sender: bytes, message: PrePrepare) -> None:
+    def _lacks_proposal(self, seen: Announcement) -> bool:
+        """Whether the block announced, which is of this height, would become the proposal."""
+        state = self.state
+        if state.deciding or state.proposal is not None or not state.active or (state.view, seen.view) != (0, 0):
+            return False
+        try:
+            verify_pre_prepare(self.domain, self.tip.validators, seen)
+        except CertError:
+            return False
+        return self._fault(seen, certified=False) is None
+
+    def _on_pre_prepare(self, sender: bytes, message: PrePrepare | Announcement) -> None:
         """Only view 0 opens with a bare PRE-PREPARE; later views open with NEW-VIEW."""
         state = self.state
         if message.view != 0:
@@ -93,16 +105,23 @@ class NormalCase(ReplicaCore):
         if state.proposal is None:
             self._accept(message, certified=False)
 
-    def _accept(self, message: PrePrepare, certified: bool) -> None:
-        """Take a verified proposal of the current view.
+    def _fault(self, message: PrePrepare | Announcement, certified: bool) -> str | None:
+        """Which chain rule the header of a proposal breaks."""
+        fault = header_fault(self.tip, message.header, self.domain.chain_id)
+        if fault is None and not certified and message.header.proposer != self._proposer_of(message):
+            fault = "fresh block names another proposer than its signer"
+        return fault
+
+    def _accept(self, message: PrePrepare | Announcement, certified: bool) -> None:
+        """Take a verified proposal of the current view; one that was only announced has no block to take.
 
         Raises CertError when the block breaks a chain rule.
         """
-        fault = header_fault(self.tip, message.block.header, self.domain.chain_id)
-        if fault is None and not certified and message.block.header.proposer != self._proposer_of(message):
-            fault = "fresh block names another proposer than its signer"
+        fault = self._fault(message, certified)
         if fault is not None:
             raise CertError(f"proposal is unusable: {fault}")
+        if isinstance(message, Announcement):
+            return
         self.state.proposal = Proposal(message.block, Verdict.ACCEPT if certified else None)
         self._emit(SetTimer(self.height, message.view, idle=False))
         if certified:
@@ -111,7 +130,7 @@ class NormalCase(ReplicaCore):
             self._emit(Validate(self.height, message.view, message.block))
         self._check_decided_body()
 
-    def _proposer_of(self, message: PrePrepare) -> bytes:
+    def _proposer_of(self, message: PrePrepare | Announcement) -> bytes:
         return self.tip.validators.proposer(message.height, message.view)
 
     def _on_validated(self, event: Validated) -> None:

@@ -18,12 +18,14 @@ from __future__ import annotations
 from typing import assert_never
 
 from hub.ppdl.application import Verdict
+from hub.ppdl.consensus.block import Block
 from hub.ppdl.consensus.catchup import CatchUp
-from hub.ppdl.consensus.certs import CertError, Domain, Signer
+from hub.ppdl.consensus.certs import CertError, Domain, Signer, verify_view_change
 from hub.ppdl.consensus.core import HeightState, Statement
 from hub.ppdl.consensus.early import EarlyBox
 from hub.ppdl.consensus.effects import (
     Advanced,
+    Announced,
     Broadcast,
     Complaint,
     Effect,
@@ -39,6 +41,7 @@ from hub.ppdl.consensus.effects import (
     Validated,
 )
 from hub.ppdl.consensus.messages import (
+    Announcement,
     Commit,
     Decided,
     Kind,
@@ -52,7 +55,7 @@ from hub.ppdl.consensus.messages import (
     ViewChange,
 )
 
-Voting = PrePrepare | Prepare | Commit | ViewChange | NewView
+Voting = PrePrepare | Announcement | Prepare | Commit | ViewChange | NewView
 
 
 class Replica(CatchUp):
@@ -83,6 +86,8 @@ class Replica(CatchUp):
         match event:
             case Received():
                 self._on_received(event.sender, event.message)
+            case Announced():
+                self._on_received(event.sender, event.announcement)
             case Timeout():
                 self._on_timeout(event)
             case Tick():
@@ -96,6 +101,34 @@ class Replica(CatchUp):
             case _:
                 assert_never(event)
         return self._take() if self._out else []
+
+    # before a message is read whole (`reading.py`)
+
+    def held(self, digest: bytes) -> Block | None:
+        """The block with this hash, if any message of this height or a later one brought it."""
+        return self.state.body(digest) or self._early.block(digest)
+
+    def lacks_proposal(self, sender: bytes, seen: Announcement) -> bool:
+        """Whether the block that `sender` announces would be taken, now or when its height has come."""
+        if seen.height <= self.height:
+            return seen.height == self.height and self._lacks_proposal(seen)
+        if not self._early.lacks(sender, seen, self.height, self.tip.next_validators):
+            return False
+        try:
+            return self.domain.signer(seen.kind, seen.height, seen.view, seen.digest, seen.signature) == sender
+        except CertError:
+            return False
+
+    def lacks_attached(self, change: ViewChange) -> bool:
+        """Whether the block beside a VIEW-CHANGE would be kept; `change` is without it."""
+        ahead = change.height - self.height
+        if ahead not in (0, 1) or change.cert is None:
+            return False
+        try:
+            signer = verify_view_change(self.domain, (self.tip.validators, self.tip.next_validators)[ahead], change)
+        except CertError:
+            return False
+        return ahead == 1 or (not self.state.deciding and self.state.view_changes.is_news(signer, change.view))
 
     def _take(self) -> list[Effect]:
         out, self._out = self._out, []
@@ -130,10 +163,10 @@ class Replica(CatchUp):
         if self._early.missed >= self.height:
             self._ask()
 
-    def _on_received(self, sender: bytes, message: Message) -> None:
+    def _on_received(self, sender: bytes, message: Message | Announcement) -> None:
         try:
             match message:
-                case Prepare() | Commit() | PrePrepare() | ViewChange() | NewView():
+                case Prepare() | Commit() | PrePrepare() | Announcement() | ViewChange() | NewView():
                     self._on_voting(sender, message)
                 case Status():
                     self._on_status(sender, message)
@@ -165,7 +198,7 @@ class Replica(CatchUp):
         match message:
             case Prepare() | Commit():
                 self._on_vote(sender, message)
-            case PrePrepare():
+            case PrePrepare() | Announcement():
                 self._on_pre_prepare(sender, message)
             case ViewChange():
                 self._on_view_change(sender, message)

@@ -41,6 +41,7 @@ from hub.ppdl.net.handshake import (
     decode_hello,
     proof_digest,
 )
+from hub.ppdl.net.heap import keep_large_payloads_off
 from hub.ppdl.net.limits import NO_PROGRESS, Door, PeerAllowance
 from hub.ppdl.net.queues import FrameQueue
 from hub.ppdl.net.sockets import CLOSE_TIMEOUT_S, accepted_stream, bound, close, expect_answers, listen
@@ -147,6 +148,7 @@ class TcpTransport:
     async def start(self, deliver: Deliver) -> None:
         """Listen and dial. Raises TransportError when the port cannot be had, or for plain TCP beyond loopback."""
         self._deliver = deliver
+        keep_large_payloads_off()
         if self._tls is None:
             hosts = [self._host, *(place.host for places in self._places.values() for place in places)]
             beyond = [host for host in hosts if not is_loopback(host)]

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from random import Random
 
 from hub.ppdl.consensus.block import Block
+from hub.ppdl.consensus.decoding import decode_cert, decode_message
 from hub.ppdl.consensus.effects import LogComplete, Persist, PreparedProof, Restored, Tip, VoteRecord
-from hub.ppdl.consensus.messages import Decided, Kind, decode_cert, decode_message, encode_cert, encode_message
+from hub.ppdl.consensus.messages import Decided, Kind, encode_cert, encode_message
 from openmg import codec
 from openmg.hashing import keccak256
 

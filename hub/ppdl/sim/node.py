@@ -251,8 +251,7 @@ class Node:
     def _serve(self, effect: ServeBlocks) -> None:
         first = effect.height - 1
         blocks = tuple(entry.decided for entry in self.disk.blocks[first : first + MAX_SYNC_BLOCKS])
-        if blocks:
-            self.say(effect.peer, SyncResponse(blocks))
+        self.say(effect.peer, SyncResponse(blocks))
 
     def _set_timer(self, effect: SetTimer) -> None:
         self.armed = effect

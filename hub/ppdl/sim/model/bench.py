@@ -120,8 +120,7 @@ class Bench:
                     self._advance(number, effect.decided)
                 case ServeBlocks():
                     known = tuple(d for d in member.decided if d.height >= effect.height)[:MAX_SYNC_BLOCKS]
-                    if known:
-                        self._send(number, effect.peer, SyncResponse(known))
+                    self._send(number, effect.peer, SyncResponse(known))
                 case Report():
                     member.reports.append(effect)
                 case SetTimer():
