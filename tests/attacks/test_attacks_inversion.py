@@ -70,6 +70,7 @@ def test_a_rehearsal_of_the_true_readings_is_the_update_itself() -> None:
         assert np.linalg.norm(other.update(home.values) - home.update) > 0.3 * np.linalg.norm(home.update.astype(float))
 
 
+@pytest.mark.slow
 def test_an_update_in_clear_gives_the_readings_to_a_hub_that_rehearses_and_other_chance_does_not() -> None:
     (seen,) = reveal(PLAN, [victims()[1].update])
     known, unknown = rehearsed(0, seen), rehearsed(1, seen, SOFTNESS[4:])

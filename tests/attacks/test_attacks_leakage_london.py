@@ -35,6 +35,7 @@ def plan_of(data: Households, span: int) -> LearningPlan:
     return LearningPlan(evaluation_start_hour=data.start_hour + (span + 1) * hours, utc_offset_hours=0)
 
 
+@pytest.mark.slow
 @pytest.mark.london
 def test_homes_of_london_are_found_in_clear_and_in_sums_of_five(shared_data: Path) -> None:
     """Every other home is the hub's own; the last span holds the victims, the others the shadows."""
