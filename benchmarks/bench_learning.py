@@ -2,7 +2,7 @@
 
 Chronological splits. London: trained to 2013-10-31, tested on November and December; medians and spans over seeds, every
 attack with 30 % of the homes hostile as the loss of nMAE against the same honest homes without any. Jeju: trained to 2016,
-tested 2017-01 to 2018-06. Prints tables and writes `benchmarks/results/learning.json`, part by part.
+tested 2017-01 to 2018-06. Prints tables and writes them to `--json`, part by part.
 
     python benchmarks/bench_learning.py --data FOLDER [--parts london,attacks,jeju,step] [--seeds 3] [--attacks sign-flip,...]
 """
@@ -208,17 +208,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--attacks", default="", help="only these, by their names")
     parser.add_argument("--rule", default="nnm-trimmed")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="file of the results")
     options = parser.parse_args()
     if not (options.data / LONDON).is_file():
         parser.error(f"--data {options.data} holds no {LONDON}; give the folder with the measured data")
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    path: Path = options.json
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     results["machine"] = {"cpus": os.cpu_count(), "load": os.getloadavg(), "python": platform.python_version()}
     for name in options.parts.split(","):
         if name not in PARTS:
             parser.error(f"--parts {name} is unknown; use {', '.join(PARTS)}")
         results[name] = PARTS[name](options)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

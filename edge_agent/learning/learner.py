@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import cos, pi
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ I32 = NDArray[np.int32]
 
 MICRO = 1_000_000
 MAX_LOSS_MICRO = (1 << 48) - 1
+LAST_RATE = 0.01
+"""The rate after the plan's `rate_decay_rounds`, as a part of the first."""
 
 
 def _no_history(resolution_minutes: int) -> tuple[int, Sequence[int | None]]:
@@ -128,8 +131,12 @@ class LocalLearner:
         return UpdateResult(round_number, base_hash, update_bytes(update), len(train), loss_micro, cpu_ms)
 
     def _learning_rate(self, round_number: int) -> float:
-        half_life = self.plan.rate_half_life_rounds
-        return self.plan.learning_rate_micro / MICRO * (0.5 ** (round_number / half_life) if half_life else 1.0)
+        """Falls on a cosine (Loshchilov and Hutter 2017): what homes differ in moves the model by as much as they step."""
+        first, rounds = self.plan.learning_rate_micro / MICRO, self.plan.rate_decay_rounds
+        if not rounds:
+            return first
+        done = min(1.0, round_number / rounds)
+        return first * (LAST_RATE + (1 - LAST_RATE) * (1 + cos(pi * done)) / 2)
 
     def _batches(self, windows: Windows, round_number: int, base_hash: bytes) -> Iterator[tuple[F32, F32]]:
         """`local_steps` batches with noise on their inputs: the windows in random order, again and again."""

@@ -63,10 +63,10 @@ class LearningPlan:
     Up to `byzantine_num / byzantine_den` of the *registered* devices are taken for hostile.
     Centred clipping and the geometric median take `rule_iterations` steps; centred clipping's radius is
     `radius_num / radius_den` of the median distance.
-    A meter takes `local_steps` Adam steps at `learning_rate_micro` millionths (halved every `rate_half_life_rounds`,
-    unless that is 0), on inputs with Gaussian noise of `noise_milli` thousandths added; its weights are drawn to the round's
-    model by `prox_micro` and to zero, which is the base forecast alone, by `ridge_micro` (both millionths). Noise and
-    ridge keep four weeks of a few homes under one sky from being learnt by heart.
+    A meter takes `local_steps` Adam steps at `learning_rate_micro` millionths (falling to a hundredth on a cosine over
+    the first `rate_decay_rounds` rounds, unless that is 0), on inputs with Gaussian noise of `noise_milli` thousandths
+    added; its weights are drawn to the round's model by `prox_micro` and to zero, which is the base forecast alone, by
+    `ridge_micro` (both millionths). Noise and ridge keep four weeks of a few homes under one sky from being learnt by heart.
     `privacy` is one of PRIVACY_MODES; all but the first exclude rules that look at single updates. With noise, the deviation is
     `noise_multiplier_milli` thousandths of the clipping norm, and rounds end before epsilon at 10^-`delta_exponent` passes
     `epsilon_budget_micro` millionths (`openmg.learning.budget`).
@@ -102,7 +102,7 @@ class LearningPlan:
     radius_den: int = 1
     local_steps: int = 30
     learning_rate_micro: int = 1000
-    rate_half_life_rounds: int = 0
+    rate_decay_rounds: int = 0
     prox_micro: int = 0
     ridge_micro: int = 1000
     noise_milli: int = 1500
@@ -138,7 +138,7 @@ class LearningPlan:
         self._bound("radius_num", 1, 1000 * self.radius_den)
         self._bound("local_steps", 1, MAX_LOCAL_STEPS)
         self._bound("learning_rate_micro", 1, 1_000_000)
-        self._bound("rate_half_life_rounds", 0, 1_000_000)
+        self._bound("rate_decay_rounds", 0, 1_000_000)
         self._bound("prox_micro", 0, 1_000_000)
         self._bound("ridge_micro", 0, 1_000_000)
         self._bound("noise_milli", 0, 10_000)

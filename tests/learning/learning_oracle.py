@@ -20,10 +20,16 @@ def squared_distance(a: list[int], b: list[int]) -> int:
 
 
 def capped(rows: Rows, cap_num: int, cap_den: int) -> Rows:
-    norms = [isqrt(sum(v * v for v in row)) for row in rows]
-    cap = lower_median(norms) * cap_num // cap_den
+    return shortened(rows, lower_median(norms(rows)) * cap_num // cap_den)
+
+
+def norms(rows: Rows) -> list[int]:
+    return [isqrt(sum(v * v for v in row)) for row in rows]
+
+
+def shortened(rows: Rows, cap: int) -> Rows:
     result = []
-    for row, norm in zip(rows, norms, strict=True):
+    for row, norm in zip(rows, norms(rows), strict=True):
         short = [abs(v) * cap // norm * (1 if v > 0 else -1) for v in row] if norm > cap else row
         result.append(short)
     return result
@@ -54,6 +60,12 @@ def median(rows: Rows) -> list[int]:
         ordered = sorted(column)
         step.append((ordered[(len(rows) - 1) // 2] + ordered[len(rows) // 2] + 1) // 2)
     return step
+
+
+def longest_shortened(rows: Rows, hostile: int) -> Rows:
+    """The floor(2f(n - f)/n) longest rows, to the norm of the next one."""
+    descending = sorted(norms(rows), reverse=True)
+    return shortened(rows, descending[2 * hostile * (len(rows) - hostile) // len(rows)])
 
 
 def nearest(rows: Rows, centre: list[int], count: int) -> list[int]:
@@ -135,7 +147,7 @@ def of_rule(rows: Rows, rule: str, hostile: int, iterations: int) -> tuple[list[
     if rule == "geometric_median":
         return weiszfeld(rows, iterations)
     assert rule == "nnm_trimmed_mean"
-    step = trimmed(nearest_mixed(rows, hostile), hostile, len(rows) - hostile)
+    step = trimmed(nearest_mixed(longest_shortened(rows, hostile), hostile), hostile, len(rows) - hostile)
     return step, few_neighbours(rows, hostile)
 
 

@@ -29,7 +29,10 @@ def multi_krum(rows: F64, hostile: int, chosen: int | None = None) -> F64:
 
 
 def nnm_trimmed_mean(rows: F64, hostile: int) -> F64:
-    """Allouah et al. 2023."""
+    """Allouah et al. 2023, after the clipping of Allouah et al. 2025 (algorithm 2)."""
+    lengths = np.linalg.norm(rows, axis=1)
+    cap = np.sort(lengths)[::-1][int(2 * hostile / len(rows) * (len(rows) - hostile))]
+    rows = rows * np.minimum(1.0, cap / np.maximum(lengths, 1e-12))[:, None]
     near = np.argsort(pairwise(rows), axis=1, kind="stable")[:, : len(rows) - hostile]
     return trimmed_mean(rows[near].mean(1), hostile)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from openmg.forecast.spec import NET_ENERGY
 from openmg.learning.aggregate import MASTER_LIMIT, Rejection, ServerState, aggregate, apply_step
 from openmg.learning.plan import MAX_DEVICES, RULES
-from openmg.learning.rules.norms import cap_norms
+from openmg.learning.rules.norms import cap_norms, shorten_longest
 from openmg.learning.rules.outcome import MAX_PARAMETERS, Reason
 
 PARAMETERS = NET_ENERGY.parameters
@@ -171,6 +171,35 @@ def test_cap_shortens_to_the_cap_and_not_further() -> None:
     assert which == [2] and short.tolist() == [[3, 4], [3, 4], [6, -8]]
     short, which = cap_norms(np.array([[3, 4], [3, 4], [6, 8]], dtype=np.int64), 2, 1)
     assert which == [] and short.tolist()[2] == [6, 8]
+
+
+def test_the_longest_are_shortened_to_the_next_and_without_f_nobody() -> None:
+    rows = np.array([[30, 40], [3, 4], [0, -20], [6, 8], [-60, 80], [12, 16]], dtype=np.int64)
+    # floor(2 * 2 * 4 / 6) = 2 rows, of norms 100 and 50, go to 20, the norm of two others
+    assert shorten_longest(rows, 2).tolist() == [[12, 16], [3, 4], [0, -20], [6, 8], [-12, 16], [12, 16]]
+    # floor(2 * 1 * 5 / 6) = 1
+    assert shorten_longest(rows, 1).tolist() == [[30, 40], [3, 4], [0, -20], [6, 8], [-30, 40], [12, 16]]
+    assert shorten_longest(rows, 0).tolist() == rows.tolist()
+    assert rows[4].tolist() == [-60, 80]
+
+
+def test_a_home_that_goes_further_does_not_pull_the_default_rule_along() -> None:
+    updates = rows_of(9, 12, 400)
+    far = sorted(updates)[0]
+    calm, longer = aggregate(updates, plan(), 12), {**updates, far: (updates[far] * 1.9).astype(np.int16)}
+    moved = aggregate(longer, plan(), 12)
+    assert moved.capped == ()
+    mean_moved = np.linalg.norm(aggregate(longer, plan(rule="mean"), 12).step - aggregate(updates, plan(rule="mean"), 12).step)
+    assert np.linalg.norm(moved.step - calm.step) < mean_moved / 3
+
+
+def test_liars_are_named_by_what_they_sent_although_the_rule_shortens_it() -> None:
+    random = np.random.default_rng(3)
+    common = random.normal(scale=150, size=2000)
+    rows = np.rint(common + random.normal(scale=300, size=(30, 2000)))
+    rows[:9] *= -3
+    updates = {bytes([index]) * 20: row.astype(np.int16) for index, row in enumerate(rows)}
+    assert {item.device for item in aggregate(updates, plan(), 30).rejected} == {bytes([index]) * 20 for index in range(9)}
 
 
 def test_momentum_and_master_follow_their_definition_and_stay_int32() -> None:

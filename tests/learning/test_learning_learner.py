@@ -63,6 +63,16 @@ def test_batches_depend_on_device_and_round_only() -> None:
     assert learner(list(HOME), device=2).train(MASTER, 1).update_int16 != first
 
 
+@pytest.mark.parametrize(("round_number", "micro"), [(0, 1000), (5, 505), (10, 10), (400, 10)])
+def test_the_rate_falls_on_a_cosine_to_a_hundredth_and_stays_there(round_number: int, micro: int) -> None:
+    def update(plan: LearningPlan) -> bytes:
+        return LocalLearner(b"\x01" * 20, plan, lambda minutes: (START_HOUR, HOME)).train(MASTER, round_number).update_int16
+
+    falling = update(replace(PLAN, rate_decay_rounds=10))
+    assert falling == update(replace(PLAN, learning_rate_micro=micro))
+    assert (falling == update(PLAN)) == (micro == 1000)
+
+
 def test_the_first_model_is_the_base_forecast_and_one_round_at_home_betters_it() -> None:
     subject = learner(list(HOME))
     assert subject.evaluate(MASTER) == subject.baseline() > 0

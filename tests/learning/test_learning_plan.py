@@ -30,6 +30,7 @@ def test_encoding_is_inverse() -> None:
         ("local_steps", 0, 1001),
         ("clip_milli", 0, 10_001),
         ("learning_rate_micro", 0, 1_000_001),
+        ("rate_decay_rounds", -1, 1_000_001),
         ("train_hours", 191, 53 * 168 + 1),
         ("evaluation_hours", 23, 53 * 168 + 1),
         ("utc_offset_hours", -13, 15),

@@ -59,8 +59,10 @@ def test_equals_double_precision_within_rounding(rule: str, count: int, hostile:
     matrix = stacked(count, count, 600, hostile)
     step = BY_NAME[rule](matrix, hostile, DEFAULTS).step
     exact = learning_oracle_float.BY_NAME[rule](matrix.astype(np.float64), hostile)
-    # Rounding happens once, at the end; only the walks round after each of their steps, which they also undo.
-    assert np.abs(step - exact).max() <= (1.0 if rule in ("centred_clipping", "geometric_median") else 0.5)
+    # Rounding happens once, at the end; only the walks round after each of their steps, which they also undo, and a row
+    # that is shortened first loses less than a unit, less than another by its norm's own rounding.
+    bounds = {"centred_clipping": 1.0, "geometric_median": 1.0, "nnm_trimmed_mean": 1.0}
+    assert np.abs(step - exact).max() <= bounds.get(rule, 0.5)
 
 
 def test_the_geometric_median_has_the_least_sum_of_distances() -> None:
@@ -91,6 +93,8 @@ def test_the_step_lies_within_the_rows(case: tuple[np.ndarray, int], rule: str) 
     matrix, hostile = case
     step = BY_NAME[rule](matrix, hostile, DEFAULTS).step
     assert step.dtype == np.int64 and step.shape == matrix.shape[1:]
+    if rule == "nnm_trimmed_mean":  # shortened rows lie between a row and nought
+        matrix = np.vstack([matrix, np.zeros_like(matrix[:1])])
     assert (matrix.min(0) <= step).all() and (step <= matrix.max(0)).all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -48,6 +49,26 @@ def test_hostile_homes_are_drawn_by_the_seed_and_rounded_down() -> None:
     assert len(choose_hostile(10, 0.39, 1)) == 3
     assert choose_hostile(70, 0.3, 1) == choose_hostile(70, 0.3, 1) != choose_hostile(70, 0.3, 2)
     assert choose_hostile(10, 0.0, 1) == frozenset()
+
+
+def test_the_last_rounds_settle(file: Path) -> None:
+    subject = federation(file)
+    subject.plan = replace(subject.plan, rate_decay_rounds=6)
+    for home in subject.fleet.homes:
+        home.learner.plan = subject.plan
+    moved = []
+    for number in range(7):
+        subject._round(number)
+        assert subject._step is not None
+        moved.append(float(np.linalg.norm(subject._step)))
+    assert moved[6] < 0.1 * min(moved[:3])
+
+
+@pytest.mark.parametrize("rounds", [1, 6, 60])
+def test_the_rate_falls_over_all_rounds_that_are_asked_for(file: Path, rounds: int) -> None:
+    options, data = TrainOptions(file, date.fromisoformat(SPLIT), rounds=rounds), load_households(file, 60)
+    plan = options.plan(data.hour_of(options.split_date), data.start_hour, data.end_hour, ())
+    assert plan.rate_decay_rounds == rounds
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,9 @@ class TrainOptions:
     def plan(self, split_hour: int, start_hour: int, end_hour: int, holiday_days: tuple[int, ...]) -> LearningPlan:
         """Trained on everything before the split, tested on everything from it on.
 
-        A year of hours needs no noise and no ridge against learning by heart; the step shrinks by half every
-        `rate_half_life_rounds`, so that the last rounds settle. Raises OptionError when the spans are too short or long.
+        A year of hours needs no noise and no ridge against learning by heart; the rate falls over all rounds, so that the
+        last ones settle. Rates, pull and momentum were chosen on September and October of the London homes, trained to
+        August. Raises OptionError when the spans are too short or long.
         """
         try:
             return LearningPlan(
@@ -107,8 +108,9 @@ class TrainOptions:
                 seed=f"openmg-train-{self.seed}".encode(),
                 rule=RULE_NAMES[self.rule],
                 local_steps=self.local_steps,
-                learning_rate_micro=1000,
-                rate_half_life_rounds=max(1, self.rounds // 4),
+                learning_rate_micro=2000,
+                rate_decay_rounds=self.rounds,
+                prox_micro=5000,
                 ridge_micro=0,
                 noise_milli=0,
                 clip_milli=round(1000 * self.clip) or DEFAULT_CLIP_MILLI[self.privacy_mode],
@@ -116,7 +118,7 @@ class TrainOptions:
                 min_participants=MIN_PRIVATE_PARTICIPANTS,
                 noise_multiplier_milli=round(1000 * self.noise_multiplier),
                 epsilon_budget_micro=int(1_000_000 * self.epsilon_budget),
-                momentum_num=8,
+                momentum_num=7,
                 momentum_den=10,
             )
         except ValueError as error:
