@@ -105,7 +105,7 @@ class Bench:
         if not self.options.base_rounds:
             return initial_master(self.plan.spec, self.plan.seed)
         learners = [self._learner(number, household, 0) for number, household in enumerate(self._households.homes)]
-        homes = [Home("", learner, False, 0.0) for learner in learners if learner is not None][::SHADOWS_OF]
+        homes = [Home("", learner.chance, learner, False, 0.0) for learner in learners if learner is not None][::SHADOWS_OF]
         return _federated(self.plan, homes, 1, self.options.base_rounds)
 
     @cached_property
@@ -203,7 +203,7 @@ def bench_rehearsed(bench: Bench) -> list[dict[str, Any]]:
         plan = bench.private(0) if members > 1 else bench.plan
         seen = reveal(plan, [s.update for s in group])[0]
         number = group[0].span + int(bench.options.other_chance)
-        rehearsals = [Rehearsal(s.learner.plan, bench.master, number, s.learner.device) for s in group]
+        rehearsals = [Rehearsal(s.learner.plan, bench.master, number, s.learner.chance) for s in group]
         began = time.process_time()
         guesses = attack.guess(rehearsals, seen, np.random.default_rng(3))
         for sample, guess in zip(group, guesses, strict=True):
@@ -284,7 +284,7 @@ def bench_windows(bench: Bench) -> list[dict[str, Any]]:
 
 def bench_models(bench: Bench) -> dict[str, Any]:
     """Was this home among those that an agreed model was trained on? Each model in turn against all the others."""
-    homes = [Home("", s.learner, False, 0.0) for s in bench.samples if s.span == 0]
+    homes = [Home("", s.learner.chance, s.learner, False, 0.0) for s in bench.samples if s.span == 0]
     first = initial_master(bench.plan.spec, bench.plan.seed)
     inside = np.stack([np.random.default_rng([10, n // 2]).permutation(len(homes)) % 2 == n % 2 for n in range(MODELS)], 1)
     losses = np.empty((len(homes), MODELS))

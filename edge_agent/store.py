@@ -259,8 +259,8 @@ class Store:
         sql = "SELECT slot, import_wh, export_wh, flags, seq FROM slots WHERE slot BETWEEN ? AND ? ORDER BY slot LIMIT ?"
         return tuple(SlotRow(*row) for row in self._rows(sql, first, last, limit))
 
-    def net_wh(self, resolution_minutes: int) -> tuple[int, list[int | None]]:
-        """First step (steps since 1970, UTC) and net energy (import minus export, Wh) of every step from there on.
+    def energy_wh(self, resolution_minutes: int, of: Callable[[SlotRow], int]) -> tuple[int, list[int | None]]:
+        """First step (steps since 1970, UTC) and the energy in Wh of every step from there on; `of`: that of one slot.
 
         None where the step is not complete, or holds energy of others. Slots that a wrong clock placed in the future or
         far in the past are left out: the list spans MAX_SLOTS at most. ValueError for a step that is not a whole number
@@ -273,7 +273,7 @@ class Store:
         now = self.present_slot()
         for row in self.slots(now - MAX_SLOTS, now):
             spoilt = row.flags & ~IMPORTED
-            energy.setdefault(row.slot // slots_per_step, []).extend(() if spoilt else (row.import_wh - row.export_wh,))
+            energy.setdefault(row.slot // slots_per_step, []).extend(() if spoilt else (of(row),))
         if not energy:
             return 0, []
         steps = range(min(energy), max(energy) + 1)

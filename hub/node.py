@@ -26,9 +26,7 @@ from hub.control.server import ControlServer
 from hub.inference import InferenceError
 from hub.ingest.store import IngestStoreError
 from hub.keys import HubKeys
-from hub.learning.attendant import LearningAttendant
-from hub.learning.blobs import BlobStore
-from hub.learning.exchange import BlobExchange
+from hub.learning.attendants import LearningAttendants
 from hub.market.clearing import Clearing
 from hub.membership import set_warnings
 from hub.operator_roles import OperatorRoles
@@ -39,7 +37,7 @@ from hub.plasma.operator import PlasmaOperator
 from hub.plasma.signer import CheckpointSigner, SigningMemory
 from hub.plasma.view import PlasmaLinks, PlasmaView
 from hub.ppdl.app.app import PpdlApplication
-from hub.ppdl.app.genesis_state import AppStateError
+from hub.ppdl.app.genesis_state import AppGenesis, AppStateError
 from hub.ppdl.app.membership import ValidatorsAnswer
 from hub.ppdl.app.storage import StorageError
 from hub.ppdl.application import QueryResult
@@ -82,7 +80,8 @@ class HubNode:
             self._tls = TlsIdentity(identity, self.genesis, self.keys.validator) if identity is not None else None
             self.engine = self._make_engine()
             self._check_peers()
-            self.blobs = BlobStore(config.hub.state_dir / "blobs.sqlite")
+            self.models = tuple(plan.spec.short_name for plan in AppGenesis.decode(self.genesis.app_state).plans)
+            self.attendants = self._make_attendants()
         except TransportError as error:  # an OSError, but not of a file of the state folder
             raise StartError(f"{config.hub.name}: {error}") from error
         except OSError as error:
@@ -91,7 +90,6 @@ class HubNode:
             raise StartError(f"{config.hub.name}: {error}") from error
         self.control = ControlServer(config.hub.state_dir, self.query, self.engine.submit)
         self.peers = PeerBook(config.hub.name, self.keys.validator, self.engine)
-        self.attendant = self._make_attendant()
         self._tasks: list[asyncio.Task[None]] = []
         self._operator: OperatorRoles | None = None
         self.relayer: Relayer | None = None
@@ -157,10 +155,9 @@ class HubNode:
             view_timeout_s=ppdl.view_timeout_s,
         )
 
-    def _make_attendant(self) -> LearningAttendant:
-        engine = self.engine
-        exchange = BlobExchange(self.blobs, engine.gossip, engine.gossip_to, lambda: self.attendant.wake())
-        return LearningAttendant(self.app.duties, exchange, engine.submit, self.genesis.chain_id, self.keys.validator_key)
+    def _make_attendants(self) -> LearningAttendants:
+        key, folder = self.keys.validator_key, self.config.hub.state_dir
+        return LearningAttendants(self.models, self.app.duties, self.engine, self.genesis.chain_id, key, folder)
 
     def query(self, path: str) -> QueryResult:
         """A read of the committed PPDL state; safe from any thread."""
@@ -175,8 +172,8 @@ class HubNode:
         """Start everything, run until `stop` is set, stop everything."""
         roles = self.config.hub.roles
         self.engine.on_gossip(self.peers.on_gossip)
-        self.engine.on_gossip(self.attendant.exchange.on_gossip)
-        self.engine.on_decided(self.attendant.on_block)
+        self.engine.on_gossip(self.attendants.on_gossip)
+        self.engine.on_decided(self.attendants.on_block)
         try:
             await self.engine.start()
         except (StoreError, ExecutionError, TransportError, OSError) as error:
@@ -188,7 +185,7 @@ class HubNode:
             self._spawn(self._key_guard(stop))
             self._spawn(self._signer(operator).run(stop))
             self._spawn(self.peers.run(stop))
-            self._spawn(self.attendant.run(stop))
+            self._spawn(self.attendants.run(stop))
             if "relayer" in roles:
                 self._spawn(self._make_relayer().run(stop))
             if "envelope-relay" in roles:
@@ -237,7 +234,7 @@ class HubNode:
                 await asyncio.wait_for(task, 5.0)
         await self.engine.stop()
         self.app.close()
-        self.blobs.close()
+        self.attendants.close()
 
     def _spawn(self, call: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(call, name=getattr(call, "__qualname__", "role")))

@@ -1,7 +1,7 @@
 """The operator's roles of a hub: ingest, market, inference and console, wired to the chains and to each other.
 
-Sums of whole groups, commits, ballots and evaluations become PPDL transactions; blobs go to the validator's attendant; the
-agreed model goes back to the meters;
+Sums of whole groups, commits, ballots and evaluations become PPDL transactions; blobs go to the validator's attendants; the
+agreed models go back to the meters;
 envelopes are carried to other hubs' relays; what happens is gathered for the console once a second.
 Not here: any of the parts.
 """
@@ -28,6 +28,7 @@ from hub.ingest.registry import FEEDER, HOME, Device, Registry
 from hub.ingest.service import IngestService
 from hub.ingest.status import IngestSettings
 from hub.ingest.store import IngestStore
+from hub.learning.private_publisher import PrivatePublisher
 from hub.learning.publisher import ModelPublisher
 from hub.market.courier import EventCourier
 from hub.market.service import MarketService, Owner
@@ -35,7 +36,7 @@ from hub.market.slot_leaves import leaves_of_slot
 from hub.market.view import ChainView
 from hub.overview import Overview
 from hub.plasma.operator import PlasmaOperator
-from hub.ppdl.app.transactions import ballot_tx, commit_tx, evaluation_tx, slot_sum_tx
+from hub.ppdl.app.transactions import ballot_tx, commit_tx, evaluation_tx, slot_sum_tx, step_tx
 from hub.ppdl.application import BlockResult
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.mempool import TxRefused
@@ -81,7 +82,10 @@ class OperatorRoles(IngestEvents):
         )
         self.store = IngestStore(config.hub.state_dir / "ingest.sqlite")
         self.ingest = IngestService(settings, self.registry, self.store, self.clock, self, node.app.open_report)
-        self.models = ModelPublisher(node.query, self._publish, lambda: len(node.attendant.exchange.missing()))
+        self.models = tuple(
+            ModelPublisher(name, node.query, self._publish, partial(self._missing_blobs, name)) for name in node.models
+        )
+        self.private_steps = tuple(PrivatePublisher(name, node.query, self._publish) for name in node.models)
         self.relays = tuple(bytes.fromhex(key) for key in config.relay.envelope_keys)
         self.carrier = Carrier(self.relays, node.engine.gossip, self._publish_once)
         self.owners: dict[str, Owner] = {}
@@ -190,10 +194,13 @@ class OperatorRoles(IngestEvents):
             connects = self.ingest.stats().mqtt.connects
             if connects != self._connects:
                 self._connects = connects
-                self.models.forget()
+                for model in self.models:
+                    model.forget()
+                for steps in self.private_steps:
+                    steps.forget()
                 if self.market is not None:
                     self.market.forget()
-            self.models.step()
+            self._publish_models()
             async with self._reading:
                 await asyncio.to_thread(self.overview.refresh)
             with contextlib.suppress(TimeoutError):
@@ -201,6 +208,15 @@ class OperatorRoles(IngestEvents):
 
     def _publish(self, topic: str, payload: bytes) -> bool:
         return self.ingest.publish(topic, payload, retain=True)
+
+    def _publish_models(self) -> None:
+        for model in self.models:
+            model.step()
+        for steps in self.private_steps:
+            steps.step()
+
+    def _missing_blobs(self, name: bytes) -> int:
+        return len(self.node.attendants[name].exchange.missing())
 
     def _publish_once(self, topic: str, payload: bytes) -> bool:
         return self.ingest.publish(topic, payload)
@@ -212,7 +228,7 @@ class OperatorRoles(IngestEvents):
             self.market.courier.on_block(block.height, result.events)
         if self.forecasts is not None:
             self.forecasts.on_block()
-        self.models.step()
+        self._publish_models()
 
     def _on_gossip(self, kind: str, payload: bytes, sender: bytes) -> None:
         if kind == RECEIPT_GOSSIP:
@@ -247,13 +263,16 @@ class OperatorRoles(IngestEvents):
         self._submit(device, commit_tx(raw))
 
     def on_reveal(self, device: Device, reveal: UpdateReveal) -> None:
-        self.node.attendant.on_reveal(device.address, reveal.round, reveal.blob)
+        self.node.attendants.on_reveal(device.address, reveal.model, reveal.round, reveal.blob)
 
     def on_ballot(self, device: Device, signed: base.Signed[Ballot], raw: bytes) -> None:
         self._submit(device, ballot_tx(raw))
 
     def on_evaluation(self, device: Device, signed: base.Signed[Evaluation], raw: bytes) -> None:
         self._submit(device, evaluation_tx(raw))
+
+    def on_private_step(self, device: Device, leaf: str, raw: bytes) -> None:
+        self._submit(device, step_tx(leaf, raw))
 
     def on_envelope(self, device: Device, envelope: Envelope) -> None:
         self.carrier.on_envelope(device.name, envelope)

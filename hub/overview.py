@@ -22,6 +22,7 @@ from hub.milestones import Milestones
 from hub.peers import SeenPeer
 from hub.plasma.operator import PlasmaOperator
 from hub.ppdl.app.answers import InferenceAnswer
+from hub.ppdl.app.genesis_state import AppGenesis
 from hub.privacy import rows as privacy_rows
 from hub.status import comparable_losses, learning_section
 from openmg.clock import slot_start
@@ -65,7 +66,8 @@ class Overview:
         self._report: dict[str, Any] = {}
         self._complained = ""
         others = set(roles.relays) - {roles.node.keys.envelope_public}
-        self._board.put("privacy", privacy_rows(other_relay=bool(others)))
+        plan = AppGenesis.decode(roles.node.genesis.app_state).plans[0]  # all hide updates, or none does
+        self._board.put("privacy", privacy_rows(other_relay=bool(others), sums_only=plan.privacy != "none"))
 
     # Events, in the hub's loop
 

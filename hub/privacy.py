@@ -92,15 +92,23 @@ TABLE = (
         "학습은 계량기에서 이루어집니다.",
     ),
     PrivacyRow(
-        "A home's model update and its loss",
-        "가정의 모델 업데이트와 손실값",
+        "A home's model update",
+        "가정의 모델 업데이트",
         NOT_YET,
         "every PPDL validator",
         "모든 PPDL 검증자",
-        "Clipped and quantised, but seen one by one; secure aggregation exists in offline training"
-        " (`openmg ppdl train --privacy secagg`), not yet in the chain's rounds.",
-        "절단·양자화되지만 개별로 보입니다. 보안 집계는 오프라인 학습(`openmg ppdl train --privacy secagg`)에 있고,"
-        " 체인의 라운드에는 아직 없습니다.",
+        "Clipped and quantised, but seen one by one, unless the chain's plan opens sums only (`openmg demo --privacy secagg`).",
+        "절단·양자화되지만 개별로 보입니다. 체인의 계획이 합계만 열도록 정하면(`openmg demo --privacy secagg`) 보이지"
+        " 않습니다.",
+    ),
+    PrivacyRow(
+        "A home's loss of the shared model",
+        "공유 모델에 대한 가정의 손실값",
+        PUBLIC,
+        "everybody who reads PPDL blocks",
+        "PPDL 블록을 읽는 누구나",
+        "Told by each home under its address; a plan with noise has none told but the committee's.",
+        "가정마다 자기 주소로 알립니다. 잡음을 쓰는 계획에서는 위원회의 값만 알립니다.",
     ),
     PrivacyRow(
         "Group sums, the feeder meter, pool reserves, prices and the model",
@@ -135,7 +143,23 @@ SENDER_WITHOUT_RELAY = PrivacyRow(
 """Takes the place of the row of that datum in a hub whose envelopes no other hub opens."""
 
 
-def rows(*, other_relay: bool = True) -> list[dict[str, Any]]:
-    """The table as the console's `privacy` section takes it; `other_relay`: whether a hub other than this opens envelopes."""
-    replaced = {} if other_relay else {SENDER_WITHOUT_RELAY.datum_en: SENDER_WITHOUT_RELAY}
+UPDATES_SUMMED = PrivacyRow(
+    "A home's model update",
+    "가정의 모델 업데이트",
+    PRIVATE,
+    "the home; hubs open sums over at least five",
+    "가정. 허브는 다섯 가정 이상의 합계만 엽니다",
+    "Masked on the meter; a quorum of hubs opens the sum of a round's survivors, as long as under a third of them collude.",
+    "계량기에서 마스킹됩니다. 구성원의 3분의 1 미만이 공모하는 한, 허브들은 라운드에 남은 구성원의 합계만 엽니다.",
+)
+"""Takes the place of the row of that datum on a chain whose plan opens sums only."""
+
+
+def rows(*, other_relay: bool = True, sums_only: bool = False) -> list[dict[str, Any]]:
+    """The table as the console's `privacy` section takes it.
+
+    other_relay: whether a hub other than this opens envelopes. sums_only: whether the chain's learning plan hides updates.
+    """
+    chosen = () if other_relay else (SENDER_WITHOUT_RELAY,), (UPDATES_SUMMED,) if sums_only else ()
+    replaced = {row.datum_en: row for group in chosen for row in group}
     return [asdict(replaced.get(row.datum_en, row)) for row in TABLE]

@@ -22,3 +22,5 @@ MAX_SLOT_WH = 2**32 - 1
 
 ADDRESS_BYTES = 20
 HASH_BYTES = 32
+MODEL_BYTES = 8
+"""Of a model's short name in messages and topics (`ForecastSpec.short_name`)."""

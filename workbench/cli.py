@@ -71,6 +71,9 @@ def demo(
     prover: Annotated[str, typer.Option(help="native or portable; auto takes native when it is built.")] = "auto",
     mqtt: Annotated[str | None, typer.Option(help="Use this broker, mqtt://host:port, instead of our own.")] = None,
     market: Annotated[str, typer.Option(help="public, or private: every home trades its energy by proofs.")] = "public",
+    privacy: Annotated[
+        str, typer.Option(help="none, or secagg: learning opens only sums of updates (7 to 42 homes).")
+    ] = "none",
 ) -> None:
     """Run a whole microgrid here: meters, agents, hubs and chains.
 
@@ -79,7 +82,7 @@ def demo(
     try:
         seconds = SLOT_SECONDS.get(market, 0.0) if slot_seconds is None else slot_seconds
         options = DemoOptions(
-            homes, validators, slots, seconds, data, headless, report, state, port, seed, prover, mqtt, market
+            homes, validators, slots, seconds, data, headless, report, state, port, seed, prover, mqtt, market, privacy
         )
     except DemoError as error:
         raise failed(str(error), 2) from error

@@ -2,7 +2,8 @@
 
 The quantity is the home's net energy, import minus export, in steps of the plan's forecaster, standardised by its own
 mean and deviation over the training span.
-Rules: the order of batches depends on (device, round, model) only; the trainer is used by one thread at a time.
+Rules: order of batches and noise on inputs depend on (chance, round, model) only; who knows all three can repeat the training,
+and find readings by trying which of them make the update. The trainer is used by one thread at a time.
 Not here: the windows (`spans`), threads and messages (`service`).
 """
 
@@ -33,6 +34,7 @@ MICRO = 1_000_000
 MAX_LOSS_MICRO = (1 << 48) - 1
 LAST_RATE = 0.01
 """The rate after the plan's `rate_decay_rounds`, as a part of the first."""
+CHANCE_BYTES = 32
 
 
 def _no_history(resolution_minutes: int) -> tuple[int, Sequence[int | None]]:
@@ -59,12 +61,12 @@ class UpdateResult:
 class LocalLearner:
     """Trains and evaluates the agreed model on one home's history.
 
-    device: 20-byte address, only used to order batches. trainer: one of the plan's spec; None takes the best that
-    runs here, at first use.
+    chance: bytes that order the batches and make the noise: on a meter CHANCE_BYTES random ones that nobody else learns and
+    that end with the process. trainer: one of the plan's spec; None takes the best that runs here, at first use.
     """
 
-    def __init__(self, device: bytes, plan: LearningPlan, history: EnergyHistory, trainer: Trainer | None = None) -> None:
-        self.device = device
+    def __init__(self, chance: bytes, plan: LearningPlan, history: EnergyHistory, trainer: Trainer | None = None) -> None:
+        self.chance = chance
         self.plan = plan
         self._history = history
         self._given_trainer = trainer
@@ -74,9 +76,9 @@ class LocalLearner:
         return self._given_trainer or get_trainer(self.plan.spec)
 
     @classmethod
-    def of_spans(cls, device: bytes, plan: LearningPlan, spans: Spans, trainer: Trainer | None = None) -> LocalLearner:
+    def of_spans(cls, chance: bytes, plan: LearningPlan, spans: Spans, trainer: Trainer | None = None) -> LocalLearner:
         """A learner of windows that are built already."""
-        learner = cls(device, plan, _no_history, trainer)
+        learner = cls(chance, plan, _no_history, trainer)
         learner.spans = spans
         return learner
 
@@ -140,7 +142,7 @@ class LocalLearner:
 
     def _batches(self, windows: Windows, round_number: int, base_hash: bytes) -> Iterator[tuple[F32, F32]]:
         """`local_steps` batches with noise on their inputs: the windows in random order, again and again."""
-        seed = int.from_bytes(keccak256(self.device + word(round_number) + base_hash), "big")
+        seed = int.from_bytes(keccak256(self.chance + word(round_number) + base_hash), "big")
         random = np.random.default_rng(seed)
         noise = np.float32(self.plan.noise_milli / 1000)
         waiting = np.empty(0, dtype=np.int64)

@@ -1,24 +1,23 @@
 """The update this meter promised, kept on its disk until the round is over.
 
 A meter may restart between commit and reveal, and a second commit of one round would be refused; so the blob is durable
-before its commitment leaves the meter. One file, readable by its owner only, written beside and renamed: a power cut leaves
-the old one or the new one. A file that does not read back is treated as none: the meter sits the round out.
+before its commitment leaves the meter (`durable`). One file for each model. One that does not read back is treated as none: the
+meter sits the round out.
 Not here: what is in a blob (`openmg.learning.blobs`), when it is shown (`service`).
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.learning.durable import replace_durably
 from openmg import codec
 from openmg.learning.blobs import MAX_BLOB_BYTES
 from openmg.units import HASH_BYTES
 
 log = logging.getLogger(__name__)
-FILE_NAME = "learning.pending"
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,10 @@ class PendingUpdate:
 
 
 class PendingFile:
-    """The file in the agent's state folder."""
+    """The file of one model in the agent's state folder; `name`: the model's short name."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE_NAME
+    def __init__(self, folder: Path, name: bytes) -> None:
+        self.path = folder / f"learning-{name.hex()}.pending"
 
     def load(self) -> PendingUpdate | None:
         """What was saved last; None when there is nothing usable."""
@@ -58,16 +57,5 @@ class PendingFile:
 
     def save(self, pending: PendingUpdate) -> None:
         """Make it durable; raises OSError when the disk refuses."""
-        part = self.path.with_name(FILE_NAME + ".part")
         data = codec.encode([pending.round, pending.base_hash, pending.blob, pending.loss_micro])
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_durably(self.path, data)

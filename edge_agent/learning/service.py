@@ -2,8 +2,10 @@
 
 A broker may lose a message although it took it: notices are repeated while a meter is missing, and a repeated one brings the
 same answer; what arrives twice counts once.
-Rules: training runs in one thread of its own and takes tens of milliseconds, so metering does not notice it.
-Not here: what is answered (`answers`), proof that a notice is what the chain agreed on (header and certificate).
+Rules: training runs in one thread of its own, one model after the other, and takes tens of milliseconds each, so metering
+does not notice it.
+Not here: what is answered (`models`, `answers`, `private_rounds`), proof that a notice is what the chain agreed on (header and
+certificate).
 """
 
 from __future__ import annotations
@@ -13,24 +15,27 @@ import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 
-from edge_agent.learning.answers import RoundAnswer, RoundAnswerer
-from edge_agent.learning.pending import PendingFile
+from edge_agent.learning.answers import RoundAnswer
+from edge_agent.learning.models import ModelAnswerers, NothingToLearn
+from edge_agent.learning.private_rounds import Answer
 from edge_agent.learning.spans import LearnerNotReady
 from edge_agent.memory import give_back
 from edge_agent.services import AgentContext
 from openmg.forecast.trainer import Trainer
 from openmg.messages import base, topics
 from openmg.messages.learning import ModelNotice
+from openmg.messages.private import PrivateNotice
 
 log = logging.getLogger(__name__)
 
 
-def _answered(answerer: RoundAnswerer, notice: ModelNotice) -> RoundAnswer | None:
-    """In the training thread, which alone uses the answerer."""
-    try:
-        return answerer.answer(notice)
-    finally:
-        answerer.rest()
+def _notice(topic: str, payload: bytes) -> ModelNotice | PrivateNotice:
+    return base.decode(ModelNotice, payload) if topics.is_model(topic) else base.decode(PrivateNotice, payload)
+
+
+def _answered(answerers: ModelAnswerers, notice: ModelNotice | PrivateNotice) -> RoundAnswer | Answer | None:
+    """In the training thread, which alone uses the answerers and their files."""
+    return answerers.answer(notice) if isinstance(notice, ModelNotice) else answerers.step(notice)
 
 
 class LearningService:
@@ -42,44 +47,55 @@ class LearningService:
         self._trainer = trainer
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learning")
         self._context: AgentContext | None = None
-        self._answerer: RoundAnswerer | None = None
-        self._complaint = ""
+        self._answerers: ModelAnswerers | None = None
+        self._complaints: dict[bytes, str] = {}
+        """What was said last of each model."""
         self.malformed = 0
         self.answered = 0
         """Answers published, repeated ones included."""
 
     async def start(self, context: AgentContext) -> None:
-        """Subscribes to the model; nothing is loaded before the first notice."""
+        """Subscribes to the models; nothing is loaded before the first notice."""
         self._context = context
-        pending = PendingFile(context.config.device.state_dir)
-        self._answerer = RoundAnswerer(context.key.address, context.store.net_wh, pending, secrets.token_bytes, self._trainer)
-        context.subscribe(topics.MODEL)
+        folder = context.config.device.state_dir
+        self._answerers = ModelAnswerers(
+            context.key, context.config.hub.chain_id, context.store, folder, secrets.token_bytes, self._trainer
+        )
+        context.subscribe(topics.ALL_MODELS)
+        context.subscribe(topics.ALL_PRIVATE)
 
     async def on_message(self, topic: str, payload: bytes) -> None:
         """Does what the notice's phase asks for and publishes it; anything unusable is counted and dropped."""
-        context, answerer = self._context, self._answerer
-        if topic != topics.MODEL or context is None or answerer is None:
+        context, answerers = self._context, self._answerers
+        if not (topics.is_model(topic) or topics.is_private(topic)) or context is None or answerers is None:
             return
+        name = b""
         try:
-            notice = base.decode(ModelNotice, payload)
-            answer = await asyncio.get_running_loop().run_in_executor(self._thread, _answered, answerer, notice)
+            notice = _notice(topic, payload)
+            name = notice.model
+            answer = await asyncio.get_running_loop().run_in_executor(self._thread, _answered, answerers, notice)
         except base.InvalidMessage as error:
             self.malformed += 1
             if self.malformed == 1:
                 log.warning("a message on %s is ignored (more are only counted): %s", topic, error)
             return
+        except NothingToLearn as error:
+            self._say(name, str(error), logging.INFO)
+            return
         except (LearnerNotReady, ValueError) as error:
-            self._complain(str(error))
+            self._say(name, str(error))
             return
         except OSError as error:
-            self._complain(f"learning: the update cannot be kept ({error.strerror}); check state_dir and its free space")
+            self._say(name, f"learning: the update cannot be kept ({error.strerror}); check state_dir and its free space")
             return
         finally:
             give_back()
-        if answer is not None:
-            self._publish(context, answer)
+        if isinstance(answer, RoundAnswer):
+            self._publish(context, name, answer)
+        elif answer is not None and context.publish(topics.from_meter(context.config.device.name, answer[0]), answer[1]):
+            self.answered += 1
 
-    def _publish(self, context: AgentContext, answer: RoundAnswer) -> None:
+    def _publish(self, context: AgentContext, name: bytes, answer: RoundAnswer) -> None:
         signed = [(topics.EVALUATION, base.sign(item, *self._signing(context))) for item in answer.evaluations]
         if answer.commit is not None:
             signed.append((topics.COMMIT, base.sign(answer.commit, *self._signing(context))))
@@ -92,16 +108,17 @@ class LearningService:
                 return  # the retained notice comes again with the connection, and the answer with it
         self.answered += 1
         if answer.cpu_ms:
-            log.info("round %d answered, %d ms", answer.round, answer.cpu_ms)
+            log.info("round %d of model %s answered, %d ms", answer.round, name.hex(), answer.cpu_ms)
 
     @staticmethod
     def _signing(context: AgentContext) -> tuple[int, bytes]:
         return context.config.hub.chain_id, context.key.signing_key
 
-    def _complain(self, problem: str) -> None:
-        if problem != self._complaint:
-            log.warning("%s", problem)
-            self._complaint = problem
+    def _say(self, name: bytes, problem: str, level: int = logging.WARNING) -> None:
+        """Why a model was not answered, unless that was the last thing said of it; there are few models (`ModelAnswerers`)."""
+        if problem != self._complaints.get(name):
+            log.log(level, "%s", problem)
+            self._complaints[name] = problem
 
     async def on_slot(self, slot: int, import_wh: int, export_wh: int) -> None:
         """Nothing: the spans that are trained and evaluated on are fixed by the plan."""

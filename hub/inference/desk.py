@@ -18,7 +18,7 @@ import numpy as np
 from hub.inference.history import HistoryStore
 from hub.inference.models import DEMAND, FORECAST_HOURS, KeptModel, ModelKey, inputs_of
 from hub.ppdl.app.answers import HistoryAnswer
-from hub.ppdl.app.round_answers import ModelAnswer
+from hub.ppdl.app.round_answers import ModelAnswer, ModelsAnswer
 from hub.ppdl.application import QueryResult
 from openmg.forecast.features import Almanac
 from openmg.forecast.fixedpoint import forecast_wh
@@ -118,6 +118,11 @@ class ForecastDesk:
         self._require_fresh(known)
         return known if known.made_by == BY_CHAIN_MODEL else replace(known, ppdl_height=self.height)
 
+    def agreed(self) -> ModelsAnswer:
+        """The chain's models as they are now, the vouched one first; none at height 0 before the chain has a state."""
+        listed = self._query("models")
+        return base.decode(ModelsAnswer, listed.value) if listed.ok else ModelsAnswer(0, ())
+
     def _require_fresh(self, outlook: Outlook) -> None:
         hours = (int(self._now_s()) - outlook.as_of_s) // SECONDS_PER_HOUR
         if hours > MAX_STALE_HOURS:
@@ -157,11 +162,11 @@ class ForecastDesk:
 
     def _by_chain_model(self, key: ModelKey) -> Outlook:
         """What every replica would answer: the agreed model in fixed point over the recorded history."""
-        past, now = self._query(f"history/{key.microgrid}"), self._query("model")
-        if not past.ok or not now.ok:
+        past, agreed = self._query(f"history/{key.microgrid}"), self.agreed().models
+        if not past.ok or not agreed:
             raise NoForecast(f"the PPDL chain has no history of microgrid {key.microgrid}", "try again when it has")
         history = base.decode(HistoryAnswer, past.value)
-        model = base.decode(ModelAnswer, now.value)
+        model = base.decode(ModelAnswer, self._query(f"model/{agreed[0].name.hex()}").value)
         plan = LearningPlan.decode(model.plan)
         spec, end_hour = plan.spec, history.start_hour + len(history.net_wh)
         if spec.horizon_hours < key.horizon_hours:

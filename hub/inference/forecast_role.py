@@ -154,7 +154,7 @@ class ForecastRole:
         for microgrid, price in self._prices():
             self._note_price(microgrid, slot, price)
         if stale:
-            height, known = self._query("round").height, self._recorder.revision
+            height, known = self._query("models").height, self._recorder.revision
             self._recorder.step()
             if self._recorder.revision != known:
                 self.desk.forget()

@@ -52,5 +52,8 @@ class IngestEvents:
     def on_evaluation(self, device: Device, signed: Signed[Evaluation], raw: bytes) -> None:
         """A meter's loss of the agreed model; `raw` is the signed message."""
 
+    def on_private_step(self, device: Device, leaf: str, raw: bytes) -> None:
+        """A device's step in a private round: the signed message of its topic's leaf."""
+
     def on_envelope(self, device: Device, envelope: Envelope) -> None:
         """An envelope to carry to a relay; it is not signed, its sender is only known to the broker."""

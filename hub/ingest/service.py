@@ -21,6 +21,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 
 from hub.ingest.delivery import Deliveries
 from hub.ingest.events import IngestEvents
@@ -37,6 +38,7 @@ from openmg.masking import is_mask_key
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
 from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
+from openmg.messages.private import STEP_MESSAGES
 from openmg.messages.telemetry import Ack, Birth, Health, Roster
 from openmg.mqtt import MqttLink
 from openmg.signing import address_of
@@ -103,6 +105,7 @@ class IngestService:
             topics.COMMIT: self._on_commit,
             topics.REVEAL: self._on_reveal,
             topics.BALLOT: self._on_ballot,
+            **{leaf: partial(self._on_step, leaf) for leaf in STEP_MESSAGES},
             topics.EVALUATION: self._on_evaluation,
             topics.ENVELOPE: self._on_envelope,
             FEEDER_LIVE: self._on_feeder_live,
@@ -234,6 +237,11 @@ class IngestService:
         signed = self._open(Evaluation, device, payload)
         self._is_there(device, self._arrivals)
         self.events.on_evaluation(device, signed, payload)
+
+    def _on_step(self, leaf: str, device: Device, payload: bytes) -> None:
+        self._open(STEP_MESSAGES[leaf], device, payload)
+        self._is_there(device, self._arrivals)
+        self.events.on_private_step(device, leaf, payload)
 
     def _on_envelope(self, device: Device, payload: bytes) -> None:
         self.events.on_envelope(device, base.decode(Envelope, payload))

@@ -1,11 +1,11 @@
-"""A validator's duties in learning rounds: fetch the blobs, say which are there, lead the aggregate, judge another's.
+"""A validator's duties in one model's rounds: fetch the blobs, say which are there, lead the aggregate, judge another's.
 
 Driven by decided blocks: after each one, and once a second, it looks at the committed state and does what is its turn. Nothing
 is remembered that the chain does not say, but when a transaction was last handed in: one that is not on the chain
 RESEND_BLOCKS later is handed in again. So a restart, a lost transaction or a blob that comes late repair themselves.
 Rules: an honest validator votes for blobs that it holds and has checked, and says `ok` only to an aggregate that it computed
 itself, byte for byte. Aggregation runs in a thread; consensus waits for none of this.
-Not here: what the votes lead to (`hub.ppdl.app`), the blobs' way between hubs (`exchange`).
+Not here: what the votes lead to (`hub.ppdl.app`), the blobs' way between hubs (`exchange`), the other models (`attendants`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from hub.learning.blobs import Promise
 from hub.learning.exchange import BlobExchange
+from hub.learning.private_sum import check_masked
 from hub.learning.results import aggregate_of
 from hub.ppdl.app.duties import AggregateProposal, Availability, Verdict, bitmap_of
 from hub.ppdl.app.round_answers import Duties
@@ -27,7 +28,9 @@ from hub.ppdl.application import BlockResult
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.mempool import TxRefused
 from openmg.learning.blobs import open_blob
+from openmg.learning.plan import LearningPlan
 from openmg.messages.learning import PHASE_AGGREGATE, PHASE_COMMIT, PHASE_REVEAL
+from openmg.messages.private import PHASE_DEAL, PHASE_MASK
 from openmg.signing import address_of
 
 log = logging.getLogger(__name__)
@@ -41,9 +44,9 @@ MAX_SENT = 4096
 
 
 class LearningAttendant:
-    """One validator's; in the hub's loop.
+    """One validator's, of one model; in the hub's loop.
 
-    duties: the committed state (`PpdlApplication.duties`). submit: raises TxRefused. key: the validator's private key.
+    duties: of the model (`PpdlApplication.duties`). submit: raises TxRefused. key: the validator's private key.
     """
 
     def __init__(
@@ -134,7 +137,8 @@ class LearningAttendant:
             return
         age, whole = duties.height - duties.phase_height, all(mark is not None for mark in good)
         if whole or 2 * (age + 1) >= duties.plan.reveal_blocks:
-            await self._hand_in(Availability(duties.round, present, malformed), duties, "availability", present, malformed)
+            vote = Availability(duties.name, duties.round, present, malformed)
+            await self._hand_in(vote, duties, "availability", present, malformed)
 
     def _is_good(self, promise: Promise, duties: Duties) -> bool | None:
         """Whether the blob's form is good; None when it is not here."""
@@ -145,7 +149,7 @@ class LearningAttendant:
             if blob is None:
                 return None
             try:
-                open_blob(duties.plan, blob)
+                _check_form(duties.plan, blob)
             except ValueError as error:
                 log.warning("round %d: blob of 0x%s is malformed: %s", duties.round, promise.device.hex(), error)
                 self._good[promise.commitment] = False
@@ -170,9 +174,8 @@ class LearningAttendant:
         if not right:
             leader = duties.leader.hex()
             log.warning("round %d, attempt %d: 0x%s proposed a wrong aggregate", duties.round, duties.attempt, leader)
-        await self._hand_in(
-            Verdict(duties.round, duties.attempt, duties.proposal_hash, right), duties, "verdict", duties.attempt
-        )
+        verdict = Verdict(duties.name, duties.round, duties.attempt, duties.proposal_hash, right)
+        await self._hand_in(verdict, duties, "verdict", duties.attempt)
 
     async def computed(self, duties: Duties) -> AggregateProposal | None:
         """The right aggregate; None while blobs are missing."""
@@ -182,6 +185,8 @@ class LearningAttendant:
             if len(whole) < len(duties.included):
                 return None
             self._result = await asyncio.to_thread(aggregate_of, duties, whole)
+            if not self._result.master:
+                log.warning("round %d: the sum of its updates is not to be used", duties.round)
         return self._result
 
     async def _hand_in(self, duty: Availability | AggregateProposal | Verdict, duties: Duties, *name: object) -> None:
@@ -199,9 +204,17 @@ class LearningAttendant:
             log.info("round %d: %s was refused: %s", duties.round, name[0], error)
 
 
+def _check_form(plan: LearningPlan, blob: bytes) -> None:
+    """Raises ValueError, one sentence, for a blob that cannot be an update: in the clear, or under its masks."""
+    if plan.privacy == "none":
+        open_blob(plan, blob)
+    else:
+        check_masked(plan, blob)
+
+
 def _promises(duties: Duties) -> list[Promise]:
     """The blobs that matter now, in the order of the commits: none while devices still commit, then all, then the included."""
-    if duties.phase == PHASE_COMMIT:
+    if duties.phase in (PHASE_COMMIT, PHASE_DEAL, PHASE_MASK):
         return []
     wanted = set(duties.included) if duties.phase != PHASE_REVEAL else None
     base_hash = duties.model.model_hash

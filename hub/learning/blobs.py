@@ -1,4 +1,4 @@
-"""The store of blobs: one SQLite file under the hub's state folder, keyed by commitment, which opens to one blob only.
+"""The store of one model's blobs: an SQLite file in the hub's state folder, keyed by commitment, which opens to one blob.
 
 Rules: only blobs that open their commitment are put in, and what is read is checked again: a row that no longer opens its
 commitment is dropped and fetched anew. Bytes are bounded; rounds before the last KEPT_ROUNDS are pruned. Nothing here is

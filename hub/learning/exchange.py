@@ -4,7 +4,7 @@ A hub that got a blob from a meter tells its parts to all at once; who misses on
 while it is wanted. Each part proves itself: length and root give the blob's hash, that must open a commitment on the chain, and
 the chunk must lie under the root. So no hub can make another keep a byte that a device did not commit to.
 Bounds: parts are taken for promised blobs only, MAX_OPEN blobs are put together at a time; between two steps a hub sends each
-peer at most SENT_PER_STEP parts and asks for MAX_WANTED blobs; what does not fit is asked for again.
+peer at most so many parts as it may and asks for MAX_WANTED blobs; what does not fit is asked for again.
 Not here: which blobs are wanted (`attendant`), keeping them (`blobs`), the wire (`hub.ppdl.engine`).
 """
 
@@ -30,7 +30,7 @@ MAX_WANTED = 64
 MAX_OPEN = 256
 """Blobs being put together: 16 MiB."""
 SENT_PER_STEP = 128
-"""Parts to one peer between two steps (a second): 2 MiB, a quarter of what one peer may send."""
+"""Parts to one peer between two steps (a second), of all models: 2 MiB, a quarter of what one peer may send."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def parts_of(promise: Promise, blob: bytes) -> list[BlobPart]:
 
 
 class BlobExchange:
-    """One hub's exchange, in the hub's loop. `tell` reaches every other hub, `send` one of them."""
+    """One hub's exchange for one model, in the hub's loop. `tell` reaches every other hub, `send` one of them."""
 
     def __init__(
         self,
@@ -98,11 +98,12 @@ class BlobExchange:
         tell: Callable[[str, bytes], None],
         send: Callable[[bytes, str, bytes], None],
         on_blob: Callable[[], None] = lambda: None,
+        sent_per_step: int = SENT_PER_STEP,
     ) -> None:
         self.store = store
         self.refused = 0
         """Parts and blobs that were not taken: unknown, damaged, or without room."""
-        self._tell, self._send, self._on_blob = tell, send, on_blob
+        self._tell, self._send, self._on_blob, self._sent_per_step = tell, send, on_blob, sent_per_step
         self._promises: dict[bytes, Promise] = {}
         self._by_device: dict[bytes, Promise] = {}
         self._open: dict[bytes, _Assembly] = {}
@@ -158,7 +159,7 @@ class BlobExchange:
     def _may_send(self, peer: bytes) -> bool:
         """Whether one more part may go to the peer (empty: to all) in this step."""
         self._sent[peer] = self._sent.get(peer, 0) + 1
-        return self._sent[peer] <= SENT_PER_STEP
+        return self._sent[peer] <= self._sent_per_step
 
     def _serve(self, want: BlobWant, sender: bytes) -> None:
         for commitment in want.commitments:

@@ -15,6 +15,9 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from openmg.hashing import keccak256
+from openmg.units import MODEL_BYTES
+
 HOURS_PER_DAY = 24
 HOURS_PER_WEEK = 168
 DAYS_PER_WEEK = 7
@@ -44,10 +47,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 class ForecastSpec:
     """One forecaster.
 
-    quantity: what the series is (net_energy, demand, generation, price). resolution_minutes: length of a step.
-    horizon_hours: how far ahead. lag_hours: latest values among the inputs. channels: names of further series whose
-    values at the target steps are inputs (a weather forecast, the expected demand). annual: two inputs for the day of
-    the year, for series of several years.
+    quantity: what the series is (net_energy, import_energy, export_energy, generation, price). resolution_minutes: length
+    of a step. horizon_hours: how far ahead. lag_hours: latest values among the inputs. channels: names of further series
+    whose values at the target steps are inputs (a weather forecast, the expected demand). annual: two inputs for the day
+    of the year, for series of several years.
     Raises ValueError for a value outside its bounds.
     """
 
@@ -83,6 +86,11 @@ class ForecastSpec:
         extra = "".join(f"+{name}" for name in self.channels) + ("+annual" if self.annual else "")
         times = f"{self.resolution_minutes}min.{self.horizon_hours}h.{self.lag_hours}h"
         return f"openmg.forecast.2.{self.quantity}{extra}.{times}.{shape}"
+
+    @cached_property
+    def short_name(self) -> bytes:
+        """The short name by which messages say which model they are about: the first bytes of keccak(model id)."""
+        return keccak256(self.model_id.encode("ascii"))[:MODEL_BYTES]
 
     @cached_property
     def steps_per_hour(self) -> int:
@@ -158,4 +166,8 @@ class ForecastSpec:
 
 
 NET_ENERGY = ForecastSpec()
-"""The meters' model: hourly net energy of a home, import minus export, for the next day."""
+"""The meters' first model: hourly net energy of a home, import minus export, for the next day."""
+IMPORT_ENERGY = ForecastSpec("import_energy")
+"""What a home draws from the grid: its load less what its own panels cover of it at that moment."""
+EXPORT_ENERGY = ForecastSpec("export_energy")
+"""What a home feeds in: its generation less what it uses at that moment. A meter at the home's border sees no more of it."""

@@ -6,8 +6,8 @@ the L2 sensitivity, is rho-zCDP with rho = 1 / (2 z^2); rounds add up; and rho-z
 Every device counts as taking part in every round: no amplification by sampling is claimed, because who takes part is public.
 Neighbours differ in one device's update being zero in all rounds; that a device takes part is not hidden.
 Rules: integers only; rho in units of 2^-40, epsilon in millionths, each rounded up; delta = 10^-delta_exponent. A round is
-charged once its survivor set has its quorum, when shares may be revealed, whether or not the sum is then opened; it does not
-start when the budget would be passed.
+charged once its survivor set is fixed, whether or not the sum is then opened: from then on survivors sign, and whoever collects
+signatures may be shown shares. It does not start when the budget would be passed.
 Not here: tighter accounting in float, which is shown beside this one (`hub.learning_privacy`); the noise (`secure.noise`).
 """
 

@@ -41,6 +41,8 @@ MAX_HOLIDAYS = 2000
 MAX_SPAN_HOURS = 53 * HOURS_PER_WEEK
 """A year and a week, to train or to evaluate on."""
 MAX_DEVICES = 4096
+MAX_MODELS = 4
+"""Of one chain: each has its weights, records and blobs in every replica, and a training of its own on every meter."""
 MAX_PHASE_BLOCKS = 100_000
 """Two days of blocks at one every two seconds."""
 MAX_ATTEMPTS = 64

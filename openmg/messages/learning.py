@@ -1,7 +1,9 @@
 """Learning: what hubs tell meters of the open round, and what a meter answers in each of its phases.
 
 Parameters travel as little-endian integers: the master model int32 at 2^-20, an update int16 at 2^-18 inside its blob
-(`openmg.learning.blobs`). What a device signs names the round and the model, so that it counts nowhere else.
+(`openmg.learning.blobs`). A chain agrees on several models, and each has rounds of its own, numbered from 0: so every
+message says by `model` (`ForecastSpec.short_name`) which one it is about. What a device signs names model, round and
+weights, so that it counts nowhere else.
 Not here: what validators sign for a round (`hub.ppdl.app.duties`).
 """
 
@@ -12,11 +14,18 @@ from typing import ClassVar
 
 from openmg.learning.blobs import MAX_BLOB_BYTES
 from openmg.learning.plan import MAX_COMMITTEE
-from openmg.units import ADDRESS_BYTES, HASH_BYTES
+from openmg.units import ADDRESS_BYTES, HASH_BYTES, MODEL_BYTES
 
 PHASE_COMMIT, PHASE_REVEAL, PHASE_AGGREGATE, PHASE_COMMITTEE = "commit", "reveal", "aggregate", "committee"
-PHASES = (PHASE_COMMIT, PHASE_REVEAL, PHASE_AGGREGATE, PHASE_COMMITTEE)
+PHASE_SPENT = "spent"
+"""The privacy budget is used up: this round takes no commits and none follows it."""
+PHASES = (PHASE_COMMIT, PHASE_REVEAL, PHASE_AGGREGATE, PHASE_COMMITTEE, PHASE_SPENT)
 MAX_LOSS_MICRO = 2**48 - 1
+
+
+def names_round(model: bytes, number: int) -> bool:
+    """Whether this may be a round of a model."""
+    return len(model) == MODEL_BYTES and number >= 0
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class ModelNotice:
     """
 
     PURPOSE: ClassVar[str] = "model"
+    model: bytes
     round: int
     phase: str
     height: int
@@ -40,8 +50,8 @@ class ModelNotice:
     plan: bytes  # LearningPlan.encode()
 
     def __post_init__(self) -> None:
-        if self.round < 0 or len(self.model_hash) != HASH_BYTES or len(self.parameters) % 4:
-            raise ValueError("a model notice has a round, a 32-byte hash and int32 parameters")
+        if not names_round(self.model, self.round) or len(self.model_hash) != HASH_BYTES or len(self.parameters) % 4:
+            raise ValueError("a model notice has a model and round, a 32-byte hash and int32 parameters")
         if self.phase not in PHASES or len(self.committee) > MAX_COMMITTEE:
             raise ValueError(
                 f"a model notice has one of the phases {', '.join(PHASES)} and a committee of at most {MAX_COMMITTEE}"
@@ -58,13 +68,14 @@ class UpdateCommit:
     """A meter's promise of one update to the round's model. Signed by the device key."""
 
     PURPOSE: ClassVar[str] = "update-commit"
+    model: bytes
     round: int
     base_hash: bytes
     commitment: bytes
 
     def __post_init__(self) -> None:
-        if self.round < 0 or len(self.base_hash) != HASH_BYTES or len(self.commitment) != HASH_BYTES:
-            raise ValueError("a commit has a round, a 32-byte base hash and a 32-byte commitment")
+        if not names_round(self.model, self.round) or len(self.base_hash) != HASH_BYTES or len(self.commitment) != HASH_BYTES:
+            raise ValueError("a commit has a model and round, a 32-byte base hash and a 32-byte commitment")
 
 
 @dataclass(frozen=True)
@@ -72,12 +83,13 @@ class UpdateReveal:
     """The blob behind a commitment. Not signed: it is its device's when the commitment on the chain opens to it."""
 
     PURPOSE: ClassVar[str] = "update-reveal"
+    model: bytes
     round: int
     blob: bytes
 
     def __post_init__(self) -> None:
-        if self.round < 0 or not 1 <= len(self.blob) <= MAX_BLOB_BYTES:
-            raise ValueError(f"a reveal has a round and a blob of 1 to {MAX_BLOB_BYTES} bytes")
+        if not names_round(self.model, self.round) or not 1 <= len(self.blob) <= MAX_BLOB_BYTES:
+            raise ValueError(f"a reveal has a model, a round and a blob of 1 to {MAX_BLOB_BYTES} bytes")
 
 
 @dataclass(frozen=True)
@@ -85,14 +97,15 @@ class Ballot:
     """A committee member's losses (millionths) of base and candidate on windows nobody trains on. Signed by the device."""
 
     PURPOSE: ClassVar[str] = "ballot"
+    model: bytes
     round: int
     candidate_hash: bytes
     base_loss_micro: int
     candidate_loss_micro: int
 
     def __post_init__(self) -> None:
-        if self.round < 0 or len(self.candidate_hash) != HASH_BYTES:
-            raise ValueError("a ballot has a round and the 32-byte hash of a candidate")
+        if not names_round(self.model, self.round) or len(self.candidate_hash) != HASH_BYTES:
+            raise ValueError("a ballot has a model, a round and the 32-byte hash of a candidate")
         if not all(0 <= loss <= MAX_LOSS_MICRO for loss in (self.base_loss_micro, self.candidate_loss_micro)):
             raise ValueError("a ballot has losses in 0..2^48-1 millionths")
 
@@ -102,10 +115,12 @@ class Evaluation:
     """Loss of the round's model on a window of this home that nobody trains on (millionths). Signed by the device."""
 
     PURPOSE: ClassVar[str] = "evaluation"
+    model: bytes
     round: int
     model_hash: bytes
     loss_micro: int
 
     def __post_init__(self) -> None:
-        if self.round < 0 or len(self.model_hash) != HASH_BYTES or not 0 <= self.loss_micro <= MAX_LOSS_MICRO:
-            raise ValueError("an evaluation has a round, a 32-byte hash and a loss in 0..2^48-1 millionths")
+        names = names_round(self.model, self.round) and len(self.model_hash) == HASH_BYTES
+        if not names or not 0 <= self.loss_micro <= MAX_LOSS_MICRO:
+            raise ValueError("an evaluation has a model and round, a 32-byte hash and a loss in 0..2^48-1 millionths")

@@ -80,6 +80,19 @@ class MaskedUpdate:
 
 
 @dataclass(frozen=True)
+class MaskCommit:
+    """A dealer's promise of its masked update, by the hash of its bytes (`openmg.learning.blobs`). Signed by the device key."""
+
+    PURPOSE: ClassVar[str] = "secagg-mask-commit"
+    round_id: bytes
+    commitment: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.round_id) != HASH_BYTES or len(self.commitment) != HASH_BYTES:
+            raise ValueError("a mask commit has a round id and a commitment of 32 bytes each")
+
+
+@dataclass(frozen=True)
 class SurvivorSet:
     """The members whose masked updates are summed, ascending. Every one of them signs it, and no other of the round."""
 

@@ -23,11 +23,14 @@ COMMIT = "commit"  # signed UpdateCommit
 REVEAL = "reveal"  # UpdateReveal, which its commitment proves
 BALLOT = "ballot"  # signed Ballot
 EVALUATION = "evaluation"  # signed Evaluation
+DEALING = "dealing"  # signed ShareDealing of a private round
+MASK = "mask"  # signed MaskCommit
+SURVIVORS = "survivors"  # signed SurvivorSet
+UNMASKING = "unmasking"  # signed Unmasking
 ENVELOPE = "envelope"  # Envelope, sealed to a relay
 
 # What a hub tells everybody (retained).
 CHAIN = f"{_HUB}/chain"
-MODEL = f"{_HUB}/model"
 REGISTRY = f"{_HUB}/registry"
 
 
@@ -41,6 +44,16 @@ def roster(microgrid: int) -> str:
 
 def market(microgrid: int) -> str:
     return f"{_HUB}/market/{microgrid}"
+
+
+def model(name: bytes) -> str:
+    """The open round of one model, by its short name (`ForecastSpec.short_name`)."""
+    return f"{_HUB}/model/{name.hex()}"
+
+
+def private(name: bytes) -> str:
+    """The step of one model's private round, by its short name."""
+    return f"{_HUB}/private/{name.hex()}"
 
 
 def notes(batch: int) -> str:
@@ -64,11 +77,21 @@ def pool(microgrid: int) -> str:
     return f"{_HUB}/pools/{microgrid}"
 
 
+ALL_MODELS = f"{_HUB}/model/+"
+ALL_PRIVATE = f"{_HUB}/private/+"
 ALL_NOTES = f"{_HUB}/notes/+"
 ALL_NULLIFIERS = f"{_HUB}/nullifiers/+"
 ALL_POOLS = f"{_HUB}/pools/+"
 ALL_MARKETS = f"{_HUB}/market/+"
 ALL_ROSTERS = f"{_HUB}/roster/+"
+
+
+def is_model(topic: str) -> bool:
+    return topic.startswith(f"{_HUB}/model/")
+
+
+def is_private(topic: str) -> bool:
+    return topic.startswith(f"{_HUB}/private/")
 
 
 def is_notes(topic: str) -> bool:

@@ -119,15 +119,11 @@ def load_profile(name: str | Path) -> Profile:
         path = _FOLDER / f"{name}.toml"
         if str(name) not in bundled():
             known = ", ".join(bundled())
-            raise ProfileError(
-                f"meter profile {str(name)!r} is unknown; use one of {known}, or the path of a .toml file"
-            )
+            raise ProfileError(f"meter profile {str(name)!r} is unknown; use one of {known}, or the path of a .toml file")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ProfileError(
-            f"meter profile {path} cannot be read ({error.strerror}); check the path"
-        ) from error
+        raise ProfileError(f"meter profile {path} cannot be read ({error.strerror}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"meter profile {path} is not valid TOML: {error}") from error
     return parse_profile(table, str(path))
@@ -258,13 +254,9 @@ def _point(parent: _Table, name: str, kind: str, order: str) -> Point:
 def _check(profile: Profile, where: str) -> None:
     for before, after in zip(profile.points, profile.points[1:], strict=False):
         if before.end > after.address:
-            raise ProfileError(
-                f"meter profile {where}: points {before.name} and {after.name} overlap; mend one address"
-            )
+            raise ProfileError(f"meter profile {where}: points {before.name} and {after.name} overlap; mend one address")
     if profile.points[-1].end > profile.sim.span:
-        raise ProfileError(
-            f"meter profile {where}: sim.span ends before point {profile.points[-1].name}; raise it"
-        )
+        raise ProfileError(f"meter profile {where}: sim.span ends before point {profile.points[-1].name}; raise it")
     if profile.detect not in {point.name for point in profile.points}:
         raise ProfileError(f"meter profile {where}: detect names no point; use the name of one of [points]")
     if any(width(point.type) > profile.link.max_registers for point in profile.points):

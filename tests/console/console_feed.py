@@ -72,9 +72,7 @@ def hexed(label: str, length: int = 32) -> str:
 def slot_sums(slot: int, group: int) -> tuple[int, int]:
     """(import_wh, export_wh) of a group in a slot: a morning that turns sunny."""
     sun = max(0.0, math.sin((slot + 2) / 26 * math.pi))
-    return int(620 + 190 * math.cos(slot / 3 + group)), int(
-        2400 * sun + 90 * math.sin(slot * 1.7 + 2 * group) + 120
-    )
+    return int(620 + 190 * math.cos(slot / 3 + group)), int(2400 * sun + 90 * math.sin(slot * 1.7 + 2 * group) + 120)
 
 
 def price_at(slot: int, group: int) -> int:
@@ -195,6 +193,22 @@ def sections(step: int, offline: frozenset[str] = frozenset()) -> dict[str, Any]
             "losses": losses,
             "rejected": [{"device": "5f1c…20", "reason": "update norm above the cap"}] if rounds > 2 else [],
             "model_hash": hexed(f"model{rounds}"),
+            "model_id": "openmg.forecast.2.net_energy.60min.24h.48h.139-64-32-96",
+            "quantity": "net_energy",
+            "others": [
+                {
+                    "round": rounds // 3,
+                    "participants": 7,
+                    "registered": 8,
+                    "loss_first_micro": 81_000,
+                    "loss_last_micro": 81_000 - 900 * (rounds // 3),
+                    "losses": [{"round": r, "loss_micro": 81_000 - 900 * r} for r in range(rounds // 3 + 1)],
+                    "rejected": [],
+                    "model_hash": hexed(f"export{rounds // 3}"),
+                    "model_id": "openmg.forecast.2.export_energy.60min.24h.48h.139-64-32-96",
+                    "quantity": "export_energy",
+                }
+            ],
         },
         "ppdl": {
             "height": height,
@@ -247,8 +261,7 @@ def sections(step: int, offline: frozenset[str] = frozenset()) -> dict[str, Any]
             "nullifiers": 12 + step // 4,
             "shielded_wei": str(34 * 10**17),
             "contracts": {
-                n: hexed(n, 20)
-                for n in ("ConfidentialToken", "MeterRegistry", "PpdlRelay", "ExchangeFactory", "Inference")
+                n: hexed(n, 20) for n in ("ConfidentialToken", "MeterRegistry", "PpdlRelay", "ExchangeFactory", "Inference")
             },
         },
         "root": {
@@ -336,9 +349,7 @@ def fill(board: StatusBoard, steps: int) -> None:
         "높이 17에서 뷰 변경: hub-2가 맡았습니다",
         "warning",
     )
-    board.event(
-        "learning", "Round 3 ended with 11 of 12 meters", "3라운드가 12대 중 11대 참여로 끝났습니다", "info"
-    )
+    board.event("learning", "Round 3 ended with 11 of 12 meters", "3라운드가 12대 중 11대 참여로 끝났습니다", "info")
     board.event(
         "checkpoint",
         "Checkpoint 2 stands on the root chain",

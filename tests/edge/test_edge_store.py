@@ -18,11 +18,15 @@ from hypothesis import strategies as st
 from edge_agent import store as store_module
 from edge_agent.importer import ImportFileError, import_file
 from edge_agent.slots import CARRIED, IMPORTED, PARTIAL, RESET, Baseline, ClosedSlot, carry, observe
-from edge_agent.store import RawReading, Store, StoreError
+from edge_agent.store import RawReading, SlotRow, Store, StoreError
 from openmg.units import SLOT_SECONDS
 
 SEOUL = ZoneInfo("Asia/Seoul")
 MAX_W = 150_000
+
+
+def net_wh(row: SlotRow) -> int:
+    return row.import_wh - row.export_wh
 
 
 @pytest.fixture
@@ -168,7 +172,7 @@ def test_a_clock_that_jumps_ahead_wipes_nothing(store: Store) -> None:
     for slot in (*range(100, 120), 10**7, 120):
         store.move_baseline(Baseline(slot + 1, 0, 0), ClosedSlot(slot, 4, 0, 0))
     assert [row.slot for row in store.slots()] == [*range(100, 121), 10**7]
-    first_hour, hours = store.net_wh(60)  # nor does it make a list of a thousand years
+    first_hour, hours = store.energy_wh(60, net_wh)  # nor does it make a list of a thousand years
     assert (first_hour, hours) == (25, [16] * 5 + [None])
 
 
@@ -235,16 +239,16 @@ def test_hours_are_net_and_incomplete_ones_are_unknown(store: Store) -> None:
     slots += [ClosedSlot(12 + i, 5, 0, 0) for i in range(3)]  # hour 3: one slot missing
     slots += [ClosedSlot(20 + i, 5, 9, CARRIED if i == 0 else 0) for i in range(4)]  # hour 5: holds other hours' energy
     store.import_slots(slots, None)
-    assert store.net_wh(60) == (2, [60 - 4, None, None, None])
-    assert store.net_wh(30) == (4, [8, 48, 10, None, None, None, None, -8])
-    assert store.net_wh(15) == (8, [-1, 9, 19, 29, 5, 5, 5, None, None, None, None, None, None, -4, -4, -4])
+    assert store.energy_wh(60, net_wh) == (2, [60 - 4, None, None, None])
+    assert store.energy_wh(30, net_wh) == (4, [8, 48, 10, None, None, None, None, -8])
+    assert store.energy_wh(15, net_wh) == (8, [-1, 9, 19, 29, 5, 5, 5, None, None, None, None, None, None, -4, -4, -4])
 
 
 @pytest.mark.parametrize("resolution_minutes", [15, 30, 60])
 def test_steps_begin_at_whole_multiples_of_their_length_since_1970(store: Store, resolution_minutes: int) -> None:
     slots_per_step = resolution_minutes // 15
     store.import_slots([ClosedSlot(slot, slot, 0, 0) for slot in range(101, 125)], None)
-    first, energies = store.net_wh(resolution_minutes)
+    first, energies = store.energy_wh(resolution_minutes, net_wh)
     assert first == 101 // slots_per_step and len(energies) == 124 // slots_per_step - first + 1
     for step, energy in enumerate(energies, first):
         slots = range(step * slots_per_step, (step + 1) * slots_per_step)
@@ -253,13 +257,13 @@ def test_steps_begin_at_whole_multiples_of_their_length_since_1970(store: Store,
 
 
 def test_an_empty_store_has_no_steps(store: Store) -> None:
-    assert store.net_wh(30) == (0, [])
+    assert store.energy_wh(30, net_wh) == (0, [])
 
 
 @pytest.mark.parametrize("resolution_minutes", [5, 10, 20, 0])
 def test_a_step_that_is_not_made_of_whole_slots_is_refused(store: Store, resolution_minutes: int) -> None:
     with pytest.raises(ValueError, match=f"kept in slots of 15 minutes, not of {resolution_minutes}"):
-        store.net_wh(resolution_minutes)
+        store.energy_wh(resolution_minutes, net_wh)
 
 
 # Importer

@@ -141,6 +141,13 @@ def test_a_hub_without_another_relay_says_that_senders_are_not_hidden():
     assert said["note_en"].startswith("Protection off") and said["note_ko"].startswith("보호 꺼짐")
 
 
+def test_a_chain_that_opens_sums_only_says_that_updates_are_hidden():
+    summed, usual = privacy.rows(sums_only=True), privacy.rows()
+    ((said, told),) = [(row, other) for row, other in zip(summed, usual, strict=True) if row != other]
+    assert said["datum_en"] == told["datum_en"] and said["datum_ko"] == told["datum_ko"]
+    assert (said["status"], told["status"]) == (privacy.PRIVATE, privacy.NOT_YET)
+
+
 @pytest.mark.parametrize("size", [0, TOKEN_BYTES - 1, TOKEN_BYTES + 1])
 def test_a_token_of_another_size_is_malformed(size):
     """Its size would be a mark by which relay and carrier recognise a meter."""

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from app_world import METERS, block, commit, started
+from app_world import METERS, MODEL, block, commit, started
 from pbft_support import Cluster
 
 from hub.learning.publisher import ModelPublisher
@@ -26,12 +26,12 @@ class Meters:
         self.away = False
         self.missing = 0
         self.notices: list[ModelNotice] = []
-        self.publisher = ModelPublisher(lambda path: app.query(path, b""), self._publish, lambda: self.missing)
+        self.publisher = ModelPublisher(MODEL, lambda path: app.query(path, b""), self._publish, lambda: self.missing)
 
     def _publish(self, topic: str, payload: bytes) -> bool:
         if self.away:
             return False
-        assert topic == topics.MODEL
+        assert topic == topics.model(MODEL)
         self.notices.append(base.decode(ModelNotice, payload))
         return True
 
@@ -40,7 +40,7 @@ class Meters:
 
     def commit(self, count: int = len(METERS)) -> None:
         """A block in which so many meters commit."""
-        name = base.decode(ModelAnswer, self.app.query("model", b"").value)
+        name = base.decode(ModelAnswer, self.app.query(f"model/{MODEL.hex()}", b"").value)
         result = block(self.app, [commit(meter, name.model_hash, name.round) for meter in METERS[:count]])
         assert all(one.ok for one in result.tx_results)
 
@@ -59,7 +59,7 @@ def meters(tmp_path: Path):
 
 
 def now(app: PpdlApplication) -> RoundAnswer:
-    return base.decode(RoundAnswer, app.query("round", b"").value)
+    return base.decode(RoundAnswer, app.query(f"round/{MODEL.hex()}", b"").value)
 
 
 def test_a_round_is_published_again_while_meters_are_missing(meters):
@@ -98,7 +98,7 @@ def test_each_round_is_published_as_it_opens(meters):
     meters.publisher.step()
     assert meters.told() == [(0, "commit"), (0, "reveal"), (1, "commit")]
     first, _, second = meters.notices
-    state = base.decode(ModelAnswer, meters.app.query("model", b"").value)
+    state = base.decode(ModelAnswer, meters.app.query(f"model/{MODEL.hex()}", b"").value)
     assert (second.model_hash, second.parameters, second.plan) == (state.model_hash, state.parameters, state.plan)
     assert second.phase_end_height == state.phase_end_height == second.height + 3 > first.height
 
@@ -124,7 +124,7 @@ def test_a_lost_broker_gets_the_model_again(meters):
 def test_without_an_answer_nothing_is_published():
     told: list[str] = []
     publisher = ModelPublisher(
-        lambda path: QueryResult(False, b"", 0, "not yet"), lambda topic, _: bool(told.append(topic)), lambda: 0
+        MODEL, lambda path: QueryResult(False, b"", 0, "not yet"), lambda topic, _: bool(told.append(topic)), lambda: 0
     )
     publisher.step()
     assert told == []

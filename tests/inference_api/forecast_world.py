@@ -31,6 +31,8 @@ from hub.ppdl.app.slots import prolong
 from hub.ppdl.app.state import Env, SlotRecord, State
 from hub.ppdl.application import QueryResult
 from openmg.forecast.features import Almanac
+from openmg.forecast.quantities import METERED
+from openmg.forecast.spec import EXPORT_ENERGY
 from openmg.identity import DeviceKey
 from openmg.learning.plan import LearningPlan
 from openmg.messages.telemetry import SlotReport
@@ -95,11 +97,14 @@ class Chain:
         devices = []
         for number in range(1, 7):
             key = DeviceKey(bytes([number]) * 32)
-            devices.append(Device(key.address, key.mask_public, 1 + number % 2, f"home-{number}", slot_reports.mid(key)))
+            mid, microgrid = slot_reports.mid(key), 1 + number % 2
+            devices.append(Device(key.address, key.mask_public, microgrid, f"home-{number}", mid, METERED))
         net = tuple(hour_sums(hour)[0] - hour_sums(hour)[1] for hour in range(START_HOUR, END_HOUR))
         plan = LearningPlan(evaluation_start_hour=START_HOUR + 672)
         feeders = [Feeder(microgrid, START_HOUR, net) for microgrid in MICROGRIDS]
-        genesis = make_app_genesis(devices, feeders, plan, slot_reports.commit_key().to_bytes())
+        genesis = make_app_genesis(
+            devices, feeders, (plan, replace(plan, spec=EXPORT_ENERGY)), slot_reports.commit_key().to_bytes()
+        )
         self.env = Env(CHAIN_ID, bytes(32), genesis, bytes(32), _no_reports)  # type: ignore[arg-type]
         self.state: State = first_state(self.env, (bytes(20),))
         self.height = 41

@@ -69,7 +69,7 @@ async def test_generation_and_price(api: Api, trained: Trained):
 async def test_without_a_model_the_chains_own_stands_in_for_a_day_and_is_named(api: Api, chain: Chain):
     body = (await api.get("/v1/demand", microgrid=2)).json()
     assert body["made_by"] == "agreed chain model" and body["ppdl_height"] == chain.height and len(body["hours"]) == 24
-    assert body["model_hash"] == "0x" + chain.state.model.model_hash.hex() and body["vouched"] is False
+    assert body["model_hash"] == "0x" + chain.state.models[0].model.model_hash.hex() and body["vouched"] is False
     assert (body["capacity_w"], body["smallest_reserve_margin"]) == (None, None)  # nobody said what its connection carries
     assert body["hours"][0]["reserve_margin_milli"] is None
     for path, parameters in (("/v1/demand", {"horizon_hours": 48}), ("/v1/generation", {}), ("/v1/price", {})):
@@ -85,6 +85,16 @@ async def test_models_and_what_they_lack(api: Api, trained: Trained):
         assert (line["missing"] is None) == (kept is not None)
         assert line["model_hash"] == (None if kept is None else "0x" + kept.model.model_hash.hex())
         assert kept is None or HASH.fullmatch(line["model_hash"])
+
+
+async def test_the_models_that_the_chain_agrees_on_are_listed_with_hash_and_height(api: Api, chain: Chain):
+    lines = (await api.get("/v1/models")).json()["agreed"]
+    assert [(line["quantity"], line["vouched"]) for line in lines] == [("net_energy", True), ("export_energy", False)]
+    for line, learning, plan in zip(lines, chain.state.models, chain.env.genesis.plans, strict=True):
+        assert (line["model_id"], line["height"]) == (plan.spec.model_id, chain.height)
+        assert line["model_hash"] == "0x" + learning.model.model_hash.hex() and line["rounds"] == 0
+    body = (await api.get("/v1/demand", microgrid=2)).json()
+    assert body["model_hash"] == lines[0]["model_hash"], "the vouched one stands in"
 
 
 async def test_usage_counts_calls_and_charges_forecasts_only(api: Api):

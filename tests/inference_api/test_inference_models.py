@@ -229,7 +229,7 @@ def test_before_there_is_a_model_the_chains_own_stands_in_and_says_so(history: H
     signed = base.Signed(request, bytes(20), b"")
     state, _ = answer_request(chain.state, signed, chain.height, chain.env)
     assert outlook.made_by == BY_CHAIN_MODEL and outlook.ppdl_height == chain.height
-    assert outlook.model_hash == chain.state.model.model_hash
+    assert outlook.model_hash == chain.state.models[0].model.model_hash
     assert tuple(step.mean for step in outlook.steps) == state.answers[-1].answer_wh
     assert all(step.p10 <= step.p50 <= step.p90 for step in outlook.steps)
 

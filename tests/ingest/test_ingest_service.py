@@ -30,6 +30,7 @@ from openmg.mqtt import MqttAddress, MqttLink
 from openmg.signing import address_of, domain_digest, sign_digest
 
 KEYS = tuple(DeviceKey(bytes([i]) * 32) for i in range(1, 8))
+MODEL = bytes(8)
 NAMES = tuple(f"home-{i}" for i in range(1, 6))
 FEEDER_KEY = KEYS[5]
 SLOT = slot_of(T0)
@@ -319,7 +320,7 @@ async def test_feeders_and_evaluations_reach_the_hub(world: tuple[IngestService,
     meters.say("feeder-1", FEEDER, base.sign(slot, CHAIN_ID, FEEDER_KEY.signing_key))
     live = FeederLive("feeder-1", T0, -1500)
     meters.say("feeder-1", FEEDER_LIVE, base.sign(live, CHAIN_ID, FEEDER_KEY.signing_key))
-    signed = base.sign(Evaluation(3, bytes(32), 12_345), CHAIN_ID, KEYS[0].signing_key)
+    signed = base.sign(Evaluation(MODEL, 3, bytes(32), 12_345), CHAIN_ID, KEYS[0].signing_key)
     meters.say("home-1", topics.EVALUATION, signed)
     await until(lambda: heard.feeder and heard.live and heard.evaluations)
     assert (heard.feeder, heard.live, heard.evaluations) == ([slot], [live], [signed])
@@ -330,14 +331,14 @@ async def test_commits_blobs_and_ballots_reach_the_hub_and_others_messages_do_no
     world: tuple[IngestService, Meters, Heard],
 ) -> None:
     hub, meters, heard = world
-    commit = base.sign(UpdateCommit(3, bytes(32), bytes(32)), CHAIN_ID, KEYS[0].signing_key)
-    ballot = base.sign(Ballot(3, bytes(32), 5, 6), CHAIN_ID, KEYS[1].signing_key)
+    commit = base.sign(UpdateCommit(MODEL, 3, bytes(32), bytes(32)), CHAIN_ID, KEYS[0].signing_key)
+    ballot = base.sign(Ballot(MODEL, 3, bytes(32), 5, 6), CHAIN_ID, KEYS[1].signing_key)
     malformed = hub.stats().malformed
     meters.say("home-2", topics.COMMIT, commit)
     meters.say("home-1", topics.BALLOT, ballot)
     meters.say("home-1", topics.REVEAL, b"no blob")
     meters.say("home-1", topics.COMMIT, commit)
-    meters.say("home-1", topics.REVEAL, base.encode(UpdateReveal(3, b"blob")))
+    meters.say("home-1", topics.REVEAL, base.encode(UpdateReveal(MODEL, 3, b"blob")))
     meters.say("home-2", topics.BALLOT, ballot)
     await until(lambda: len(heard.learning) == 3)
     assert heard.learning == [("home-1", commit), ("home-1", b"blob"), ("home-2", ballot)]

@@ -124,6 +124,6 @@ def run_rounds(
         for index, learner in enumerate(learners):
             result = learner.train(state.master, number)
             update = update_from_bytes(plan.spec, result.update_int16)
-            updates[learner.device] = attack(update).astype(np.int16) if index in attackers else update
+            updates[learner.chance] = attack(update).astype(np.int16) if index in attackers else update
         state = apply_step(state, aggregate(updates, plan, len(learners)).step, plan)
     return Run(tuple(losses), sum(learner.baseline() for learner in honest) // len(honest))

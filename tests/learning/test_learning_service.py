@@ -35,6 +35,8 @@ from openmg.tasks import end_task
 
 CHAIN_ID = 7
 PLAN = LearningPlan(evaluation_start_hour=START_HOUR + 672)
+MODEL = PLAN.spec.short_name
+TOPIC = topics.model(MODEL)
 MASTER = initial_master(PLAN.spec, PLAN.seed)
 KEY = DeviceKey(b"\x05" * 32)
 HOME = synthetic_homes(3, seed=2)[2]
@@ -42,6 +44,7 @@ HOME = synthetic_homes(3, seed=2)[2]
 
 def notice(round_number: int = 0, **changes: object) -> ModelNotice:
     whole = ModelNotice(
+        model=MODEL,
         round=round_number,
         phase=PHASE_COMMIT,
         height=12,
@@ -99,14 +102,14 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 async def started(agent: Agent, trainer: Trainer | None = None) -> LearningService:
     service = LearningService(trainer)
     await service.start(agent.context)
-    assert agent.filters == [topics.MODEL]
+    assert agent.filters == [topics.ALL_MODELS, topics.ALL_PRIVATE]
     return service
 
 
 async def test_a_round_is_answered_with_an_evaluation_a_commit_and_its_blob(agent: Agent, tmp_path: Path) -> None:
     service = await started(agent)
-    await service.on_message(topics.MODEL, base.encode(notice(3)))
-    await service.on_message(topics.MODEL, base.encode(notice(3, phase=PHASE_REVEAL)))
+    await service.on_message(TOPIC, base.encode(notice(3)))
+    await service.on_message(TOPIC, base.encode(notice(3, phase=PHASE_REVEAL)))
     await service.stop()
     (first, evaluation), (second, commit), (_, again), (third, reveal) = agent.sent
     assert (first, second, third) == tuple(f"grid/v1/home-3/{leaf}" for leaf in ("evaluation", "commit", "reveal"))
@@ -121,23 +124,25 @@ async def test_a_round_is_answered_with_an_evaluation_a_commit_and_its_blob(agen
     assert 0 < norm_units(open_blob(PLAN, blob)) <= PLAN.clip_units
     other = tmp_path / "other"
     other.mkdir()
-    twin = RoundAnswerer(KEY.address, lambda minutes: (START_HOUR, HOME), PendingFile(other), lambda size: blob[:size])
-    expected = twin.answer(notice(3))
-    assert expected is not None and expected.commit == promised.message
+    twin = RoundAnswerer(KEY.address, lambda minutes: (START_HOUR, HOME), PendingFile(other, MODEL), lambda size: blob[:size])
+    guessed = twin.answer(notice(3))  # same device, readings, notice and salt: only the meter's chance is unknown
+    assert guessed is not None and guessed.commit is not None
+    assert guessed.commit.base_hash == name and guessed.commit.commitment != promised.message.commitment
 
 
 async def test_a_repeated_notice_brings_the_same_answer_and_an_older_one_none(agent: Agent) -> None:
     service = await started(agent)
     agent.connected = False
-    await service.on_message(topics.MODEL, base.encode(notice(3)))
+    await service.on_message(TOPIC, base.encode(notice(3)))
     assert service.answered == 0
     agent.connected = True
     for _ in range(2):
-        await service.on_message(topics.MODEL, base.encode(notice(3)))
+        await service.on_message(TOPIC, base.encode(notice(3)))
     assert agent.sent[:2] == agent.sent[2:] and len(agent.sent) == 4
     other = MASTER + 1
     await service.on_message(
-        topics.MODEL, base.encode(notice(2, model_hash=model_hash(PLAN.spec, other), parameters=master_bytes(other)))
+        TOPIC,
+        base.encode(notice(2, model_hash=model_hash(PLAN.spec, other), parameters=master_bytes(other))),
     )
     assert len(agent.sent) == 4 and service.answered == 2
     await service.stop()
@@ -148,7 +153,7 @@ async def test_losses_of_the_rounds_that_the_chain_still_counts_travel_along(age
     service = await started(agent)
     for number in (0, 1, 2, 3, 4, 6):
         agent.sent.clear()
-        await service.on_message(topics.MODEL, base.encode(notice(number)))
+        await service.on_message(TOPIC, base.encode(notice(number)))
         heard = [payload for topic, payload in agent.sent if topic.endswith("/evaluation")]
         rounds = [base.open_signed(Evaluation, payload, CHAIN_ID).message.round for payload in heard]
         assert rounds[0] == number
@@ -175,7 +180,7 @@ class HeldTrainer(NumpyTrainer):
 async def test_stopping_in_the_middle_of_training_waits_for_it_and_sends_nothing(agent: Agent) -> None:
     trainer = HeldTrainer()
     service = await started(agent, trainer)
-    task = asyncio.get_running_loop().create_task(service.on_message(topics.MODEL, base.encode(notice(0))))
+    task = asyncio.get_running_loop().create_task(service.on_message(TOPIC, base.encode(notice(0))))
     assert await asyncio.to_thread(trainer.began.wait, 30)
     await end_task(task)
     stopping = asyncio.get_running_loop().create_task(service.stop())
@@ -199,19 +204,19 @@ async def test_unusable_notices_are_counted_and_logged_once(agent: Agent, caplog
     ]
     with caplog.at_level(logging.WARNING):
         for payload in bad:
-            await service.on_message(topics.MODEL, payload)
+            await service.on_message(TOPIC, payload)
     assert service.malformed == len(bad) and not agent.sent
     assert len([record for record in caplog.records if "ignored" in record.message]) == 1
-    await service.on_message(topics.MODEL, base.encode(notice(0)))
+    await service.on_message(TOPIC, base.encode(notice(0)))
     assert len(agent.sent) == 2
     await service.stop()
 
 
 async def test_another_plan_is_refused_while_the_agent_runs(agent: Agent) -> None:
     service = await started(agent)
-    await service.on_message(topics.MODEL, base.encode(notice(0)))
+    await service.on_message(TOPIC, base.encode(notice(0)))
     narrow = replace(PLAN, evaluation_hours=24)
-    await service.on_message(topics.MODEL, base.encode(notice(1, plan=narrow.encode())))
+    await service.on_message(TOPIC, base.encode(notice(1, plan=narrow.encode())))
     assert service.malformed == 1 and len(agent.sent) == 2
     await service.stop()
 
@@ -223,13 +228,13 @@ async def test_a_home_without_history_says_so_once_and_takes_part_later(
     service = await started(agent)
     with caplog.at_level(logging.WARNING):
         for number in range(3):
-            await service.on_message(topics.MODEL, base.encode(notice(number)))
+            await service.on_message(TOPIC, base.encode(notice(number)))
     assert [record.message for record in caplog.records if "import the home's history" in record.message] == [
         caplog.records[0].message
     ]
     assert not agent.sent
     agent.import_hours(HOME)
-    await service.on_message(topics.MODEL, base.encode(notice(3)))
+    await service.on_message(TOPIC, base.encode(notice(3)))
     assert len(agent.sent) == 2
     await service.stop()
     agent.store.close()

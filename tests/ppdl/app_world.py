@@ -37,6 +37,7 @@ PLAN = LearningPlan(
     max_round_blocks=6,
 )
 """Without a committee every meter may commit; rounds themselves are tested in tests/rounds."""
+MODEL = PLAN.spec.short_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ def feeder_wh(microgrid: int) -> tuple[int, ...]:
 def app_genesis(plan: LearningPlan = PLAN) -> AppGenesis:
     devices = [Device(m.key.address, m.key.mask_public, m.microgrid, m.name, slot_reports.mid(m.key)) for m in METERS]
     feeders = [Feeder(grid, START_HOUR, feeder_wh(grid)) for grid in (1, 2)]
-    return make_app_genesis(devices, feeders, plan, slot_reports.commit_key().to_bytes())
+    return make_app_genesis(devices, feeders, (plan,), slot_reports.commit_key().to_bytes())
 
 
 def genesis(plan: LearningPlan = PLAN) -> Genesis:
@@ -123,9 +124,9 @@ def slot_tx(slot: int, group: Roster | None = None, values: Sequence[tuple[int, 
 def commit(meter: Meter, base_hash: bytes, round_number: int = 0, blob: bytes = b"a blob") -> bytes:
     """The transaction of the meter's commitment to a blob."""
     commitment = commitment_of(meter.key.address, round_number, base_hash, blob_hash(blob))
-    message = UpdateCommit(round_number, base_hash, commitment)
+    message = UpdateCommit(MODEL, round_number, base_hash, commitment)
     return commit_tx(base.sign(message, CHAIN_ID, meter.key.signing_key))
 
 
 def evaluation(meter: Meter, name: bytes, round_number: int = 0, loss_micro: int = 500_000) -> bytes:
-    return evaluation_tx(base.sign(Evaluation(round_number, name, loss_micro), CHAIN_ID, meter.key.signing_key))
+    return evaluation_tx(base.sign(Evaluation(MODEL, round_number, name, loss_micro), CHAIN_ID, meter.key.signing_key))

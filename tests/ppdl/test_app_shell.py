@@ -15,6 +15,7 @@ from app_world import (
     CHAIN_ID,
     FIRST_SLOT,
     METERS,
+    MODEL,
     PLAN,
     VALIDATOR_KEYS,
     app_genesis,
@@ -49,7 +50,8 @@ from hub.ppdl.app.verdicts import proposal_hash
 from hub.ppdl.application import Application, Verdict
 from openmg import codec
 from openmg.forecast.model import initial_master
-from openmg.forecast.spec import NET_ENERGY, ForecastSpec
+from openmg.forecast.quantities import METERED
+from openmg.forecast.spec import IMPORT_ENERGY, NET_ENERGY, ForecastSpec
 from openmg.learning.quantise import model_hash
 from openmg.signing import address_of
 from openmg.zk.curve import G1_BYTES, G2_BYTES
@@ -72,7 +74,7 @@ def script() -> list[list[bytes]]:
             *passing(change(add=NEW_KEYS[0]), KEYS[:2], NEW_KEYS[0]),
         ],
         [commit(METERS[5], NAME), request, slot_tx(FIRST_SLOT + 1), vote(change(add=NEW_KEYS[0]), KEYS[3]), proof],
-        [duty_tx(Availability(0, b"\x0f", b"\x00"), CHAIN_ID, key) for key in KEYS[:3]],
+        [duty_tx(Availability(MODEL, 0, b"\x0f", b"\x00"), CHAIN_ID, key) for key in KEYS[:3]],
         aggregated(),
     ]
 
@@ -81,8 +83,8 @@ def aggregated() -> list[bytes]:
     """What closes round 0 in the first block of the set of five: validators may agree on any aggregate."""
     keys = sorted((*KEYS, NEW_KEYS[0]), key=address_of)
     size = PLAN.spec.master_bytes
-    proposal = AggregateProposal(0, 0, b"\x01" * size, bytes(size), 1, b"\x00", ())
-    word = RoundVerdict(0, 0, proposal_hash(proposal), True)
+    proposal = AggregateProposal(MODEL, 0, 0, b"\x01" * size, bytes(size), 1, b"\x00", ())
+    word = RoundVerdict(MODEL, 0, 0, proposal_hash(proposal), True)
     return [duty_tx(proposal, CHAIN_ID, keys[0]), *(duty_tx(word, CHAIN_ID, key) for key in keys[1:4])]
 
 
@@ -93,7 +95,8 @@ def play(application: PpdlApplication, blocks: list[list[bytes]]) -> list[bytes]
 def test_the_script_completes_a_round(tmp_path: Path) -> None:
     application = started(tmp_path / "app.sqlite")
     play(application, script())
-    assert (application._view().state.round.number, application._view().state.round.completed) == (1, 1)
+    now = application._view().state.models[0].round
+    assert (now.number, now.completed) == (1, 1)
     application.close()
 
 
@@ -195,7 +198,7 @@ def test_databases_of_other_chains_and_layouts_are_refused(tmp_path: Path) -> No
     with sqlite3.connect(tmp_path / "app.sqlite") as db:
         db.execute("PRAGMA user_version=9")
     db.close()
-    with pytest.raises(StorageError, match="layout 9 instead of 4"):
+    with pytest.raises(StorageError, match="layout 9 instead of 5"):
         PpdlApplication(tmp_path / "app.sqlite")
     with pytest.raises(StorageError, match="cannot be opened"):
         PpdlApplication(tmp_path / "missing" / "app.sqlite")
@@ -251,6 +254,8 @@ def test_genesis_state_is_canonical_and_checked() -> None:
     whole = app_genesis()
     assert AppGenesis.decode(whole.encode()) == whole
     device, feeder = whole.devices[0], whole.feeders[0]
+    learning_more = dataclasses.replace(whole, devices=tuple(dataclasses.replace(d, quantities=METERED) for d in whole.devices))
+    assert AppGenesis.decode(learning_more.encode()) == learning_more
     for devices, feeders, problem in (
         ([], [feeder], "1 to 4096 devices"),
         ([device, device], [feeder], "distinct addresses"),
@@ -258,10 +263,10 @@ def test_genesis_state_is_canonical_and_checked() -> None:
         ([device], list(whole.feeders), "4 devices and a committee of 0 others but 1"),
     ):
         with pytest.raises(AppStateError, match=problem):
-            make_app_genesis(devices, feeders, PLAN, whole.commit_key)
-    for spec in (ForecastSpec(quantity="price"), ForecastSpec(resolution_minutes=30), ForecastSpec(horizon_hours=48)):
-        with pytest.raises(AppStateError, match=f"the plan's forecaster must be {NET_ENERGY.model_id}, for which"):
-            dataclasses.replace(whole, plan=dataclasses.replace(PLAN, spec=spec))
+            make_app_genesis(devices, feeders, (PLAN,), whole.commit_key)
+    for spec in (IMPORT_ENERGY, ForecastSpec(resolution_minutes=30), ForecastSpec(horizon_hours=48)):
+        with pytest.raises(AppStateError, match=f"the first plan's forecaster must be {NET_ENERGY.model_id}, for which"):
+            dataclasses.replace(learning_more, plans=(dataclasses.replace(PLAN, spec=spec),))
     with pytest.raises(AppStateError, match="100 hours of past"):
         Feeder(1, 0, (0,) * 100)
     with pytest.raises(AppStateError, match="wrong length"):
@@ -278,7 +283,7 @@ def test_genesis_state_is_canonical_and_checked() -> None:
     ):
         with pytest.raises(AppStateError, match=problem):
             dataclasses.replace(whole, commit_key=key)
-    for bad in (b"", codec.encode([]), codec.encode({"devices": 1, "feeders": [], "plan": b""})):
+    for bad in (b"", codec.encode([]), codec.encode({"devices": 1, "feeders": [], "plans": []})):
         with pytest.raises(AppStateError):
             AppGenesis.decode(bad)
 

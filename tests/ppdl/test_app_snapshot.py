@@ -33,7 +33,7 @@ def lived(path: Path, blocks: int) -> PpdlApplication:
 
 
 def model_of(application: PpdlApplication) -> bytes:
-    return application._view().state.model.model_hash
+    return application._view().state.models[0].model.model_hash
 
 
 def chunks_of(application: PpdlApplication, snapshot: Snapshot) -> list[bytes]:

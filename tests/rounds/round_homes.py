@@ -33,12 +33,12 @@ def home(number: int) -> list[int]:
 class Notices:
     """What the hub's publisher would tell the meters of a chain now."""
 
-    def __init__(self, query: Callable[[str], QueryResult]) -> None:
+    def __init__(self, query: Callable[[str], QueryResult], name: bytes = PLAN.spec.short_name) -> None:
         self.told: list[ModelNotice] = []
-        self.publisher = ModelPublisher(query, self._publish, lambda: 0)
+        self.publisher = ModelPublisher(name, query, self._publish, lambda: 0)
 
     def _publish(self, topic: str, payload: bytes) -> bool:
-        assert topic == topics.MODEL
+        assert topics.is_model(topic)
         self.told.append(base.decode(ModelNotice, payload))
         return True
 
@@ -54,7 +54,7 @@ class Home:
     def __init__(self, folder: Path, key: DeviceKey, number: int, poison: bool = False) -> None:
         folder.mkdir()
         self.key, self.poison = key, poison
-        self.file = PendingFile(folder)
+        self.file = PendingFile(folder, PLAN.spec.short_name)
         hours = home(number)
         trainer = get_trainer(PLAN.spec, "numpy")
         self.answerer = RoundAnswerer(

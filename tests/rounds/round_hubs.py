@@ -1,4 +1,7 @@
-"""Four validators over TCP with everything a hub has for learning rounds, in one process; meters are scripted."""
+"""Four validators over TCP with everything a hub has for learning rounds, in one process; meters are scripted.
+
+With several plans, what is asked of a hub or said to it is about the first.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,10 @@ from pathlib import Path
 from round_world import CHAIN_ID, METERS, VALIDATOR_KEYS, VALIDATORS, blob_of, genesis
 
 from hub.learning.attendant import LearningAttendant
-from hub.learning.blobs import BlobStore
-from hub.learning.exchange import BlobExchange
+from hub.learning.attendants import LearningAttendants
 from hub.ppdl.app.app import PpdlApplication
+from hub.ppdl.app.learning_view import LearningView, model_at
 from hub.ppdl.app.round_answers import Duties
-from hub.ppdl.app.state import State
 from hub.ppdl.app.transactions import ballot_tx, commit_tx
 from hub.ppdl.engine import PbftEngine
 from hub.ppdl.mempool import TxRefused
@@ -26,6 +28,7 @@ from openmg.messages import base
 from openmg.messages.learning import Ballot, UpdateCommit
 from openmg.signing import address_of
 
+Plans = tuple[LearningPlan, ...]
 Attend = Callable[..., LearningAttendant]
 TIMEOUT_S = 120.0
 
@@ -33,28 +36,37 @@ TIMEOUT_S = 120.0
 class Hub:
     """One validator."""
 
-    def __init__(self, folder: Path, key: bytes, plan: LearningPlan, ports: dict[bytes, int], attend: Attend) -> None:
+    def __init__(self, folder: Path, key: bytes, plans: Plans, ports: dict[bytes, int], attend: Attend) -> None:
         folder.mkdir()
         store = folder / "ppdl.sqlite"
-        initialise_store(store, genesis(plan))
+        initialise_store(store, genesis(*plans))
         self.app = PpdlApplication(folder / "app.sqlite")
         peers = [PeerAddress(peer, "127.0.0.1", port) for peer, port in ports.items() if peer != address_of(key)]
         timing = {"block_interval_s": 0.1, "heartbeat_s": 0.4, "view_timeout_s": 5.0}
         listen = ("127.0.0.1", ports[address_of(key)])
-        self.engine = PbftEngine(genesis(plan), key, self.app, store, listen, peers, **timing)
-        self.blobs = BlobStore(folder / "blobs.sqlite")
-        exchange = BlobExchange(self.blobs, self.engine.gossip, self.engine.gossip_to, lambda: self.attendant.wake())
-        self.attendant = attend(self.app.duties, exchange, self.engine.submit, CHAIN_ID, key)
-        self.engine.on_gossip(exchange.on_gossip)
-        self.engine.on_decided(self.attendant.on_block)
+        self.engine = PbftEngine(genesis(*plans), key, self.app, store, listen, peers, **timing)
+        names = [plan.spec.short_name for plan in plans]
+        self.name = names[0]
+        self.attendants = LearningAttendants(names, self.app.duties, self.engine, CHAIN_ID, key, folder, attend)
+        self.engine.on_gossip(self.attendants.on_gossip)
+        self.engine.on_decided(self.attendants.on_block)
 
     @property
-    def state(self) -> State:
-        return self.app._view().state
+    def attendant(self) -> LearningAttendant:
+        return self.attendants[self.name]
+
+    @property
+    def state(self) -> LearningView:
+        return self.model(0)
+
+    def model(self, place: int) -> LearningView:
+        """What the chain says of the plan with this number."""
+        view = self.app._view()
+        return model_at(view.state, place, view.env).view
 
     @property
     def duties(self) -> Duties:
-        duties = self.app.duties()
+        duties = self.app.duties(0)
         assert duties is not None
         return duties
 
@@ -63,32 +75,32 @@ class Hubs:
     """The four of them. `attend`: another attendant for the validator with this number."""
 
     def __init__(
-        self, folder: Path, plan: LearningPlan, free_port: Callable[[], int], attend: dict[int, Attend] | None = None
+        self, folder: Path, plan: LearningPlan | Plans, free_port: Callable[[], int], attend: dict[int, Attend] | None = None
     ) -> None:
-        self.plan, self._stop = plan, asyncio.Event()
+        self.plans, self._stop = plan if isinstance(plan, tuple) else (plan,), asyncio.Event()
         ports = {address: free_port() for address in VALIDATORS}
         self.hubs = [
-            Hub(folder / f"hub-{i}", key, plan, ports, (attend or {}).get(i, LearningAttendant))
+            Hub(folder / f"hub-{i}", key, self.plans, ports, (attend or {}).get(i, LearningAttendant))
             for i, key in enumerate(VALIDATOR_KEYS)
         ]
         self._running: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Hubs:
         await asyncio.gather(*(hub.engine.start() for hub in self.hubs))
-        self._running = [asyncio.create_task(hub.attendant.run(self._stop)) for hub in self.hubs]
+        self._running = [asyncio.create_task(hub.attendants.run(self._stop)) for hub in self.hubs]
         return self
 
     async def __aexit__(self, *error: object) -> None:
         self._stop.set()
         for hub in self.hubs:
-            hub.attendant.wake()
+            hub.attendants.wake()
         await asyncio.gather(*self._running)
         await asyncio.gather(*(hub.engine.stop() for hub in self.hubs))
         for hub in self.hubs:
             hub.app.close()
-            hub.blobs.close()
+            hub.attendants.close()
 
-    async def until(self, holds: Callable[[State], bool], hub: int = 0) -> State:
+    async def until(self, holds: Callable[[LearningView], bool], hub: int = 0) -> LearningView:
         """Waits, block by block, until the hub's state is so."""
         async with asyncio.timeout(TIMEOUT_S):
             while not holds(self.hubs[hub].state):
@@ -110,7 +122,7 @@ class Hubs:
         now = self.hubs[hub].state
         for meter in meters:
             commitment = commitment_of(meter.address, now.round.number, now.model.model_hash, blob_hash(blobs[meter.address]))
-            message = UpdateCommit(now.round.number, now.model.model_hash, commitment)
+            message = UpdateCommit(self.hubs[hub].name, now.round.number, now.model.model_hash, commitment)
             await self.submit(hub, commit_tx(base.sign(message, CHAIN_ID, meter.signing_key)))
 
     async def committed(self, count: int, number: int) -> None:
@@ -121,7 +133,7 @@ class Hubs:
 
     def reveal(self, blobs: dict[bytes, bytes], number: int, hub: int = 0) -> None:
         for device, blob in blobs.items():
-            self.hubs[hub].attendant.on_reveal(device, number, blob)
+            self.hubs[hub].attendants.on_reveal(device, self.hubs[hub].name, number, blob)
 
     async def judge(self, base_micro: int, candidate_micro: int, hub: int = 0) -> None:
         """Every member of the committee casts this ballot."""
@@ -129,7 +141,7 @@ class Hubs:
         name = now.candidates[0].model.model_hash
         for meter in METERS:
             if meter.address in now.round.committee:
-                message = Ballot(now.round.number, name, base_micro, candidate_micro)
+                message = Ballot(self.hubs[hub].name, now.round.number, name, base_micro, candidate_micro)
                 await self.submit(hub, ballot_tx(base.sign(message, CHAIN_ID, meter.signing_key)))
 
     async def same_app_hash(self) -> None:

@@ -1,4 +1,7 @@
-"""A small chain for tests of learning rounds: nine meters, four validators, and every word that either can say in a round."""
+"""A small chain for tests of learning rounds: nine meters, four validators, and every word that either can say in a round.
+
+A chain may have several models; `place` says which of them the words are about.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from hub.learning.results import aggregate_of
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.duties import AggregateProposal, Availability, Verdict, bitmap_of
 from hub.ppdl.app.genesis_state import AppGenesis, Device, Feeder, make_app_genesis
+from hub.ppdl.app.learning_view import LearningView, model_at
 from hub.ppdl.app.round_answers import Duties
 from hub.ppdl.app.state import State
 from hub.ppdl.app.transactions import ballot_tx, commit_tx, duty_tx, evaluation_tx
 from hub.ppdl.app.verdicts import proposal_hash
 from hub.ppdl.application import BlockCtx, BlockResult, QueryResult
 from hub.ppdl.genesis import Genesis, make_genesis
+from openmg.forecast.quantities import METERED
+from openmg.forecast.spec import EXPORT_ENERGY
 from openmg.identity import DeviceKey
 from openmg.learning.blobs import SALT_BYTES, blob_hash, commitment_of, make_blob
 from openmg.learning.plan import LearningPlan
@@ -45,6 +51,7 @@ PLAN = LearningPlan(
     max_round_blocks=6,
 )
 SPEC = PLAN.spec
+MODEL = SPEC.short_name
 VALIDATOR_KEYS = tuple(sorted((bytes([210 + i]) * 32 for i in range(4)), key=address_of))
 """In the order of their addresses: validator i is the one that leads when (round + attempt) % 4 == i."""
 VALIDATORS = tuple(address_of(key) for key in VALIDATOR_KEYS)
@@ -53,17 +60,23 @@ ADDRESSES = tuple(meter.address for meter in METERS)
 GENESIS_MS = 1_781_485_200_000
 
 
-def genesis(plan: LearningPlan = PLAN) -> Genesis:
-    """The chain's genesis."""
-    return make_genesis(CHAIN_ID, list(VALIDATORS), app_genesis(plan).encode(), GENESIS_MS)
+def genesis(*plans: LearningPlan) -> Genesis:
+    """The chain's genesis; PLAN alone when no plans are given."""
+    return make_genesis(CHAIN_ID, list(VALIDATORS), app_genesis(*plans).encode(), GENESIS_MS)
 
 
-def app_genesis(plan: LearningPlan = PLAN) -> AppGenesis:
+def app_genesis(*plans: LearningPlan) -> AppGenesis:
     devices = [
-        Device(meter.address, meter.mask_public, 1, f"home-{i}", slot_reports.mid(meter)) for i, meter in enumerate(METERS, 1)
+        Device(meter.address, meter.mask_public, 1, f"home-{i}", slot_reports.mid(meter), quantities_of(i))
+        for i, meter in enumerate(METERS, 1)
     ]
     feeder = Feeder(1, START_HOUR, tuple(3000 + hour % 24 for hour in range(HISTORY_HOURS)))
-    return make_app_genesis(devices, [feeder], plan, slot_reports.commit_key().to_bytes())
+    return make_app_genesis(devices, [feeder], plans or (PLAN,), slot_reports.commit_key().to_bytes())
+
+
+def quantities_of(number: int) -> tuple[str, ...]:
+    """What the meter with this number learns from; the last two homes have no panels."""
+    return METERED if number < len(METERS) - 1 else tuple(item for item in METERED if item != EXPORT_ENERGY.quantity)
 
 
 def small_update(seed: int, scale: float = 200.0) -> np.ndarray:
@@ -78,21 +91,49 @@ def blob_of(seed: int, update: bytes | None = None) -> bytes:
 class Chain:
     """One replica, driven block by block. `blobs`: what the meters promised in the open round, by device."""
 
-    def __init__(self, path: Path, plan: LearningPlan = PLAN) -> None:
-        self.plan = plan
+    def __init__(self, path: Path, *plans: LearningPlan) -> None:
+        self.plans = plans or (PLAN,)
+        self.place = 0
         self.app = PpdlApplication(path)
-        self.app.init_chain(genesis(plan))
+        self.app.init_chain(genesis(*self.plans))
         self.blobs: dict[bytes, bytes] = {}
         self.blocks: list[tuple[bytes, ...]] = []
 
     # What the chain says
 
     @property
-    def state(self) -> State:
+    def plan(self) -> LearningPlan:
+        return self.plans[self.place]
+
+    @property
+    def name(self) -> bytes:
+        return self.plan.spec.short_name
+
+    @property
+    def whole(self) -> State:
+        """All that the replica agreed on."""
         return self.app._view().state
+
+    @property
+    def state(self) -> LearningView:
+        """The model that the words are about."""
+        view = self.app._view()
+        return model_at(view.state, self.place, view.env).view
+
+    @property
+    def registered(self) -> list[DeviceKey]:
+        """The meters that learn the model."""
+        known = self.app._view().env.learning[self.place].devices
+        return [meter for meter in METERS if meter.address in known]
 
     def query(self, path: str) -> QueryResult:
         return self.app.query(path, b"")
+
+    def ask(self, head: str, cls: type[base.M]) -> base.M:
+        """An answer about the model."""
+        result = self.query(f"{head}/{self.name.hex()}")
+        assert result.ok, result.reason
+        return base.decode(cls, result.value)
 
     @property
     def height(self) -> int:
@@ -100,7 +141,7 @@ class Chain:
 
     @property
     def duties(self) -> Duties:
-        duties = self.app.duties()
+        duties = self.app.duties(self.place)
         assert duties is not None
         return duties
 
@@ -111,7 +152,7 @@ class Chain:
     def trainers(self, count: int = len(METERS)) -> list[DeviceKey]:
         """The first meters that may commit in the open round."""
         now = self.state.round
-        return [m for m in METERS if m.address not in now.committee and m.address not in now.left_out][:count]
+        return [m for m in self.registered if m.address not in now.committee and m.address not in now.left_out][:count]
 
     def judges(self) -> list[DeviceKey]:
         return [meter for meter in METERS if meter.address in self.state.round.committee]
@@ -140,10 +181,10 @@ class Chain:
         """The transaction is refused everywhere, for this reason, and a block with it changes nothing else."""
         verdict = self.app.check_tx(tx)
         assert not verdict.ok and reason in verdict.reason, verdict.reason
-        before = self.state
+        before = self.whole
         result = self.app.finalize_block(BlockCtx(self.height + 1, GENESIS_MS, VALIDATORS[0]), [tx])
         assert not result.tx_results[0].ok and reason in result.tx_results[0].reason
-        assert self.state is before
+        assert self.whole is before
 
     def wait(self, blocks: int) -> None:
         for _ in range(blocks):
@@ -163,7 +204,7 @@ class Chain:
         number = self.state.round.number if round_number is None else round_number
         name = base_hash or self.state.model.model_hash
         commitment = commitment_of(meter.address, number, name, blob_hash(blob))
-        return commit_tx(base.sign(UpdateCommit(number, name, commitment), CHAIN_ID, meter.signing_key))
+        return commit_tx(base.sign(UpdateCommit(self.name, number, name, commitment), CHAIN_ID, meter.signing_key))
 
     def promise(self, meters: Iterable[DeviceKey], update: Mapping[bytes, bytes] | None = None) -> list[bytes]:
         """Commits of these meters to blobs that are remembered; `update`: other bytes for some of them."""
@@ -178,11 +219,11 @@ class Chain:
 
     def ballot(self, meter: DeviceKey, base_micro: int, candidate_micro: int, name: bytes = b"") -> bytes:
         named = name or (self.state.candidates[0].model.model_hash if self.state.candidates else bytes(32))
-        message = Ballot(self.state.round.number, named, base_micro, candidate_micro)
+        message = Ballot(self.name, self.state.round.number, named, base_micro, candidate_micro)
         return ballot_tx(base.sign(message, CHAIN_ID, meter.signing_key))
 
     def evaluation(self, meter: DeviceKey, loss_micro: int = 500_000) -> bytes:
-        message = Evaluation(self.state.round.number, self.state.model.model_hash, loss_micro)
+        message = Evaluation(self.name, self.state.round.number, self.state.model.model_hash, loss_micro)
         return evaluation_tx(base.sign(message, CHAIN_ID, meter.signing_key))
 
     # What validators say
@@ -196,7 +237,7 @@ class Chain:
         bad = set(malformed)
         good = set(devices) - bad if present is None else set(present)
         marks = bitmap_of([device in good for device in devices]), bitmap_of([device in bad for device in devices])
-        return self.duty(Availability(self.state.round.number, *marks), key)
+        return self.duty(Availability(self.name, self.state.round.number, *marks), key)
 
     def votes(self, keys: Sequence[bytes] = VALIDATOR_KEYS, **words: Iterable[bytes]) -> list[bytes]:
         return [self.vote(key, **words) for key in keys]
@@ -217,7 +258,7 @@ class Chain:
     def verdict(self, key: bytes, ok: bool, digest: bytes = b"", attempt: int | None = None) -> bytes:
         now = self.duties
         named = digest or now.proposal_hash or bytes(32)
-        return self.duty(Verdict(now.round, now.attempt if attempt is None else attempt, named, ok), key)
+        return self.duty(Verdict(now.name, now.round, now.attempt if attempt is None else attempt, named, ok), key)
 
     # Whole phases
 

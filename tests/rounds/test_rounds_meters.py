@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from round_homes import Home, Notices, home
-from round_world import CHAIN_ID, METERS, PLAN, START_HOUR, Chain
+from round_world import CHAIN_ID, METERS, MODEL, PLAN, START_HOUR, Chain
 
 from edge_agent.config import AgentConfig, DeviceSection, HomeSection, HubSection, MeterSection, MqttSection
 from edge_agent.learning.pending import PendingFile, PendingUpdate
@@ -108,7 +108,7 @@ class Agent:
         service = LearningService(get_trainer(PLAN.spec, "numpy"))
         await service.start(self.context)
         for notice in notices:
-            await service.on_message(topics.MODEL, base.encode(notice))
+            await service.on_message(topics.model(MODEL), base.encode(notice))
         await service.stop()
         return {topic.rsplit("/", 1)[1]: payload for topic, payload in self.sent}
 
@@ -146,7 +146,7 @@ async def test_a_meter_that_restarts_between_commit_and_reveal_shows_what_it_pro
     open_blob(SLOW, reveal.blob)
     evaluation = base.open_signed(Evaluation, shown["evaluation"], CHAIN_ID).message
     assert evaluation == base.open_signed(Evaluation, first["evaluation"], CHAIN_ID).message
-    mode = (agent.folder / "learning.pending").stat().st_mode
+    mode = PendingFile(agent.folder, MODEL).path.stat().st_mode
     assert stat.S_IMODE(mode) == 0o600
 
 
@@ -158,7 +158,7 @@ async def test_a_meter_that_promised_nothing_shows_nothing(agent: Agent, chain: 
 async def test_a_lost_file_costs_the_round_and_not_more(agent: Agent, chain: Chain) -> None:
     notices = Notices(chain.query)
     await agent.hear(notices.now())
-    path = agent.folder / "learning.pending"
+    path = PendingFile(agent.folder, MODEL).path
     path.write_bytes(path.read_bytes()[:-7])
     chain.good(*(chain.commit(meter, make_blob(bytes(16), b"")) for meter in chain.trainers()[1:]))
     chain.until("reveal")
@@ -175,7 +175,7 @@ async def test_a_member_of_the_committee_judges_and_does_not_train(tmp_path: Pat
     assert set(await judge.hear(notices.now())) == {"evaluation"}
     chain.to_committee()
     said = await judge.hear(notices.now(), notices.now())
-    assert set(said) == {"evaluation", "ballot"} and not (folder / "learning.pending").exists()
+    assert set(said) == {"evaluation", "ballot"} and not PendingFile(folder, MODEL).path.exists()
     chain.good(ballot_tx(said["ballot"]))
     judge.store.close()
 
@@ -192,7 +192,7 @@ async def test_a_candidate_whose_hash_is_another_is_not_judged(tmp_path: Path, c
 
 
 def test_a_pending_file_is_whole_or_nothing(tmp_path: Path) -> None:
-    file = PendingFile(tmp_path)
+    file = PendingFile(tmp_path, MODEL)
     assert file.load() is None
     pending = PendingUpdate(3, bytes(32), b"blob", 17)
     file.save(pending)

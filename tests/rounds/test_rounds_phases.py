@@ -13,6 +13,7 @@ from round_world import (
     ADDRESSES,
     CHAIN_ID,
     METERS,
+    MODEL,
     PLAN,
     SPEC,
     VALIDATOR_KEYS,
@@ -53,12 +54,6 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
     one = Chain(tmp_path / "app.sqlite")
     yield one
     one.close()
-
-
-def ask(chain: Chain, path: str, cls: type) -> object:
-    result = chain.app.query(path, b"")
-    assert result.ok, result.reason
-    return base.decode(cls, result.value)
 
 
 def test_a_round_from_commit_to_a_new_model(chain: Chain) -> None:
@@ -111,7 +106,7 @@ def test_commits_are_refused_when_they_are_not_this_rounds(chain: Chain) -> None
     chain.refused(chain.commit(meter, blob, base_hash=bytes(32)), "another model")
     chain.refused(chain.commit(DeviceKey(b"\x77" * 32), blob), "not registered")
     chain.refused(chain.commit(chain.judges()[0], blob), "is in the committee")
-    message = UpdateCommit(0, NAME, bytes(32))
+    message = UpdateCommit(MODEL, 0, NAME, bytes(32))
     chain.refused(commit_tx(base.sign(message, CHAIN_ID + 1, meter.signing_key)), "not registered")
     chain.good(chain.commit(meter, blob))
     chain.refused(chain.commit(meter, blob_of(2)), "already has one")
@@ -128,7 +123,7 @@ def test_a_copied_commitment_opens_to_nothing(chain: Chain) -> None:
     blob = blob_of(1)
     commitment = commitment_of(victim.address, 0, NAME, blob_hash(blob))
     for device in (victim, copier):
-        chain.good(commit_tx(base.sign(UpdateCommit(0, NAME, commitment), CHAIN_ID, device.signing_key)))
+        chain.good(commit_tx(base.sign(UpdateCommit(MODEL, 0, NAME, commitment), CHAIN_ID, device.signing_key)))
     assert Promise(victim.address, 0, NAME, commitment).opened_by(blob_hash(blob))
     assert not Promise(copier.address, 0, NAME, commitment).opened_by(blob_hash(blob))
 
@@ -204,13 +199,13 @@ def test_a_validator_votes_once_in_a_block(chain: Chain) -> None:
 
 
 def test_votes_are_refused_of_strangers_out_of_phase_and_out_of_shape(chain: Chain) -> None:
-    early = chain.duty(Availability(0, b"", b""), VALIDATOR_KEYS[0])
+    early = chain.duty(Availability(MODEL, 0, b"", b""), VALIDATOR_KEYS[0])
     chain.refused(early, "in its phase commit")
     chain.to_reveal()
     chain.refused(chain.vote(METERS[0].signing_key), "not signed by a validator")
-    chain.refused(chain.duty(Availability(0, b"\x7f\x00", bytes(2)), VALIDATOR_KEYS[0]), "does not fit 7 devices")
-    chain.refused(chain.duty(Availability(0, b"\xff", b"\x00"), VALIDATOR_KEYS[0]), "does not fit 7 devices")
-    chain.refused(chain.duty(Availability(1, b"\x7f", b"\x00"), VALIDATOR_KEYS[0]), "round 1 is not open")
+    chain.refused(chain.duty(Availability(MODEL, 0, b"\x7f\x00", bytes(2)), VALIDATOR_KEYS[0]), "does not fit 7 devices")
+    chain.refused(chain.duty(Availability(MODEL, 0, b"\xff", b"\x00"), VALIDATOR_KEYS[0]), "does not fit 7 devices")
+    chain.refused(chain.duty(Availability(MODEL, 1, b"\x7f", b"\x00"), VALIDATOR_KEYS[0]), "round 1 is not open")
     chain.good(chain.vote(VALIDATOR_KEYS[0]))
 
 
@@ -278,8 +273,7 @@ def test_a_wrong_aggregate_is_voted_down_recorded_and_the_next_attempt_closes_th
     chain.good(*(chain.ballot(judge, 500_000, 400_000) for judge in chain.judges()))
     record = chain.state.records[0]
     assert (record.outcome, record.attempts, record.wrong_leaders) == ("learnt", 2, (VALIDATORS[0],))
-    answer = ask(chain, "wrong-aggregates", WrongAnswer)
-    assert isinstance(answer, WrongAnswer)
+    answer = chain.ask("wrong-aggregates", WrongAnswer)
     assert [(w.round, w.attempt, w.validator) for w in answer.wrong] == [(0, 0, VALIDATORS[0])]
 
 
@@ -415,10 +409,10 @@ def test_a_restart_in_any_phase_goes_on_from_the_database(tmp_path: Path, phase:
     {"commit": chain.block, "reveal": chain.to_reveal, "aggregate": chain.to_aggregate, "committee": chain.to_committee}[
         phase
     ]()
-    before, info = chain.state, chain.app.info()
+    before, info = chain.whole, chain.app.info()
     chain.close()
     chain.app = PpdlApplication(tmp_path / "app.sqlite")
-    assert (chain.state, chain.app.info()) == (before, info) and chain.state.round.phase == phase
+    assert (chain.whole, chain.app.info()) == (before, info) and chain.state.round.phase == phase
     chain.close()
 
 
@@ -432,8 +426,7 @@ def test_evaluations_of_all_devices_count_in_every_phase(chain: Chain) -> None:
 
 def test_answers_name_devices_by_pseudonym(chain: Chain) -> None:
     chain.to_reveal()
-    now = ask(chain, "round", RoundAnswer)
-    assert isinstance(now, RoundAnswer)
+    now = chain.ask("round", RoundAnswer)
     assert (now.phase, now.expected, len(now.participants), now.committee) == ("reveal", 7, 7, 2)
     assert now.phase_end_height == PLAN.commit_blocks + PLAN.reveal_blocks
     bad = chain.state.commits[0].device
@@ -441,21 +434,19 @@ def test_answers_name_devices_by_pseudonym(chain: Chain) -> None:
     chain.blobs.pop(bad)
     chain.accept(chain.right())
     chain.good(*(chain.ballot(judge, 500_000, 400_000) for judge in chain.judges()))
-    said = b"".join(chain.app.query(path, b"").value for path in ("round", "rounds", "reputation", "evaluations"))
+    said = b"".join(chain.query(f"{head}/{MODEL.hex()}").value for head in ("round", "rounds", "reputation", "evaluations"))
     assert not any(address in said for address in ADDRESSES)
-    rounds, reputation = ask(chain, "rounds", RoundsAnswer), ask(chain, "reputation", ReputationAnswer)
-    assert isinstance(rounds, RoundsAnswer) and isinstance(reputation, ReputationAnswer)
+    rounds, reputation = chain.ask("rounds", RoundsAnswer), chain.ask("reputation", ReputationAnswer)
     (rejected,), (low,) = rounds.rounds[0].rejected, reputation.devices
     assert rejected.device == low.device and (low.score_milli, low.left_out) == (600, False)
 
 
 def test_the_model_answer_has_a_candidate_in_the_committees_phase_only(chain: Chain) -> None:
-    answer = ask(chain, "model", ModelAnswer)
-    assert isinstance(answer, ModelAnswer) and answer.candidate == answer.candidate_hash == b""
+    answer = chain.ask("model", ModelAnswer)
+    assert answer.candidate == answer.candidate_hash == b""
     assert answer.parameters == master_bytes(initial_master(SPEC, PLAN.seed))
     chain.to_committee()
-    answer = ask(chain, "model", ModelAnswer)
-    assert isinstance(answer, ModelAnswer)
+    answer = chain.ask("model", ModelAnswer)
     assert answer.candidate == chain.state.candidates[0].model.master and answer.committee == chain.state.round.committee
 
 
@@ -484,7 +475,7 @@ def test_a_snapshot_in_the_middle_of_a_round_restores_it(tmp_path: Path, monkeyp
     assert target.app.offer_snapshot(snapshot, chain.app.info().app_hash) is OfferResult.ACCEPT
     for index, chunk in enumerate(chunks):
         assert target.app.apply_snapshot_chunk(index, chunk, b"") is ChunkResult.ACCEPT
-    assert target.state == chain.state and target.app.duties() == chain.app.duties()
+    assert target.whole == chain.whole and target.duties == chain.duties
     last = {"reveal": chain.votes(VALIDATOR_KEYS[1:]), "aggregate": [], "committee": []}[phase]
     if phase == "aggregate":
         last = [chain.verdict(key, True) for key in VALIDATOR_KEYS[1:3]]
@@ -508,9 +499,9 @@ def test_refusals_that_are_a_meters_fault_are_remembered_by_pseudonym_and_hold_n
         chain.app.check_tx(chain.commit(meter, blob_of(1), round_number=4))  # late, which is nobody's fault
         chain.good(chain.evaluation(other))
     assert states_alive() <= before + 2
-    refused = ask(chain, "rejections", RejectionsAnswer)
-    assert isinstance(refused, RejectionsAnswer) and refused.total == len(METERS)
-    assert {item.device for item in refused.latest} == {pseudonym(0, meter.address, CHAIN_ID)}
+    refused = base.decode(RejectionsAnswer, chain.query("rejections").value)
+    assert refused.total == len(METERS)
+    assert {item.device for item in refused.latest} == {pseudonym(0, meter.address, CHAIN_ID, MODEL)}
 
 
 def test_only_the_last_rounds_may_still_be_evaluated(chain: Chain) -> None:
@@ -546,7 +537,7 @@ def test_the_consoles_section_tells_the_round_and_who_was_rejected(chain: Chain)
     assert section is not None
     assert (section["completed"], section["refused"], section["voided"]) == (0, 1, 0)
     assert (section["last_participants"], section["last_outcome"], section["phase"]) == (6, "refused", "commit")
-    name = "0x" + pseudonym(0, bad, CHAIN_ID).hex()
+    name = "0x" + pseudonym(0, bad, CHAIN_ID, MODEL).hex()
     assert section["rejected"] == [{"device": name, "reason": "round 0: malformed"}]
     assert section["wrong_aggregates"] == [{"round": 0, "attempt": 0, "validator": "0x" + VALIDATORS[0].hex()}]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from round_world import ADDRESSES, METERS, PLAN, Chain, blob_of
+from round_world import ADDRESSES, METERS, MODEL, PLAN, Chain, blob_of
 
 from hub.ppdl.app.reputation import (
     FULL_MILLI,
@@ -16,6 +16,7 @@ from hub.ppdl.app.reputation import (
     scores_after,
 )
 from hub.ppdl.app.round_state import MALFORMED, NOT_REVEALED, Rejection, RoundRecord, Score, opening_record
+from openmg.forecast.spec import EXPORT_ENERGY
 
 A, B, C = sorted(ADDRESSES)[:3]
 
@@ -56,9 +57,11 @@ def test_the_threshold_is_exact_and_enough_remain() -> None:
     assert out == tuple(sorted(ADDRESSES))[:5] and len(ADDRESSES) - len(out) == PLAN.min_participants
 
 
-def test_a_pseudonym_changes_with_epoch_device_and_chain() -> None:
-    names = {pseudonym(0, A, 1), pseudonym(1, A, 1), pseudonym(0, B, 1), pseudonym(0, A, 2)}
-    assert len(names) == 4 and all(len(name) == 32 for name in names) and pseudonym(0, A, 1) in names
+def test_a_pseudonym_changes_with_epoch_device_chain_and_model() -> None:
+    other = EXPORT_ENERGY.short_name
+    names = {pseudonym(0, A, 1, MODEL), pseudonym(1, A, 1, MODEL), pseudonym(0, B, 1, MODEL), pseudonym(0, A, 2, MODEL)}
+    names |= {pseudonym(0, A, 1, other), pseudonym(0, A, 1, MODEL)}
+    assert len(names) == 5 and all(len(name) == 32 for name in names)
 
 
 def test_a_device_that_sends_malformed_blobs_is_left_out_until_the_epoch_ends(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The hub rehearses a meter's training: from a guess of a home's readings to the update that the home would have sent.
 
-Plan, model and round are public, and so is the device; a learner draws the order of its windows and the noise on its
-inputs from nothing else. So whoever guesses the readings right gets the update to the bit.
+Plan, model and round are public. A meter draws the order of its windows and the noise on its inputs from chance that it tells
+nobody; a hub that knew it, or tries it out with chance of its own, is played here. With the right chance, whoever guesses the
+readings right gets the update to the bit.
 Rules: order, noise, rate and pull are the meter's own code (`edge_agent.learning.learner`), which trains here with another
 trainer behind it; the guess has no gaps, as a home with gaps leaves windows out.
 Not here: how readings are guessed (`inversion`).
@@ -85,8 +86,8 @@ class SoftTrainer:
 class Rehearsal:
     """One meter's training in one round, as the hub can repeat it."""
 
-    def __init__(self, plan: LearningPlan, master: I32, round_number: int, device: bytes) -> None:
-        self.plan, self.master, self.round, self.device = plan, master, round_number, device
+    def __init__(self, plan: LearningPlan, master: I32, round_number: int, chance: bytes) -> None:
+        self.plan, self.master, self.round, self.chance = plan, master, round_number, chance
         self.hours = plan.train_hours
         spec = plan.spec
         self._start = to_float(master)
@@ -119,5 +120,5 @@ class Rehearsal:
     def _trained(self, values: F64, softness: float) -> tuple[bytes, F32]:
         windows, trainer = self.windows(values), SoftTrainer(self.plan.spec, softness)
         one = Windows(windows.origins[:1], windows.inputs[:1], windows.base[:1], windows.residual[:1])
-        learner = LocalLearner.of_spans(self.device, self.plan, Spans(_UNIT, windows, one), trainer)
+        learner = LocalLearner.of_spans(self.chance, self.plan, Spans(_UNIT, windows, one), trainer)
         return learner.train(self.master, self.round).update_int16, trainer.last

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from openmg.learning.plan import MIN_PRIVATE_PARTICIPANTS
+from openmg.learning.secure.graph import FULL_GRAPH_MEMBERS
 from openmg.mqtt import MqttAddress
 
 DEFAULT_START = 1_781_485_200
@@ -17,6 +19,11 @@ MAX_VALIDATORS = 16
 PUBLIC, PRIVATE = "public", "private"
 SLOT_SECONDS = {PUBLIC: 4.0, PRIVATE: 20.0}
 """Wall seconds of a slot where none are given: on the private market every home proves two to four statements a slot."""
+COMMITTEE_SIZE = 2
+"""Of as few as five homes; three of four of the others must take part in a learning round."""
+NO_PRIVACY, SUMS_ONLY = "none", "secagg"
+"""Of learning rounds: updates in clear, or only their sum is opened. Noise is for many more homes than a demo has."""
+HOMES_FOR_SUMS = MIN_PRIVATE_PARTICIPANTS + COMMITTEE_SIZE, FULL_GRAPH_MEMBERS + COMMITTEE_SIZE
 HOMES_FOR_TWO_MICROGRIDS = 10
 """A group needs at least five homes (openmg.masking.MIN_GROUP)."""
 
@@ -42,11 +49,15 @@ class DemoOptions:
     prover: str = "auto"
     mqtt: str | None = None
     market: str = PUBLIC
+    privacy: str = NO_PRIVACY
 
     def __post_init__(self) -> None:
         if self.market not in SLOT_SECONDS:
             raise DemoError(f"--market is {self.market!r}; choose {PUBLIC} or {PRIVATE}")
-        self._between("--homes", self.homes, 5, MAX_HOMES)
+        if self.privacy not in (NO_PRIVACY, SUMS_ONLY):
+            raise DemoError(f"--privacy is {self.privacy!r}; choose {NO_PRIVACY} or {SUMS_ONLY}")
+        least, most = (5, MAX_HOMES) if self.privacy == NO_PRIVACY else HOMES_FOR_SUMS
+        self._between("--homes", self.homes, least, most)
         self._between("--validators", self.validators, 3, MAX_VALIDATORS)
         self._between("--slots", self.slots, 0, 100_000)
         self._between("--slot-seconds", self.slot_seconds, 2, 900)

@@ -29,9 +29,13 @@ from hub.ppdl.app.transactions import (
     KIND_AVAILABILITY,
     KIND_BALLOT,
     KIND_COMMIT,
+    KIND_DEALING,
     KIND_EVALUATION,
     KIND_INFERENCE,
+    KIND_MASK,
     KIND_SLOT_SUM,
+    KIND_SURVIVORS,
+    KIND_UNMASKING,
     KIND_VERDICT,
     InferenceRequest,
     SlotSum,
@@ -51,8 +55,20 @@ from openmg.learning.plan import LearningPlan
 from openmg.masking import MIN_GROUP, make_roster, roster_id
 from openmg.messages.base import Message, encode
 from openmg.messages.learning import Ballot, Evaluation, UpdateCommit
+from openmg.messages.secure import (
+    PAIR_DIGEST_BYTES,
+    PUBLIC_BYTES,
+    SEALED_BYTES,
+    SHARE_BYTES,
+    MaskCommit,
+    RevealedShare,
+    ShareDealing,
+    SurvivorSet,
+    Unmasking,
+)
 from openmg.messages.telemetry import MASK_MODULI, Health, RosterMember, SlotReport
 from openmg.signing import SIGNATURE_BYTES, address_of, domain_digest, sign_digest
+from openmg.units import HASH_BYTES
 from openmg.zk.field import FELT_BYTES
 from openmg.zk.keys import ensure_keys
 from openmg.zk.proof import PROOF_BYTES
@@ -69,6 +85,7 @@ MAX_REASON = 5_000
 """Characters. A message's text may have 4096 of them (`openmg.messages.base.MAX_TEXT`), and a reason may repeat one."""
 VALIDATOR_KEYS = tuple(keccak256(b"openmg.fuzz.validator" + bytes([i])) for i in range(4))
 METERS = tuple(DeviceKey(keccak256(b"openmg.fuzz.meter" + bytes([i]))) for i in range(MIN_GROUP))
+MODEL = NET_ENERGY.short_name
 FIRST_SLOT = (START_HOUR + MIN_HISTORY_HOURS) * 4
 
 
@@ -90,7 +107,7 @@ def world() -> World:
     feeder = Feeder(MICROGRID, START_HOUR, tuple(100 + hour % 24 for hour in range(MIN_HISTORY_HOURS)))
     commit_key = ensure_keys("commit").verifying_key.to_bytes()
     plan = LearningPlan(evaluation_start_hour=START_HOUR, min_participants=2, commit_blocks=1, max_round_blocks=2)
-    state = make_app_genesis(devices, [feeder], plan, commit_key).encode()
+    state = make_app_genesis(devices, [feeder], (plan,), commit_key).encode()
     genesis = make_genesis(CHAIN_ID, [address_of(key) for key in VALIDATOR_KEYS], state, FIRST_MS)
     folder = tempfile.TemporaryDirectory(prefix="openmg-fuzz-")
     app = PpdlApplication(Path(folder.name) / "app.sqlite")
@@ -119,13 +136,13 @@ def _signed(tape: Tape, kind: str, message: Message, key: bytes) -> bytes:
 
 
 def _commit(tape: Tape) -> bytes:
-    message = UpdateCommit(0, world().state.model.model_hash, tape.take(32))
+    message = UpdateCommit(MODEL, 0, world().state.models[0].model.model_hash, tape.take(32))
     return _signed(tape, KIND_COMMIT, message, tape.pick(METERS).signing_key)
 
 
 def _ballot(tape: Tape) -> bytes:
     losses = tape.number(2**48 - 1, 500_000), tape.number(2**48 - 1, 500_000)
-    return _signed(tape, KIND_BALLOT, Ballot(0, tape.take(32), *losses), tape.pick(METERS).signing_key)
+    return _signed(tape, KIND_BALLOT, Ballot(MODEL, 0, tape.take(32), *losses), tape.pick(METERS).signing_key)
 
 
 def _duty(tape: Tape) -> bytes:
@@ -133,17 +150,34 @@ def _duty(tape: Tape) -> bytes:
     key, size = tape.pick(VALIDATOR_KEYS), NET_ENERGY.master_bytes
     match tape.below(3):
         case 0:
-            return _signed(tape, KIND_AVAILABILITY, Availability(0, tape.take(1), bytes(1)), key)
+            return _signed(tape, KIND_AVAILABILITY, Availability(MODEL, 0, tape.take(1), bytes(1)), key)
         case 1:
-            return _signed(tape, KIND_VERDICT, RoundVerdict(0, 0, tape.take(32), tape.below(2) == 1), key)
+            return _signed(tape, KIND_VERDICT, RoundVerdict(MODEL, 0, 0, tape.take(32), tape.below(2) == 1), key)
         case _:
-            proposal = AggregateProposal(0, 0, bytes(size), bytes(size), 0, tape.take(1), (Found("far", tape.take(1)),))
+            proposal = AggregateProposal(MODEL, 0, 0, bytes(size), bytes(size), 0, tape.take(1), (Found("far", tape.take(1)),))
             return _signed(tape, KIND_AGGREGATE, proposal, key)
 
 
 def _evaluation(tape: Tape) -> bytes:
-    message = Evaluation(0, world().state.model.model_hash, tape.number(2**48 - 1, 500_000))
+    message = Evaluation(MODEL, 0, world().state.models[0].model.model_hash, tape.number(2**48 - 1, 500_000))
     return _signed(tape, KIND_EVALUATION, message, tape.pick(METERS).signing_key)
+
+
+def _step(tape: Tape) -> bytes:
+    """A step of a private round. This chain's rounds are in the clear, so none is ever due."""
+    key, round_id, device = tape.pick(METERS).signing_key, tape.take(HASH_BYTES), tape.pick(METERS).address
+    match tape.below(4):
+        case 0:
+            digests, sealed = tape.take(2 * PAIR_DIGEST_BYTES), (tape.take(SEALED_BYTES),)
+            dealing = ShareDealing(round_id, tape.take(PUBLIC_BYTES), tape.take(HASH_BYTES), digests, sealed)
+            return _signed(tape, KIND_DEALING, dealing, key)
+        case 1:
+            return _signed(tape, KIND_MASK, MaskCommit(round_id, tape.take(HASH_BYTES)), key)
+        case 2:
+            return _signed(tape, KIND_SURVIVORS, SurvivorSet(round_id, (device,)), key)
+        case _:
+            share = RevealedShare(device, tape.take(SHARE_BYTES))
+            return _signed(tape, KIND_UNMASKING, Unmasking(round_id, (share,)), key)
 
 
 def _inference(tape: Tape) -> bytes:
@@ -209,6 +243,7 @@ _KINDS: tuple[Callable[[Tape], bytes], ...] = (
     _ballot,
     _duty,
     _evaluation,
+    _step,
     _inference,
     _slot_sum,
     _evidence,

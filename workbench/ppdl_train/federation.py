@@ -58,7 +58,7 @@ class Federation:
         self.state = ServerState(initial_master(spec, plan.seed), np.zeros(spec.parameters, np.int32))
         self.ledger = Ledger()
         self.private = None if plan.privacy == "none" else PrivateRounds(plan, seed, drop_out)
-        self._registered = frozenset(home.learner.device for home in fleet.homes)
+        self._registered = frozenset(home.device for home in fleet.homes)
         self._random = np.random.default_rng([seed, 2])
         self._adversary = np.random.default_rng([seed, 3])
         self._sent: dict[bytes, bytes] = {}
@@ -102,8 +102,8 @@ class Federation:
             self._step, self.state = step, apply_step(self.state, step, self.plan)
 
     def _messages(self, homes: list[Home], number: int, base: bytes) -> list[Message]:
-        trained = {home.learner.device: home.learner.train(self.state.master, number).update_int16 for home in homes}
-        own = {home.learner.device: trained[home.learner.device] for home in homes if home.hostile}
+        trained = {home.device: home.learner.train(self.state.master, number).update_int16 for home in homes}
+        own = {home.device: trained[home.device] for home in homes if home.hostile}
         honest = {device: data for device, data in trained.items() if device not in own}
         before, self._sent = self._sent, dict(trained)  # a device that keeps silent could still send what it trained later
         view = AttackView(

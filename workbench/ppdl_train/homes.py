@@ -33,6 +33,7 @@ class Home:
     """A home with its windows; values of `truth` and forecasts are in Wh."""
 
     name: str
+    device: bytes
     learner: LocalLearner
     hostile: bool
     naive_error_wh: float
@@ -70,7 +71,7 @@ class Fleet:
 
     @property
     def hostile_devices(self) -> tuple[bytes, ...]:
-        return tuple(home.learner.device for home in self.homes if home.hostile)
+        return tuple(home.device for home in self.homes if home.hostile)
 
 
 def device_of(number: int) -> bytes:
@@ -97,8 +98,9 @@ def make_fleet(
             continue
         if number in hostile:
             spans = Spans(spans.standard, attack.corrupt_data(spans.train), spans.held_out)
-        learner = LocalLearner.of_spans(device_of(number), plan, spans, trainer)
-        homes.append(Home(household.name, learner, number in hostile, _naive_error(household, plan)))
+        device = device_of(number)
+        learner = LocalLearner.of_spans(device, plan, spans, trainer)  # its own chance: a run can be repeated
+        homes.append(Home(household.name, device, learner, number in hostile, _naive_error(household, plan)))
     return Fleet(tuple(homes), tuple(excluded))
 
 

@@ -103,7 +103,7 @@ class PrivateRounds:
         """The mean [P] of the updates of the homes that did not drop out; None when the round is void.
 
         A round is void when too few are left, or when its sum is longer than clipped updates can make it. It is charged as soon
-        as its survivors may reveal shares, void or not.
+        as its survivors are fixed, void or not.
         """
         if len(updates) < MIN_MEMBERS:
             self._void += 1
@@ -162,6 +162,8 @@ class PrivateRounds:
             if last[address] > Step.MASK:
                 memories[address] = self._mask(hub, *keys[address], memories[address], deliveries)
         survivors = hub.close_masking()
+        if self._noisy:
+            self._budget = self._budget.charged()
         for address in survivors.survivors:
             self._count(survivors)
             if last[address] > Step.SIGN:
@@ -192,8 +194,6 @@ class PrivateRounds:
         last: Mapping[bytes, Step],
     ) -> OpenedSum:
         signatures = hub.close_signing()
-        if self._noisy:
-            self._budget = self._budget.charged()
         for address in signatures:
             self.bytes_sent += len(signatures) * (SIGNATURE_BYTES + len(address))
             if last[address] > Step.UNMASK:

@@ -49,7 +49,7 @@ def centralised(fleet: Fleet, plan: LearningPlan, seed: int, progress: Callable[
 def local_only(home: Home, trainer: Trainer, plan: LearningPlan, seed: int) -> F32:
     """One home's model from its own windows."""
     windows: Windows = home.spans.train
-    random = np.random.default_rng([seed, 5, int.from_bytes(home.learner.device[:4], "big")])
+    random = np.random.default_rng([seed, 5, int.from_bytes(home.device[:4], "big")])
     state = AdamState.start(to_float(initial_master(plan.spec, plan.seed)))
     for number in range(LOCAL_STEPS):
         rows = random.integers(0, len(windows), BATCH_ROWS)

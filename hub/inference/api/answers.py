@@ -125,9 +125,21 @@ class ModelLine(Answer):
     missing: str | None
 
 
+class AgreedLine(Answer):
+    """A model that the homes learn together and the PPDL chain agrees on."""
+
+    model_id: str
+    quantity: str
+    model_hash: str = Field(description="the agreed weights at `height`; with each learnt round there are others")
+    height: int = Field(description="height of the PPDL chain at which this was agreed on")
+    rounds: int = Field(description="rounds that changed the model so far")
+    vouched: bool = Field(description="whether answers on chain are made with it; of one model they are")
+
+
 class ModelsAnswer(Answer):
     ppdl_height: int
     models: list[ModelLine]
+    agreed: list[AgreedLine]
 
 
 class UsageDay(Answer):

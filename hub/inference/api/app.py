@@ -27,6 +27,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from hub.inference.api.answers import (
+    AgreedLine,
     DemandAnswer,
     ErrorAnswer,
     GenerationAnswer,
@@ -194,8 +195,9 @@ def _charged(state: ApiState, caller: Caller) -> Iterator[None]:
 def _add_lists(app: FastAPI, state: ApiState) -> None:
     @app.get("/v1/models", responses=RESPONSES)
     def models(caller: Asking) -> ModelsAnswer:
-        """Every model of this hub: its name, when it was trained, or what it lacks."""
-        return ModelsAnswer(ppdl_height=state.desk.height, models=[_model_line(state.job, key) for key in state.job.keys])
+        """Every model of this hub: its name, when it was trained, or what it lacks; then those the chain agrees on."""
+        lines = [_model_line(state.job, key) for key in state.job.keys]
+        return ModelsAnswer(ppdl_height=state.desk.height, models=lines, agreed=_agreed_lines(state.desk))
 
     @app.get("/v1/usage", responses=RESPONSES)
     def usage(caller: Asking) -> UsageAnswer:
@@ -221,6 +223,21 @@ def _add_lists(app: FastAPI, state: ApiState) -> None:
                 for line in lines
             ],
         )
+
+
+def _agreed_lines(desk: ForecastDesk) -> list[AgreedLine]:
+    agreed = desk.agreed()
+    return [
+        AgreedLine(
+            model_id=known.model_id,
+            quantity=known.quantity,
+            model_hash="0x" + known.model_hash.hex(),
+            height=agreed.height,
+            rounds=known.completed,
+            vouched=place == 0,
+        )
+        for place, known in enumerate(agreed.models)
+    ]
 
 
 def _add_open(app: FastAPI) -> None:

@@ -1,12 +1,16 @@
 """What queries return: frozen dataclasses in canonical CBOR, read with `openmg.messages.base.decode(Class, value)`.
 
 path                class              meaning
-model               ModelAnswer        (`round_answers`) the open round's model, its candidate and the learning plan
-round               RoundAnswer        (`round_answers`) how far the open round is
-rounds              RoundsAnswer       (`round_answers`) the latest rounds and round 0
-reputation          ReputationAnswer   (`round_answers`) devices without full reputation
-wrong-aggregates    WrongAnswer        (`round_answers`) leaders that proposed a wrong aggregate
-evaluations         EvaluationsAnswer  mean loss of the model that each round started from
+models              ModelsAnswer       (`round_answers`) the chain's models: names, hashes, rounds; vouched is the first
+model/NAME          ModelAnswer        (`round_answers`) the open round's model, its candidate and the learning plan
+round/NAME          RoundAnswer        (`round_answers`) how far the open round is
+rounds/NAME         RoundsAnswer       (`round_answers`) the latest rounds and round 0
+private/NAME        PrivateNotice      (`openmg.messages.private`) the step of a private round that is open to meters
+reputation/NAME     ReputationAnswer   (`round_answers`) devices without full reputation
+wrong-aggregates/NAME
+                    WrongAnswer        (`round_answers`) leaders that proposed a wrong aggregate
+evaluations/NAME    EvaluationsAnswer  mean loss of the model that each round started from
+                                       NAME is a model's short name, 16 hex digits, as `models` gives it
 slots/MICROGRID     SlotsAnswer        agreed sums of the last two days
 slot-leaves/MICROGRID/SLOT
                     SlotLeavesNotice   (`openmg.messages.market`) the leaves under a recorded slot's root
@@ -29,11 +33,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hub.ppdl.app.inference import event_of
+from hub.ppdl.app.learning_env import LearningEnv
+from hub.ppdl.app.learning_view import LearningView, model_named
 from hub.ppdl.app.membership import OffencesAnswer, SetAnswer, proposals_answer, set_answer, validators_answer
+from hub.ppdl.app.private_answers import private_notice
+from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.round_answers import (
     WrongAnswer,
     latest,
     model_answer,
+    models_answer,
     reputation_answer,
     round_answer,
     rounds_answer,
@@ -42,6 +51,7 @@ from hub.ppdl.app.state import Answer, Env, Grid, SlotRecord, State
 from hub.ppdl.app.storage import BlockRow, Storage
 from openmg.hashing import merkle_proof
 from openmg.messages.base import Message, encode
+from openmg.messages.private import PrivateNotice
 
 LOSSES_SHOWN = 128
 REJECTIONS_SHOWN = 64
@@ -135,7 +145,7 @@ def events_answer(row: BlockRow) -> EventsAnswer:
     return EventsAnswer(row.height, row.app_hash, row.state_hash, row.model_hash, events)
 
 
-def _evaluations(state: State) -> EvaluationsAnswer:
+def _evaluations(state: LearningView) -> EvaluationsAnswer:
     return EvaluationsAnswer(
         tuple(
             RoundLoss(record.number, record.base_hash, record.loss_sum_micro // record.loss_count, record.loss_count)
@@ -185,6 +195,13 @@ def _events(storage: Storage, text: str) -> EventsAnswer:
     return events_answer(row)
 
 
+def _private(state: LearningView, height: int, env: LearningEnv) -> PrivateNotice:
+    notice = private_notice(state, height, env)
+    if notice is None:
+        raise NoAnswer(f"query: no step of a private round is open; round {state.round.number} is in {state.round.phase}")
+    return notice
+
+
 def _set(state: State, height: int, text: str) -> SetAnswer:
     answer = set_answer(state, height, _number(text))
     if answer is None:
@@ -192,22 +209,39 @@ def _set(state: State, height: int, text: str) -> SetAnswer:
     return answer
 
 
+LEARNING_PATHS = ("model", "round", "rounds", "private", "reputation", "wrong-aggregates", "evaluations")
+
+
+def _learning(head: str, text: str, state: State, height: int, env: Env) -> Message:
+    """An answer about one model."""
+    try:
+        now = model_named(state, bytes.fromhex(text), env, "query")
+    except ValueError as error:
+        why = error if isinstance(error, Rejected) else f"query: {text[:80]!r} is not a model's name; ask for models"
+        raise NoAnswer(str(why)) from error
+    if head == "model":
+        return model_answer(now.view, height, now.env)
+    if head == "round":
+        return round_answer(now.view, height, now.env)
+    if head == "rounds":
+        return rounds_answer(now.view, now.env)
+    if head == "private":
+        return _private(now.view, height, now.env)
+    if head == "reputation":
+        return reputation_answer(now.view, now.env)
+    if head == "wrong-aggregates":
+        return WrongAnswer(now.view.wrong_aggregates)
+    return _evaluations(now.view)
+
+
 def answer_query(path: str, state: State, height: int, env: Env, storage: Storage) -> bytes:
     """The encoded answer to a path of the table above (but `rejections`). Raises NoAnswer."""
     head, _, rest = path.partition("/")
     answer: Message
-    if path == "model":
-        answer = model_answer(state, height, env)
-    elif path == "round":
-        answer = round_answer(state, height, env)
-    elif path == "rounds":
-        answer = rounds_answer(state, env)
-    elif path == "reputation":
-        answer = reputation_answer(state, env)
-    elif path == "wrong-aggregates":
-        answer = WrongAnswer(state.wrong_aggregates)
-    elif path == "evaluations":
-        answer = _evaluations(state)
+    if path == "models":
+        answer = models_answer(state, height, env)
+    elif head in LEARNING_PATHS:
+        answer = _learning(head, rest, state, height, env)
     elif head == "slots":
         grid = _grid(state, rest)
         answer = SlotsAnswer(grid.microgrid, grid.slots)

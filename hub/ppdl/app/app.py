@@ -19,10 +19,11 @@ from hub.ppdl.app.answers import REJECTIONS_SHOWN, NoAnswer, Refusal, Rejections
 from hub.ppdl.app.execute import execute_block, execute_tx
 from hub.ppdl.app.first_state import first_state
 from hub.ppdl.app.genesis_state import AppGenesis
+from hub.ppdl.app.learning_view import model_at
 from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.round_answers import Duties, duties_of, shown_name
 from hub.ppdl.app.snapshot import AppSnapshots
-from hub.ppdl.app.state import SECTIONS, Env, SectionCache, State, app_hash, decode_section
+from hub.ppdl.app.state import Env, SectionCache, State, app_hash, section_names, state_of
 from hub.ppdl.app.storage import BlockRow, Snapshot, Storage, StorageError
 from hub.ppdl.app.transactions import MAX_TX_BYTES, InvalidTransaction, evidence_tx
 from hub.ppdl.application import AppInfo, BlockCtx, BlockResult, InitResult, QueryResult, TxVerdict, Verdict
@@ -84,12 +85,14 @@ class PpdlApplication:
             self._restore(snapshot)
 
     def _restore(self, snapshot: Snapshot) -> None:
-        if set(snapshot.sections) != set(SECTIONS):
+        env = _env(Genesis.decode(snapshot.genesis))
+        models = len(env.genesis.plans)
+        if set(snapshot.sections) != set(section_names(models)):
             raise StorageError(f"application database {self._storage.path} is incomplete; move it away to replay the chain")
-        state = State(*(decode_section(name, snapshot.sections[name]) for name in SECTIONS))
+        state = state_of(snapshot.sections, models)
         self._genesis = snapshot.genesis
         self._cache.refresh(state)
-        self._committed = _Committed(state, snapshot.height, snapshot.app_hash, _env(Genesis.decode(snapshot.genesis)))
+        self._committed = _Committed(state, snapshot.height, snapshot.app_hash, env)
 
     def _view(self) -> _Committed:
         if self._committed is None:
@@ -124,7 +127,7 @@ class PpdlApplication:
     def _genesis_hash(env: Env, validators: tuple[bytes, ...]) -> bytes:
         state, cache = first_state(env, validators), SectionCache()
         cache.refresh(state)
-        return app_hash(cache.state_hash(env), (), state.model.model_hash)
+        return app_hash(cache.state_hash(env), (), state.models[0].model.model_hash)
 
     def check_tx(self, tx: bytes) -> TxVerdict:
         """Whether the transaction would take effect now; remembers refusals that are a meter's fault."""
@@ -137,7 +140,8 @@ class PpdlApplication:
             if isinstance(error, Rejected) and error.device:
                 self._rejected += 1
                 # Never the exception itself: its traceback holds the whole state it was raised on.
-                refusal = Refusal(shown_name(error.device, view.state, view.env), str(error))
+                first = model_at(view.state, 0, view.env)
+                refusal = Refusal(shown_name(error.device, first.view, first.env), str(error))
                 self._rejections = (*self._rejections, refusal)[-REJECTIONS_SHOWN:]
                 log.info("refused from device 0x%s: %s", error.device.hex(), error)
             return TxVerdict(False, str(error), malformed=isinstance(error, InvalidTransaction))
@@ -179,7 +183,7 @@ class PpdlApplication:
         cache = self._cache.copy()
         cache.refresh(outcome.state)
         state_hash = cache.state_hash(view.env)
-        name = outcome.state.model.model_hash
+        name = outcome.state.models[0].model.model_hash
         digest = app_hash(state_hash, outcome.events, name)
         row = BlockRow(ctx.height, digest, state_hash, name, outcome.events)
         self._finalized = _Finalized(outcome.state, row, outcome.leaves)
@@ -236,10 +240,16 @@ class PpdlApplication:
             raise ValueError(f"0x{address.hex()} is not a meter of this chain's genesis")
         return env.commitments(report, device.meter_id)
 
-    def duties(self) -> Duties | None:
-        """What a validator has to do for the open learning round; None before `init_chain`. Safe from any thread."""
+    def duties(self, place: int) -> Duties | None:
+        """What a validator has to do for the open round of the plan with this number; None before `init_chain`.
+
+        Safe from any thread.
+        """
         view = self._committed
-        return duties_of(view.state, view.height, view.env) if view else None
+        if view is None:
+            return None
+        now = model_at(view.state, place, view.env)
+        return duties_of(now.view, view.height, now.env)
 
     def query(self, path: str, data: bytes) -> QueryResult:
         """An answer of `hub.ppdl.app.answers`; `data` is not used. Safe from any thread."""

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from hub.ppdl.app.commits import require_phase
 from hub.ppdl.app.duties import Availability, marks_of
 from hub.ppdl.app.governance import require_validator
+from hub.ppdl.app.learning_view import LearningView
 from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.round_state import BlobVote
-from hub.ppdl.app.state import State
 from hub.ppdl.consensus.quorum import quorum
 from openmg.messages.base import Signed
 from openmg.messages.learning import PHASE_REVEAL
 
 
-def admit_availability(state: State, signed: Signed[Availability], height: int) -> State:
+def admit_availability(state: LearningView, signed: Signed[Availability], height: int) -> LearningView:
     """The state with the vote in the place of the validator's former one. Raises Rejected."""
     validator, message = signed.signer, signed.message
     require_validator(state, validator, height, "availability")
@@ -54,7 +54,7 @@ def _require_larger(former: BlobVote, message: Availability, height: int) -> Non
         raise Rejected("availability: a later vote names all that the former did, and more")
 
 
-def decided_blobs(state: State, validators: Sequence[bytes]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+def decided_blobs(state: LearningView, validators: Sequence[bytes]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     """(included, malformed) devices, ascending, by the votes of those who are validators now."""
     need = quorum(len(validators))
     votes = [vote for vote in state.blob_votes if vote.validator in validators]

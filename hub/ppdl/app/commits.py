@@ -10,20 +10,21 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import replace
 
+from hub.ppdl.app.learning_env import LearningEnv
+from hub.ppdl.app.learning_view import LearningView
 from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.round_state import Commit
-from hub.ppdl.app.state import Env, State
 from openmg.messages.base import Signed
 from openmg.messages.learning import PHASE_COMMIT, UpdateCommit
 
 
-def require_device(address: bytes, env: Env, what: str) -> None:
-    """Raises Rejected for a device that the genesis does not name."""
+def require_device(address: bytes, env: LearningEnv, what: str) -> None:
+    """Raises Rejected for a device that does not learn this model."""
     if address not in env.devices:
-        raise Rejected(f"{what}: device 0x{address.hex()} is not registered; it must be in the genesis")
+        raise Rejected(f"{what}: device 0x{address.hex()} is not registered for this model; it must be in the genesis")
 
 
-def require_phase(state: State, number: int, phase: str, what: str) -> None:
+def require_phase(state: LearningView, number: int, phase: str, what: str) -> None:
     """Raises Rejected when the round is not the open one or not in this phase."""
     if number != state.round.number:
         raise Rejected(f"{what}: round {number} is not open; the open round is {state.round.number}")
@@ -31,7 +32,7 @@ def require_phase(state: State, number: int, phase: str, what: str) -> None:
         raise Rejected(f"{what}: round {number} is in its phase {state.round.phase}, not {phase}")
 
 
-def admit_commit(state: State, signed: Signed[UpdateCommit], env: Env) -> State:
+def admit_commit(state: LearningView, signed: Signed[UpdateCommit], env: LearningEnv) -> LearningView:
     """The state with the commit in its round. Raises Rejected."""
     device, message, now = signed.signer, signed.message, state.round
     require_device(device, env, "commit")

@@ -16,9 +16,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from hub.ppdl.app.commits import require_device, require_phase
+from hub.ppdl.app.learning_env import LearningEnv
+from hub.ppdl.app.learning_view import LearningView
 from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.round_state import BallotVote
-from hub.ppdl.app.state import Env, State
 from openmg.hashing import keccak256, word
 from openmg.learning.plan import LearningPlan
 from openmg.messages.base import Signed
@@ -38,7 +39,7 @@ def draw_committee(
     return tuple(sorted(order[:size]))
 
 
-def admit_ballot(state: State, signed: Signed[Ballot], env: Env) -> State:
+def admit_ballot(state: LearningView, signed: Signed[Ballot], env: LearningEnv) -> LearningView:
     """The state with the member's ballot. Raises Rejected."""
     device, message = signed.signer, signed.message
     require_device(device, env, "ballot")
@@ -60,12 +61,12 @@ def finds_worse(ballot: BallotVote, plan: LearningPlan) -> bool:
     return ballot.candidate_loss_micro * MILLI > ballot.base_loss_micro * (MILLI + plan.worse_milli)
 
 
-def judged(state: State, plan: LearningPlan) -> bool:
+def judged(state: LearningView, plan: LearningPlan) -> bool:
     """Whether enough ballots came to speak for the committee."""
     return len(state.ballots) >= plan.committee_quorum
 
 
-def refused(state: State, plan: LearningPlan) -> bool:
+def refused(state: LearningView, plan: LearningPlan) -> bool:
     """Whether the committee refuses the candidate."""
     worse = sum(finds_worse(ballot, plan) for ballot in state.ballots)
     return judged(state, plan) and 2 * worse > len(state.ballots)

@@ -1,7 +1,7 @@
 """What a validator signs for a learning round: which blobs it holds, the aggregate it leads with, its word on another's.
 
-Rules: each names the round (and attempt), so that it counts nowhere else; form is checked here, everything that depends on the
-chain's state where it is admitted (`availability`, `verdicts`).
+Rules: each names the model and the round (and attempt), so that it counts nowhere else; form is checked here, everything that
+depends on the chain's state where it is admitted (`availability`, `verdicts`).
 Not here: who makes them (`hub.learning.attendant`).
 """
 
@@ -14,6 +14,7 @@ from typing import ClassVar
 from hub.ppdl.app.round_state import MAX_REASON
 from openmg.learning.blobs import MAX_RESULT_BYTES
 from openmg.learning.plan import MAX_ATTEMPTS, MAX_DEVICES
+from openmg.messages.learning import names_round
 from openmg.units import HASH_BYTES
 
 MAX_BITMAP_BYTES = MAX_DEVICES // 8
@@ -40,14 +41,16 @@ class Availability:
     """Blobs that this validator holds and matched to their commits; bit i (least significant first) is commit i."""
 
     PURPOSE: ClassVar[str] = "ppdl-availability"
+    model: bytes
     round: int
     present: bytes
     malformed: bytes
 
     def __post_init__(self) -> None:
-        if self.round < 0 or len(self.present) != len(self.malformed) or len(self.present) > MAX_BITMAP_BYTES:
+        sizes = len(self.present), len(self.malformed)
+        if not names_round(self.model, self.round) or sizes[0] != sizes[1] or sizes[0] > MAX_BITMAP_BYTES:
             raise ValueError(
-                f"an availability vote has a round and two bitmaps of equal length, at most {MAX_BITMAP_BYTES} bytes"
+                f"an availability vote has a model, a round and two bitmaps of equal length, at most {MAX_BITMAP_BYTES} bytes"
             )
         if any(a & b for a, b in zip(self.present, self.malformed, strict=True)):
             raise ValueError("an availability vote calls a blob good or malformed, not both")
@@ -73,6 +76,7 @@ class AggregateProposal:
     """
 
     PURPOSE: ClassVar[str] = "ppdl-aggregate"
+    model: bytes
     round: int
     attempt: int
     master: bytes
@@ -82,8 +86,9 @@ class AggregateProposal:
     rejected: tuple[Found, ...]
 
     def __post_init__(self) -> None:
-        if self.round < 0 or not 0 <= self.attempt < MAX_ATTEMPTS or not 0 <= self.hostile < MAX_DEVICES:
-            raise ValueError("an aggregate has a round, an attempt and a number of hostile devices")
+        counts = 0 <= self.attempt < MAX_ATTEMPTS and 0 <= self.hostile < MAX_DEVICES
+        if not names_round(self.model, self.round) or not counts:
+            raise ValueError("an aggregate has a model, a round, an attempt and a number of hostile devices")
         if len(self.master) != len(self.momentum) or len(self.master) + len(self.momentum) > MAX_RESULT_BYTES:
             raise ValueError(f"an aggregate has master and momentum of equal length, together at most {MAX_RESULT_BYTES} bytes")
         reasons = [found.reason for found in self.rejected]
@@ -98,11 +103,13 @@ class Verdict:
     """Whether this validator computed the very aggregate that the attempt's leader proposed."""
 
     PURPOSE: ClassVar[str] = "ppdl-verdict"
+    model: bytes
     round: int
     attempt: int
     proposal_hash: bytes
     ok: bool
 
     def __post_init__(self) -> None:
-        if self.round < 0 or not 0 <= self.attempt < MAX_ATTEMPTS or len(self.proposal_hash) != HASH_BYTES:
-            raise ValueError("a verdict has a round, an attempt and the 32-byte hash of a proposal")
+        names = names_round(self.model, self.round) and len(self.proposal_hash) == HASH_BYTES
+        if not names or not 0 <= self.attempt < MAX_ATTEMPTS:
+            raise ValueError("a verdict has a model, a round, an attempt and the 32-byte hash of a proposal")

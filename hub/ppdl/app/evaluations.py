@@ -10,14 +10,15 @@ from bisect import insort
 from dataclasses import replace
 
 from hub.ppdl.app.commits import require_device
+from hub.ppdl.app.learning_env import LearningEnv
+from hub.ppdl.app.learning_view import LearningView
 from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.round_state import EVALUATED_ROUNDS, Loss
-from hub.ppdl.app.state import Env, State
 from openmg.messages.base import Signed
 from openmg.messages.learning import Evaluation
 
 
-def admit_evaluation(state: State, signed: Signed[Evaluation], env: Env) -> State:
+def admit_evaluation(state: LearningView, signed: Signed[Evaluation], env: LearningEnv) -> LearningView:
     """The state with the loss counted for its round. Raises Rejected."""
     device, message = signed.signer, signed.message
     require_device(device, env, "evaluation")

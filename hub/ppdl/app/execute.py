@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hub.ppdl.app import governance, inference, learning_rounds, offences, slots
+from hub.ppdl.app import governance, inference, learning_rounds, offences, private_steps, slots
 from hub.ppdl.app.availability import admit_availability
 from hub.ppdl.app.commits import admit_commit
 from hub.ppdl.app.committee import admit_ballot
 from hub.ppdl.app.duties import AggregateProposal, Availability, Verdict
 from hub.ppdl.app.evaluations import admit_evaluation
+from hub.ppdl.app.learning_view import LearningView, OpenModel, model_at, model_named
 from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.set_change import open_propose, open_vote
 from hub.ppdl.app.state import Env, State
@@ -23,12 +24,16 @@ from hub.ppdl.app.transactions import (
     KIND_AVAILABILITY,
     KIND_BALLOT,
     KIND_COMMIT,
+    KIND_DEALING,
     KIND_EVALUATION,
     KIND_EVIDENCE,
     KIND_INFERENCE,
+    KIND_MASK,
     KIND_PROPOSE,
     KIND_SLOT_SUM,
+    KIND_SURVIVORS,
     KIND_VERDICT,
+    PRIVATE_KINDS,
     InvalidTransaction,
     decode_tx,
     open_evidence,
@@ -41,6 +46,7 @@ from hub.ppdl.application import TxResult, ValidatorUpdate
 from openmg.hashing import words
 from openmg.messages.learning import Ballot, Evaluation, UpdateCommit
 from openmg.messages.market import SlotLeavesNotice
+from openmg.messages.secure import MaskCommit, ShareDealing, SurvivorSet, Unmasking
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ def execute_tx(state: State, tx: bytes, height: int, env: Env) -> Outcome:
     """The transaction's outcome. Raises InvalidTransaction (form, signature) or Rejected (state)."""
     transaction = decode_tx(tx)
     kind, payload = transaction.kind, transaction.payload
+    if kind in PRIVATE_KINDS:
+        return _private_tx(state, kind, payload, env)
     if kind in _ROUND_KINDS:
         return _round_tx(state, kind, payload, height, env)
     if kind == KIND_SLOT_SUM:
@@ -97,29 +105,61 @@ _ROUND_KINDS = (KIND_COMMIT, KIND_AVAILABILITY, KIND_AGGREGATE, KIND_VERDICT, KI
 
 
 def _round_tx(state: State, kind: str, payload: bytes, height: int, env: Env) -> Outcome:
-    """What meters and validators say in a learning round: one subject for each sender and round."""
+    """What meters and validators say in a learning round: one subject for each sender, model and round."""
     chain_id = env.chain_id
     if kind == KIND_COMMIT:
         commit = open_message(UpdateCommit, payload, chain_id, kind)
-        return Outcome(admit_commit(state, commit, env), (), _subject(kind, commit.message.round, commit.signer))
+        now = model_named(state, commit.message.model, env, kind)
+        return _said(kind, now, admit_commit(now.view, commit, now.env), commit.message.round, commit.signer)
     if kind == KIND_BALLOT:
         ballot = open_message(Ballot, payload, chain_id, kind)
-        return Outcome(admit_ballot(state, ballot, env), (), _subject(kind, ballot.message.round, ballot.signer))
+        now = model_named(state, ballot.message.model, env, kind)
+        return _said(kind, now, admit_ballot(now.view, ballot, now.env), ballot.message.round, ballot.signer)
     if kind == KIND_EVALUATION:
         evaluation = open_message(Evaluation, payload, chain_id, kind)
-        subject = _subject(kind, evaluation.message.round, evaluation.signer)
-        return Outcome(admit_evaluation(state, evaluation, env), (), subject)
+        now = model_named(state, evaluation.message.model, env, kind)
+        after = admit_evaluation(now.view, evaluation, now.env)
+        return _said(kind, now, after, evaluation.message.round, evaluation.signer)
     if kind == KIND_AVAILABILITY:
         available = open_message(Availability, payload, chain_id, "availability")
-        subject = _subject(kind, available.message.round, available.signer)
-        return Outcome(admit_availability(state, available, height), (), subject)
+        now = model_named(state, available.message.model, env, "availability")
+        return _said(kind, now, admit_availability(now.view, available, height), available.message.round, available.signer)
     if kind == KIND_AGGREGATE:
         proposal = open_message(AggregateProposal, payload, chain_id, kind)
-        subject = _subject(kind, proposal.message.round, proposal.message.attempt)
-        return Outcome(admit_proposal(state, proposal, height, env), (), subject)
+        now = model_named(state, proposal.message.model, env, kind)
+        after = admit_proposal(now.view, proposal, height, now.env)
+        return _said(kind, now, after, proposal.message.round, proposal.message.attempt)
     verdict = open_message(Verdict, payload, chain_id, kind)
-    subject = _subject(kind, verdict.message.round, verdict.message.attempt, verdict.signer)
-    return Outcome(admit_verdict(state, verdict, height), (), subject)
+    now = model_named(state, verdict.message.model, env, kind)
+    names = verdict.message.round, verdict.message.attempt, verdict.signer
+    return _said(kind, now, admit_verdict(now.view, verdict, height), *names)
+
+
+def _said(kind: str, now: OpenModel, after: LearningView, *names: int | bytes) -> Outcome:
+    return Outcome(now.with_view(after), (), _subject(kind, now.env.name, *names))
+
+
+def _private_tx(state: State, kind: str, payload: bytes, env: Env) -> Outcome:
+    """What meters do in a private round: one subject for each sender and round. The round's id says of which model it is."""
+    chain_id = env.chain_id
+    if kind == KIND_DEALING:
+        dealing = open_message(ShareDealing, payload, chain_id, kind)
+        now = private_steps.model_of_round(state, dealing.message.round_id, env, kind)
+        after = private_steps.admit_dealing(now.view, dealing, payload, now.env)
+        return _said(kind, now, after, now.view.round.number, dealing.signer)
+    if kind == KIND_MASK:
+        mask = open_message(MaskCommit, payload, chain_id, kind)
+        now = private_steps.model_of_round(state, mask.message.round_id, env, kind)
+        return _said(kind, now, private_steps.admit_mask(now.view, mask, now.env), now.view.round.number, mask.signer)
+    if kind == KIND_SURVIVORS:
+        signed = open_message(SurvivorSet, payload, chain_id, kind)
+        now = private_steps.model_of_round(state, signed.message.round_id, env, kind)
+        return _said(kind, now, private_steps.admit_signature(now.view, signed, now.env), now.view.round.number, signed.signer)
+    unmasking = open_message(Unmasking, payload, chain_id, kind)
+    now = private_steps.model_of_round(state, unmasking.message.round_id, env, kind)
+    return _said(
+        kind, now, private_steps.admit_unmasking(now.view, unmasking, now.env), now.view.round.number, unmasking.signer
+    )
 
 
 def _answer(state: State, payload: bytes, height: int, env: Env) -> Outcome:
@@ -148,6 +188,8 @@ def execute_block(state: State, txs: Sequence[bytes], height: int, env: Env) -> 
             results.append(TxResult(True))
             events.extend(outcome.events)
             leaves.extend(outcome.leaves)
-    state = learning_rounds.end_block(state, height, env)  # before sets are forgotten: it counts votes by that of this height
+    for place in range(len(state.models)):  # before sets are forgotten: votes are counted by that of this height
+        now = model_at(state, place, env)
+        state = now.with_view(learning_rounds.end_block(now.view, height, now.env))
     state, updates = governance.end_block(offences.end_block(state, height), height)
     return Executed(state, tuple(results), tuple(events), tuple(leaves), updates)

@@ -1,9 +1,11 @@
-"""The application's part of the genesis: registered devices, the feeders' past, the learning plan, the verifying key.
+"""The application's part of the genesis: registered devices, the feeders' past, the learning plans, the verifying key.
 
 Rules: canonical CBOR, checked in full when it is read; devices ascend by address, feeders by microgrid. The past of a
 feeder is the hourly net energy (import minus export, Wh) of its 35 days before the chain; the feeder meter is read in
-clear. The verifying key of the circuit `commit` stands here because the replicas must agree on which slot proofs hold; it
-is that of a ceremony, or in a demo the development key, with which anybody can forge.
+clear. Each plan is one model of the chain, with rounds of its own; the first is the one by which answers are vouched. A
+model is learnt by the devices that meter its quantity, which the genesis says of each device. The verifying key of the
+circuit `commit` stands here because the replicas must agree on which slot proofs hold; it is that of a ceremony, or in a
+demo the development key, with which anybody can forge.
 Not here: validators and chain id (`hub.ppdl.genesis`).
 """
 
@@ -14,11 +16,14 @@ from typing import Any
 
 from openmg import codec
 from openmg.forecast.fixedpoint import MAX_ENERGY_WH
-from openmg.forecast.spec import HOURS_PER_WEEK, NET_ENERGY
+from openmg.forecast.quantities import METERED
+from openmg.forecast.spec import HOURS_PER_WEEK, MINUTES_PER_HOUR, NET_ENERGY
 from openmg.learning.blobs import MAX_RESULT_BYTES
-from openmg.learning.plan import MAX_DEVICES, LearningPlan
+from openmg.learning.plan import MAX_DEVICES, MAX_MODELS, LearningPlan
+from openmg.learning.secure.chain_round import MAX_CHAIN_MEMBERS, may_open
+from openmg.masking import is_mask_key
 from openmg.messages.topics import DEVICE_NAME
-from openmg.units import ADDRESS_BYTES
+from openmg.units import ADDRESS_BYTES, SLOTS_PER_HOUR
 from openmg.zk.circuits.commit import PUBLIC_INPUTS
 from openmg.zk.field import R
 from openmg.zk.proof import UnsafeKeyError, VerifyingKey
@@ -31,6 +36,7 @@ MIN_HISTORY_HOURS = HOURS_PER_WEEK
 """A forecast needs a week."""
 HISTORY_HOURS = 5 * HOURS_PER_WEEK
 """Hours of a feeder's past that are kept: four weeks for the profiles and one more for the latest."""
+MINUTES_PER_SLOT = MINUTES_PER_HOUR // SLOTS_PER_HOUR
 MAX_STATE_BYTES = 16 * 1024 * 1024
 
 
@@ -40,13 +46,18 @@ class AppStateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A registered meter: 20-byte address, X25519 mask key, its microgrid, its name in topics, and its mid in circuits."""
+    """A registered meter: 20-byte address, X25519 mask key, its microgrid, its name in topics, and its mid in circuits.
+
+    quantities: those of METERED that it learns from, ascending. Every meter has its net energy; one that never feeds in has
+    no exported energy to learn from.
+    """
 
     address: bytes
     mask_public: bytes
     microgrid: int
     name: str
     meter_id: int
+    quantities: tuple[str, ...] = (NET_ENERGY.quantity,)
 
     def __post_init__(self) -> None:
         if len(self.address) != ADDRESS_BYTES or len(self.mask_public) != MASK_KEY_BYTES:
@@ -55,6 +66,11 @@ class Device:
             raise AppStateError(f"app state: device {self.name!r} has an unusable name or microgrid number")
         if not 0 < self.meter_id < R:
             raise AppStateError(f"app state: device {self.name!r} has a meter id outside 1 to r - 1")
+        known = self.quantities == tuple(sorted(set(self.quantities) & set(METERED)))
+        if not known or VOUCHED.quantity not in self.quantities:
+            raise AppStateError(
+                f"app state: device {self.name!r} must have {VOUCHED.quantity} and others of {', '.join(METERED)}, ascending"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +95,13 @@ class Feeder:
 class AppGenesis:
     """What a chain starts with; raises AppStateError when the parts do not fit together.
 
-    commit_key: the verifying key of the circuit `commit` (`VerifyingKey.to_bytes`).
+    plans: one for each model; the first one's answers are vouched. commit_key: the verifying key of the circuit `commit`
+    (`VerifyingKey.to_bytes`).
     """
 
     devices: tuple[Device, ...]
     feeders: tuple[Feeder, ...]
-    plan: LearningPlan
+    plans: tuple[LearningPlan, ...]
     commit_key: bytes
 
     def __post_init__(self) -> None:
@@ -99,22 +116,17 @@ class AppGenesis:
         missing = {device.microgrid for device in self.devices} - set(grids)
         if missing:
             raise AppStateError(f"app state: microgrid {min(missing)} has devices but no feeder history")
-        if 2 * self.plan.spec.master_bytes > MAX_RESULT_BYTES:
+        names = [plan.spec.short_name for plan in self.plans]
+        if not 1 <= len(names) <= MAX_MODELS or len(set(names)) != len(names):
+            raise AppStateError(f"app state: give 1 to {MAX_MODELS} plans of different forecasters")
+        for plan in self.plans:
+            self._check_plan(plan)
+        if self.plans[0].spec != VOUCHED:
             raise AppStateError(
-                f"app state: master and momentum of {self.plan.spec.model_id} have more than {MAX_RESULT_BYTES} bytes; a chain"
-                " agrees on smaller models only"
+                f"app state: the first plan's forecaster must be {VOUCHED.model_id}, for which answers are vouched"
             )
-        if self.plan.spec != VOUCHED:
-            raise AppStateError(f"app state: the plan's forecaster must be {VOUCHED.model_id}, for which answers are vouched")
-        if self.plan.privacy != "none":
-            raise AppStateError(
-                f"app state: the rounds of a chain show updates and cannot keep {self.plan.privacy} yet; use none"
-            )
-        if self.plan.min_participants + self.plan.committee_size > len(addresses):
-            raise AppStateError(
-                f"app state: a round needs {self.plan.min_participants} devices and a committee of {self.plan.committee_size}"
-                f" others but {len(addresses)} are registered"
-            )
+        if len({plan.privacy == "none" for plan in self.plans}) > 1:
+            raise AppStateError("app state: some plans hide updates and some show them; a meter that hides one shows none")
         try:
             inputs = VerifyingKey.from_bytes(self.commit_key).n_public
         except UnsafeKeyError as error:
@@ -122,13 +134,40 @@ class AppGenesis:
         if inputs != PUBLIC_INPUTS:
             raise AppStateError(f"app state: commit_key is of a circuit with {inputs} public inputs; give that of commit")
 
+    def _check_plan(self, plan: LearningPlan) -> None:
+        """AppStateError for a plan that the registered devices cannot follow, or the chain cannot agree on."""
+        spec = plan.spec
+        if 2 * spec.master_bytes > MAX_RESULT_BYTES:
+            raise AppStateError(
+                f"app state: master and momentum of {spec.model_id} have more than {MAX_RESULT_BYTES} bytes; a chain"
+                " agrees on smaller models only"
+            )
+        if spec.quantity not in METERED or spec.channels or spec.resolution_minutes % MINUTES_PER_SLOT:
+            raise AppStateError(
+                f"app state: no meter can learn {spec.model_id}; use {', '.join(METERED)} without channels, in whole slots"
+            )
+        registered = len(self.learners(plan))
+        if plan.min_participants + plan.committee_size > registered:
+            raise AppStateError(
+                f"app state: a round of {spec.quantity} needs {plan.min_participants} devices and a committee of"
+                f" {plan.committee_size} others but {registered} are registered"
+            )
+        if plan.privacy != "none":
+            _check_private(plan, self.learners(plan))
+
+    def learners(self, plan: LearningPlan) -> tuple[Device, ...]:
+        """The devices that learn a plan's model, ascending by address."""
+        return tuple(device for device in self.devices if plan.spec.quantity in device.quantities)
+
     def encode(self) -> bytes:
         """Canonical bytes for `Genesis.app_state`."""
         return codec.encode(
             {
-                "devices": [[d.address, d.mask_public, d.microgrid, d.name, d.meter_id] for d in self.devices],
+                "devices": [
+                    [d.address, d.mask_public, d.microgrid, d.name, d.meter_id, list(d.quantities)] for d in self.devices
+                ],
                 "feeders": [[f.microgrid, f.start_hour, list(f.net_wh)] for f in self.feeders],
-                "plan": self.plan.encode(),
+                "plans": [plan.encode() for plan in self.plans],
                 "commit_key": self.commit_key,
             }
         )
@@ -138,13 +177,13 @@ class AppGenesis:
         """Inverse of `encode`. Raises AppStateError."""
         try:
             value: Any = codec.decode(data, max_bytes=MAX_STATE_BYTES, max_items=MAX_STATE_BYTES)
-            if not isinstance(value, dict) or value.keys() != {"commit_key", "devices", "feeders", "plan"}:
-                raise AppStateError("app state: it must have exactly devices, feeders, plan and commit_key")
+            if not isinstance(value, dict) or value.keys() != {"commit_key", "devices", "feeders", "plans"}:
+                raise AppStateError("app state: it must have exactly devices, feeders, plans and commit_key")
             return cls(
                 tuple(_device(item) for item in _items(value["devices"])),
                 tuple(_feeder(item) for item in _items(value["feeders"])),
-                LearningPlan.decode(value["plan"]),
-                _bytes(value["commit_key"]),
+                tuple(LearningPlan.decode(_bytes(item, "a plan")) for item in _items(value["plans"])),
+                _bytes(value["commit_key"], "commit_key"),
             )
         except AppStateError:
             raise
@@ -152,12 +191,29 @@ class AppGenesis:
             raise AppStateError(f"app state: {error}; make the genesis again") from error
 
 
-def make_app_genesis(devices: list[Device], feeders: list[Feeder], plan: LearningPlan, commit_key: bytes) -> AppGenesis:
-    """An AppGenesis from parts in any order. Raises AppStateError."""
+def _check_private(plan: LearningPlan, devices: tuple[Device, ...]) -> None:
+    """Raises AppStateError unless these devices, which learn the plan's model, can hold its private rounds."""
+    most = MAX_CHAIN_MEMBERS + plan.committee_size
+    if len(devices) > most:
+        raise AppStateError(
+            f"app state: {len(devices)} devices are registered, but a private round of a chain has at most"
+            f" {MAX_CHAIN_MEMBERS} members beside its committee of {plan.committee_size}; register at most {most}, or use none"
+        )
+    if not may_open(plan, 0):
+        raise AppStateError("app state: the plan's privacy budget does not cover one round; raise epsilon_budget_micro")
+    for device in devices:
+        if not is_mask_key(device.mask_public):
+            raise AppStateError(f"app state: nobody can agree a secret with the mask key of {device.name!r}; make it again")
+
+
+def make_app_genesis(
+    devices: list[Device], feeders: list[Feeder], plans: tuple[LearningPlan, ...], commit_key: bytes
+) -> AppGenesis:
+    """An AppGenesis from devices and feeders in any order; the order of the plans counts. Raises AppStateError."""
     return AppGenesis(
         tuple(sorted(devices, key=lambda device: device.address)),
         tuple(sorted(feeders, key=lambda feeder: feeder.microgrid)),
-        plan,
+        plans,
         commit_key,
     )
 
@@ -168,9 +224,9 @@ def _items(value: Any) -> list[Any]:
     return value
 
 
-def _bytes(value: Any) -> bytes:
+def _bytes(value: Any, what: str) -> bytes:
     if not isinstance(value, bytes):
-        raise AppStateError("app state: commit_key is not bytes")
+        raise AppStateError(f"app state: {what} is not bytes")
     return value
 
 
@@ -181,7 +237,10 @@ def _fields(value: Any, *types: type) -> list[Any]:
 
 
 def _device(value: Any) -> Device:
-    return Device(*_fields(value, bytes, bytes, int, str, int))
+    address, mask_public, microgrid, name, meter_id, quantities = _fields(value, bytes, bytes, int, str, int, list)
+    if not all(type(item) is str for item in quantities):
+        raise AppStateError("app state: a quantity is not text")
+    return Device(address, mask_public, microgrid, name, meter_id, tuple(quantities))
 
 
 def _feeder(value: Any) -> Feeder:

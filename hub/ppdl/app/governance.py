@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.set_change import Proposed, SetChange, Voted
-from hub.ppdl.app.state import FOUR, OpenProposal, SetSpan, State
+from hub.ppdl.app.state import FOUR, OpenProposal, SetSpan, State, WithSets
 from hub.ppdl.application import ValidatorUpdate
 from hub.ppdl.consensus.quorum import quorum
 from hub.ppdl.genesis import MAX_VALIDATORS
@@ -39,12 +39,12 @@ MAX_SPANS = 512
 """Sets remembered even if they change with every block; evidence from before the oldest is refused."""
 
 
-def set_at(state: State, height: int) -> SetSpan | None:
+def set_at(state: WithSets, height: int) -> SetSpan | None:
     """The set that agrees on `height`; None when it is not decided yet or no longer remembered."""
     return next((span for span in reversed(state.sets) if span.from_height <= height), None)
 
 
-def require_validator(state: State, address: bytes, height: int, what: str) -> None:
+def require_validator(state: WithSets, address: bytes, height: int, what: str) -> None:
     """Raises Rejected when the address is not in the set of `height`."""
     span = set_at(state, height)
     if span is None or address not in span.addresses:

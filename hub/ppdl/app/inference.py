@@ -1,8 +1,8 @@
 """Vouched inference: the replicas forecast a microgrid's next day in integers, over what the chain itself has recorded.
 
-Input: the microgrid's hourly net energy on the chain, the calendar of the plan, the agreed model; output: 24 hourly
-net energies in Wh and an event that the plasma chain's `Inference` contract checks. A request counts once per (plasma
-chain, contract, request id); a block holds at most MAX_ANSWERS_IN_BLOCK answers.
+Input: the microgrid's hourly net energy on the chain, the calendar of the plan, the agreed model (of several the first);
+output: 24 hourly net energies in Wh and an event that the plasma chain's `Inference` contract checks. A request counts once
+per (plasma chain, contract, request id); a block holds at most MAX_ANSWERS_IN_BLOCK answers.
 Not here: the contract, payment, and a home's forecast for itself, which never leaves the meter.
 """
 
@@ -57,10 +57,11 @@ def answer_request(state: State, signed: Signed[InferenceRequest], height: int, 
         raise Rejected(f"inference request: request {request.request_id} is already answered")
     if sum(known.height == height for known in state.answers) >= MAX_ANSWERS_IN_BLOCK:
         raise Rejected(f"inference request: block {height} has {MAX_ANSWERS_IN_BLOCK} answers already; wait for the next")
-    plan, spec = env.genesis.plan, env.genesis.plan.spec
-    master = master_from_bytes(spec, state.model.master)
+    plan, model = env.genesis.plans[0], state.models[0].model
+    spec = plan.spec
+    master = master_from_bytes(spec, model.master)
     forecast = forecast_wh(spec, master, grid.net_wh, grid.end_hour, plan.holiday_days, plan.utc_offset_hours)
     as_of_slot = grid.end_hour * SLOTS_PER_HOUR - 1
-    answer = Answer(*key, request.microgrid, as_of_slot, state.model.model_hash, forecast.mean_wh, height)
+    answer = Answer(*key, request.microgrid, as_of_slot, model.model_hash, forecast.mean_wh, height)
     answers = (*state.answers, answer)[-MAX_ANSWERS:]
     return replace(state, answers=answers), event_of(answer, env.chain_id)

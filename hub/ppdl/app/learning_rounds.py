@@ -1,10 +1,11 @@
-"""Rounds of learning as rules of the chain: four phases, when each ends, and what a closed round leaves behind.
+"""Rounds of learning as rules of the chain: the phases, when each ends, and what a closed round leaves behind.
 
     commit     devices commit to an update             ends commit_blocks after it began, with min_participants commits;
                                                        else lasts as long again, until max_round_blocks make the round void
     reveal     validators say which blobs they hold    ends after reveal_blocks; void with fewer than min_participants included
     aggregate  a leader proposes, the others check     an attempt ends after aggregate_blocks; void after max_attempts
     committee  devices that did not train judge        ends after committee_blocks
+A plan that hides updates has four more (`private_rounds`), and may come to an end.
 The next round opens with the block that closed the one before. All but the first phase also end as soon as nothing can change
 their outcome any more: every commit is included or malformed, the proposal is accepted or voted down, every member has
 voted. The first one always lasts its length, which sets the pace of learning. Nothing waits for a meter or a validator.
@@ -19,8 +20,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hub.ppdl.app import availability, committee, reputation, verdicts
+from hub.ppdl.app import availability, committee, private_rounds, reputation, verdicts
 from hub.ppdl.app.governance import set_at
+from hub.ppdl.app.learning_env import LearningEnv
+from hub.ppdl.app.learning_view import LearningView
+from hub.ppdl.app.private_state import BAD_DEALING, VOID_SUM
 from hub.ppdl.app.round_state import (
     EVALUATED_ROUNDS,
     LEARNT,
@@ -40,9 +44,9 @@ from hub.ppdl.app.round_state import (
     WrongAggregate,
     opening_record,
 )
-from hub.ppdl.app.state import Env, State
 from openmg.learning.plan import LearningPlan
-from openmg.messages.learning import PHASE_AGGREGATE, PHASE_COMMIT, PHASE_COMMITTEE, PHASE_REVEAL
+from openmg.messages.learning import PHASE_AGGREGATE, PHASE_COMMIT, PHASE_COMMITTEE, PHASE_REVEAL, PHASE_SPENT
+from openmg.messages.private import STEP_PHASES
 
 
 def phase_blocks(phase: str, plan: LearningPlan) -> int:
@@ -52,17 +56,24 @@ def phase_blocks(phase: str, plan: LearningPlan) -> int:
         PHASE_REVEAL: plan.reveal_blocks,
         PHASE_AGGREGATE: plan.aggregate_blocks,
         PHASE_COMMITTEE: plan.committee_blocks,
+        PHASE_SPENT: 0,
+        **dict.fromkeys(STEP_PHASES, plan.reveal_blocks),
     }[phase]
 
 
-def end_block(state: State, height: int, env: Env) -> State:
+def end_block(state: LearningView, height: int, env: LearningEnv) -> LearningView:
     """The state after the block's transactions: the phase goes on, the next one begins, or the round closes."""
     span = set_at(state, height)
     assert span is not None  # the set of the block that is executed is always remembered
-    now, plan = state.round, env.genesis.plan
+    now, plan = state.round, env.plan
+    if now.phase == PHASE_SPENT:
+        return state
     due = height - now.phase_height >= phase_blocks(now.phase, plan)
     if now.phase == PHASE_COMMIT:
         return _end_commits(state, height, env) if due else state
+    if now.phase in STEP_PHASES:
+        state, void = private_rounds.after_block(state, height, due, plan)
+        return _close(state, height, env, void) if void else state
     if now.phase == PHASE_REVEAL:
         return _end_reveal(state, height, env, span.addresses, due)
     if now.phase == PHASE_AGGREGATE:
@@ -71,31 +82,33 @@ def end_block(state: State, height: int, env: Env) -> State:
     return _judge(state, height, env) if due or whole else state
 
 
-def _phase(state: State, phase: str, height: int, **changes: object) -> State:
+def _phase(state: LearningView, phase: str, height: int, **changes: object) -> LearningView:
     return replace(state, round=replace(state.round, phase=phase, phase_height=height, **changes))  # type: ignore[arg-type]
 
 
-def _end_commits(state: State, height: int, env: Env) -> State:
-    plan, now = env.genesis.plan, state.round
+def _end_commits(state: LearningView, height: int, env: LearningEnv) -> LearningView:
+    plan, now = env.plan, state.round
     if len(state.commits) >= plan.min_participants:
-        return _phase(state, PHASE_REVEAL, height)
+        return private_rounds.begin(state, height, env) if state.private else _phase(state, PHASE_REVEAL, height)
     if height - now.opened_height >= plan.max_round_blocks:
         return _close(state, height, env, VOID_COMMITS)
     return _phase(state, PHASE_COMMIT, height)
 
 
-def _end_reveal(state: State, height: int, env: Env, validators: Sequence[bytes], due: bool) -> State:
+def _end_reveal(state: LearningView, height: int, env: LearningEnv, validators: Sequence[bytes], due: bool) -> LearningView:
     included, malformed = availability.decided_blobs(state, validators)
     if not due and len(included) + len(malformed) < len(state.commits):
         return state
     state = replace(state, round=replace(state.round, included=included, malformed=malformed))
-    if len(included) < env.genesis.plan.min_participants:
+    if len(included) < private_rounds.threshold_of(state, env.plan):
         return _close(state, height, env, VOID_BLOBS)
-    return _phase(state, PHASE_AGGREGATE, height)
+    return private_rounds.to_signing(state, height) if state.private else _phase(state, PHASE_AGGREGATE, height)
 
 
-def _end_attempt(state: State, height: int, env: Env, validators: Sequence[bytes], due: bool) -> State:
+def _end_attempt(state: LearningView, height: int, env: LearningEnv, validators: Sequence[bytes], due: bool) -> LearningView:
     if verdicts.accepted(state, validators):
+        if not state.candidates[0].usable:
+            return _close(state, height, env, VOID_SUM)
         judging = _phase(state, PHASE_COMMITTEE, height)
         return judging if state.round.committee else _judge(judging, height, env)
     down = verdicts.voted_down(state, validators)
@@ -105,31 +118,32 @@ def _end_attempt(state: State, height: int, env: Env, validators: Sequence[bytes
         state = _with_wrong(state, state.candidates[0], height)
     state = replace(state, candidates=(), verdicts=())
     attempt = state.round.attempt + 1
-    if attempt >= env.genesis.plan.max_attempts:
+    if attempt >= env.plan.max_attempts:
         return _close(state, height, env, VOID_AGGREGATE)
     return _phase(state, PHASE_AGGREGATE, height, attempt=attempt)
 
 
-def _with_wrong(state: State, candidate: Candidate, height: int) -> State:
+def _with_wrong(state: LearningView, candidate: Candidate, height: int) -> LearningView:
     now = state.round
     wrong = WrongAggregate(now.number, candidate.attempt, candidate.leader, candidate.proposal_hash, height)
     return replace(state, wrong_aggregates=(*state.wrong_aggregates, wrong)[-MAX_WRONG:])
 
 
-def _judge(state: State, height: int, env: Env) -> State:
-    plan = env.genesis.plan
+def _judge(state: LearningView, height: int, env: LearningEnv) -> LearningView:
+    plan = env.plan
     if committee.refused(state, plan):
         return _close(state, height, env, REFUSED)
     return _close(state, height, env, LEARNT if committee.judged(state, plan) else UNJUDGED)
 
 
-def _close(state: State, height: int, env: Env, outcome: str) -> State:
+def _close(state: LearningView, height: int, env: LearningEnv, outcome: str) -> LearningView:
     """The state with the round's record, its model when it was learnt, the scores, and the next round open."""
     now, learnt = state.round, outcome in (LEARNT, UNJUDGED)
     model = state.candidates[0].model if learnt else state.model
-    closed = _record(state, height, env.genesis.plan, outcome, model.model_hash)
+    closed = _record(state, height, env.plan, outcome, model.model_hash)
     agreed = outcome not in (VOID_COMMITS, VOID_BLOBS)  # with no blobs at all the fault need not be the meters'
-    scores = reputation.scores_after(state.scores, closed if agreed else replace(closed, rejected=()), env.genesis.plan)
+    seen = private_rounds.scored(closed) if agreed else replace(closed, rejected=())
+    scores = reputation.scores_after(state.scores, seen, env.plan)
     state = replace(state, model=model, scores=scores)
     opening = replace(
         opening_round(state, now.number + 1, height, env),
@@ -137,19 +151,19 @@ def _close(state: State, height: int, env: Env, outcome: str) -> State:
         refused=now.refused + (outcome == REFUSED),
         voided=now.voided + (not learnt and outcome != REFUSED),
     )
-    return _open(state, closed, opening)
+    return private_rounds.stopped(_open(state, closed, opening), height, env.plan)
 
 
-def opening_round(state: State, number: int, height: int, env: Env) -> Round:
+def opening_round(state: LearningView, number: int, height: int, env: LearningEnv) -> Round:
     """A round that opens after `height`, with its committee drawn."""
-    plan, devices = env.genesis.plan, env.devices
+    plan, devices = env.plan, env.devices
     out = reputation.left_out(state.scores, devices, plan)
     eligible = (device for device in devices if device not in out)
     members = committee.draw_committee(number, state.model.model_hash, eligible, env.chain, plan)
     return Round(number, height, PHASE_COMMIT, height, 0, members, out, (), (), 0, 0, 0)
 
 
-def _record(state: State, height: int, plan: LearningPlan, outcome: str, new_hash: bytes) -> RoundRecord:
+def _record(state: LearningView, height: int, plan: LearningPlan, outcome: str, new_hash: bytes) -> RoundRecord:
     now = state.round
     candidate = state.candidates[0] if state.candidates else None
     return replace(
@@ -157,9 +171,9 @@ def _record(state: State, height: int, plan: LearningPlan, outcome: str, new_has
         closed_height=height,
         model_hash=new_hash,
         outcome=outcome,
-        participants=tuple(commit.device for commit in state.commits),
+        participants=private_rounds.participants(state),
         included=now.included,
-        rejected=_rejections(state, outcome),
+        rejected=_rejections(state, outcome, plan),
         hostile=candidate.hostile if candidate else 0,
         capped=candidate.capped if candidate else (),
         attempts=now.attempt + (now.phase in (PHASE_AGGREGATE, PHASE_COMMITTEE)),
@@ -167,24 +181,26 @@ def _record(state: State, height: int, plan: LearningPlan, outcome: str, new_has
         committee=len(now.committee),
         ballots=len(state.ballots),
         worse=sum(committee.finds_worse(ballot, plan) for ballot in state.ballots),
+        epsilon_micro=private_rounds.spent_so_far(state, plan),
     )
 
 
-def _rejections(state: State, outcome: str) -> tuple[Rejection, ...]:
+def _rejections(state: LearningView, outcome: str, plan: LearningPlan) -> tuple[Rejection, ...]:
     if outcome == VOID_COMMITS:
         return ()
     now = state.round
     good, bad = set(now.included), set(now.malformed)
     found = [
-        Rejection(commit.device, MALFORMED if commit.device in bad else NOT_REVEALED)
-        for commit in state.commits
-        if commit.device not in good
+        Rejection(device, MALFORMED if device in bad else NOT_REVEALED)
+        for device in private_rounds.participants(state)
+        if device not in good
     ]
     by_rule = state.candidates[0].rejected if state.candidates else ()
-    return tuple(sorted((*found, *by_rule), key=lambda item: item.device))
+    dealers = (Rejection(device, BAD_DEALING) for device in private_rounds.bad_dealers(state, outcome, plan))
+    return tuple(sorted((*found, *by_rule, *dealers), key=lambda item: item.device))
 
 
-def _open(state: State, closed: RoundRecord, opening: Round) -> State:
+def _open(state: LearningView, closed: RoundRecord, opening: Round) -> LearningView:
     """The state with the closed round's record and the next round open; the oldest records but round 0 make room."""
     record = opening_record(opening.number, opening.opened_height, state.model.model_hash)
     records = (*state.records[:-1], closed, record)
@@ -202,4 +218,5 @@ def _open(state: State, closed: RoundRecord, opening: Round) -> State:
         ballots=(),
         losses=losses,
         records=records,
+        private=private_rounds.emptied(state.private),
     )

@@ -5,10 +5,11 @@ included without one. Below LEFT_OUT_BELOW_MILLI the device may not commit until
 every low score rises to PROBATION_MILLI, so that a repaired meter gets in again. Never are so many left out that fewer than
 `min_participants` remain: those with the lowest scores go first.
 
-Pseudonyms. Answers and the console name a device by keccak(tag | epoch | address | chain id). That hides a device from whoever
-sees answers only, and keeps them from following it beyond an epoch. It hides nothing from whoever can list the registered
-addresses (operators, utility, anybody with the genesis): they hash each of them. Nor does it hide a commit's or a ballot's
-signer from whoever reads blocks. The committee is named by address in the notice to meters, since its members must know.
+Pseudonyms. Answers and the console name a device by keccak(tag | epoch | address | chain id | model). That hides a device
+from whoever sees answers only, and keeps them from following it beyond an epoch, or from one model to another. It hides
+nothing from whoever can list the registered addresses (operators, utility, anybody with the genesis): they hash each of
+them. Nor does it hide a commit's or a ballot's signer from whoever reads blocks. The committee is named by address in the
+notice to meters, since its members must know.
 Not here: the reasons themselves (`learning_rounds`, the aggregation rules).
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hub.ppdl.app.private_state import BAD_DEALING
 from hub.ppdl.app.round_state import MALFORMED, NOT_REVEALED, RoundRecord, Score
 from openmg.hashing import keccak256, word
 from openmg.learning.plan import LearningPlan
@@ -28,13 +30,13 @@ CLEAN_GAIN_MILLI = 50
 CAPPED_LOSS_MILLI = 50
 RULE_LOSS_MILLI = 100
 """A rule may find an honest home far off now and then: one such round costs what two clean ones give back."""
-LOSS_MILLI = {MALFORMED: 400, NOT_REVEALED: 50, "not_selected": 0}
+LOSS_MILLI = {MALFORMED: 400, BAD_DEALING: 400, NOT_REVEALED: 50, "not_selected": 0}
 """By reason; any other one is a rule's. Krum leaves out all rows but one, which says nothing about the others."""
 
 
-def pseudonym(epoch: int, device: bytes, chain_id: int) -> bytes:
-    """The 32-byte name of a device in an epoch's answers."""
-    return keccak256(PSEUDONYM_TAG + word(epoch) + device + word(chain_id))
+def pseudonym(epoch: int, device: bytes, chain_id: int, model: bytes) -> bytes:
+    """The 32-byte name of a device in the answers about a model's epoch; `model`: its short name."""
+    return keccak256(PSEUDONYM_TAG + word(epoch) + device + word(chain_id) + model)
 
 
 def epoch_of(number: int, plan: LearningPlan) -> int:

@@ -1,4 +1,5 @@
-"""What queries say about learning; read like the answers of `answers`, which names the paths.
+"""What queries say about learning; read like the answers of `answers`, which names the paths. All but the list of models are
+about one of them.
 
 Devices are named by their pseudonym of the epoch (`reputation`), in a record by that of the record's epoch. `Duties` alone has
 addresses; it is no answer but what a hub asks its own application, to fetch blobs and to vote.
@@ -10,7 +11,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hub.ppdl.app.governance import set_at
+from hub.ppdl.app.learning_env import LearningEnv
 from hub.ppdl.app.learning_rounds import phase_blocks
+from hub.ppdl.app.learning_view import LearningView
+from hub.ppdl.app.private_answers import OpenPrivate, PrivacyShown, open_private, privacy_shown
+from hub.ppdl.app.private_rounds import participants
 from hub.ppdl.app.reputation import epoch_of, pseudonym
 from hub.ppdl.app.round_state import BlobVote, Commit, Model, Rejection, RoundRecord, WrongAggregate
 from hub.ppdl.app.state import Env, State
@@ -21,6 +26,29 @@ from openmg.messages.learning import PHASE_AGGREGATE, PHASE_COMMITTEE
 ROUNDS_SHOWN = 32
 REJECTED_SHOWN = 64
 """Of one round: 32 rounds of them stay within one message."""
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A model of the chain: its short name, by which the other paths ask for it, its id, and where its rounds are."""
+
+    name: bytes
+    model_id: str
+    quantity: str
+    model_hash: bytes
+    round: int
+    phase: str
+    completed: int
+    registered: int
+
+
+@dataclass(frozen=True)
+class ModelsAnswer:
+    """All models of the chain as of `height`; vouched answers are made with the first."""
+
+    PURPOSE: ClassVar[str] = "query"
+    height: int
+    models: tuple[ListedModel, ...]
 
 
 @dataclass(frozen=True)
@@ -67,6 +95,7 @@ class RoundAnswer:
     included: int
     committee: int
     ballots: int
+    privacy: PrivacyShown
 
 
 @dataclass(frozen=True)
@@ -89,6 +118,7 @@ class ShownRound:
     committee: int
     ballots: int
     worse: int
+    epsilon_micro: int
 
 
 @dataclass(frozen=True)
@@ -127,8 +157,9 @@ class WrongAnswer:
 class Duties:
     """What a validator has to do now: the phase, commits and votes, whose turn it is, what is proposed and who spoke.
 
+    `private`: what opens the sum of a private round, in the aggregate's phase.
     `leader` is empty outside the aggregate's phase, `proposal_hash` without a proposal. `validators`: set of height + 1.
-    `registered`: number of devices of the chain.
+    `registered`: number of devices that learn the model.
     """
 
     height: int
@@ -146,11 +177,17 @@ class Duties:
     proposal_hash: bytes
     spoken: tuple[bytes, ...]
     validators: tuple[bytes, ...]
+    private: OpenPrivate | None
+
+    @property
+    def name(self) -> bytes:
+        """The model's short name, which everything that is signed for it says."""
+        return self.plan.spec.short_name
 
 
-def shown_name(device: bytes, state: State, env: Env) -> bytes:
-    """The device's pseudonym in the epoch of the open round."""
-    return pseudonym(epoch_of(state.round.number, env.genesis.plan), device, env.chain_id)
+def shown_name(device: bytes, state: LearningView, env: LearningEnv) -> bytes:
+    """The device's pseudonym in the epoch of the model's open round."""
+    return pseudonym(epoch_of(state.round.number, env.plan), device, env.chain_id, env.name)
 
 
 def latest(records: tuple[RoundRecord, ...], count: int) -> tuple[RoundRecord, ...]:
@@ -158,11 +195,29 @@ def latest(records: tuple[RoundRecord, ...], count: int) -> tuple[RoundRecord, .
     return records if len(records) <= count else (records[0], *records[1 - count :])
 
 
-def _phase_end(state: State, env: Env) -> int:
-    return state.round.phase_height + phase_blocks(state.round.phase, env.genesis.plan)
+def _phase_end(state: LearningView, env: LearningEnv) -> int:
+    return state.round.phase_height + phase_blocks(state.round.phase, env.plan)
 
 
-def model_answer(state: State, height: int, env: Env) -> ModelAnswer:
+def models_answer(state: State, height: int, env: Env) -> ModelsAnswer:
+    """Every model of the chain, the first one first."""
+    listed = [
+        ListedModel(
+            name=known.name,
+            model_id=known.plan.spec.model_id,
+            quantity=known.plan.spec.quantity,
+            model_hash=learning.model.model_hash,
+            round=learning.round.number,
+            phase=learning.round.phase,
+            completed=learning.round.completed,
+            registered=len(known.devices),
+        )
+        for learning, known in zip(state.models, env.learning, strict=True)
+    ]
+    return ModelsAnswer(height, tuple(listed))
+
+
+def model_answer(state: LearningView, height: int, env: LearningEnv) -> ModelAnswer:
     """The model and, in the committee's phase, its candidate."""
     now, model = state.round, state.model
     judged = state.candidates[0].model if now.phase == PHASE_COMMITTEE else None
@@ -177,13 +232,13 @@ def model_answer(state: State, height: int, env: Env) -> ModelAnswer:
         committee=now.committee,
         candidate_hash=judged.model_hash if judged else b"",
         candidate=judged.master if judged else b"",
-        plan=env.genesis.plan.encode(),
+        plan=env.plan.encode(),
     )
 
 
-def round_answer(state: State, height: int, env: Env) -> RoundAnswer:
+def round_answer(state: LearningView, height: int, env: LearningEnv) -> RoundAnswer:
     """How far the open round is."""
-    plan, now = env.genesis.plan, state.round
+    plan, now = env.plan, state.round
     return RoundAnswer(
         round=now.number,
         phase=now.phase,
@@ -199,20 +254,21 @@ def round_answer(state: State, height: int, env: Env) -> RoundAnswer:
         registered=len(env.devices),
         min_participants=plan.min_participants,
         expected=len(env.devices) - len(now.committee) - len(now.left_out),
-        participants=tuple(sorted(shown_name(commit.device, state, env) for commit in state.commits)),
+        participants=tuple(sorted(shown_name(device, state, env) for device in participants(state))),
         included=len(now.included),
         committee=len(now.committee),
         ballots=len(state.ballots),
+        privacy=privacy_shown(state, plan),
     )
 
 
-def rounds_answer(state: State, env: Env) -> RoundsAnswer:
+def rounds_answer(state: LearningView, env: LearningEnv) -> RoundsAnswer:
     """The latest rounds and round 0."""
     return RoundsAnswer(tuple(_shown(record, env) for record in latest(state.records, ROUNDS_SHOWN)))
 
 
-def _shown(record: RoundRecord, env: Env) -> ShownRound:
-    epoch = epoch_of(record.number, env.genesis.plan)
+def _shown(record: RoundRecord, env: LearningEnv) -> ShownRound:
+    epoch = epoch_of(record.number, env.plan)
     rejected = record.rejected[:REJECTED_SHOWN]
     return ShownRound(
         number=record.number,
@@ -223,7 +279,7 @@ def _shown(record: RoundRecord, env: Env) -> ShownRound:
         outcome=record.outcome,
         participants=len(record.participants),
         included=len(record.included),
-        rejected=tuple(Rejection(pseudonym(epoch, item.device, env.chain_id), item.reason) for item in rejected),
+        rejected=tuple(Rejection(pseudonym(epoch, item.device, env.chain_id, env.name), item.reason) for item in rejected),
         hostile=record.hostile,
         capped=len(record.capped),
         attempts=record.attempts,
@@ -231,19 +287,18 @@ def _shown(record: RoundRecord, env: Env) -> ShownRound:
         committee=record.committee,
         ballots=record.ballots,
         worse=record.worse,
+        epsilon_micro=record.epsilon_micro,
     )
 
 
-def reputation_answer(state: State, env: Env) -> ReputationAnswer:
+def reputation_answer(state: LearningView, env: LearningEnv) -> ReputationAnswer:
     """Who lost reputation, by pseudonym."""
     out = state.round.left_out
     standings = [Standing(shown_name(s.device, state, env), s.score_milli, s.device in out) for s in state.scores]
-    return ReputationAnswer(
-        epoch_of(state.round.number, env.genesis.plan), tuple(sorted(standings, key=lambda item: item.device))
-    )
+    return ReputationAnswer(epoch_of(state.round.number, env.plan), tuple(sorted(standings, key=lambda item: item.device)))
 
 
-def duties_of(state: State, height: int, env: Env) -> Duties:
+def duties_of(state: LearningView, height: int, env: LearningEnv) -> Duties:
     """What validators have to do for the open round."""
     now, span = state.round, set_at(state, height + 1)
     assert span is not None  # the set of the next block is always remembered
@@ -255,7 +310,7 @@ def duties_of(state: State, height: int, env: Env) -> Duties:
         phase_height=now.phase_height,
         attempt=now.attempt,
         model=state.model,
-        plan=env.genesis.plan,
+        plan=env.plan,
         registered=len(env.devices),
         commits=state.commits,
         votes=state.blob_votes,
@@ -264,4 +319,5 @@ def duties_of(state: State, height: int, env: Env) -> Duties:
         proposal_hash=state.candidates[0].proposal_hash if leading and state.candidates else b"",
         spoken=tuple(vote.validator for vote in state.verdicts),
         validators=span.addresses,
+        private=open_private(state, env) if leading else None,
     )

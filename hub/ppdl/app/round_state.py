@@ -1,4 +1,4 @@
-"""The learning sections of the agreed state: the model, the open round with what its phases collected, what closed rounds left.
+"""The learning sections of the agreed state: a model, its open round with what its phases collected, what closed rounds left.
 
 Rules: as in `state`: frozen values, lists sorted by their key, each with a bound. Master and momentum of a candidate stand in a
 section of their own, so that a verdict or a ballot does not hash them again.
@@ -8,6 +8,8 @@ Not here: how any of it changes (`learning_rounds` and the files it names).
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from hub.ppdl.app.private_state import PrivateRound
 
 MAX_RECORDS = 512
 """Closed rounds kept in the state; round 0 always stays, it is what later losses are compared with."""
@@ -100,6 +102,8 @@ class Candidate:
     hostile: int
     capped: tuple[bytes, ...]
     rejected: tuple[Rejection, ...]
+    usable: bool = True
+    """False when it says that the round's sum is not to be used; the model is then the old one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,7 @@ class RoundRecord:
     `base_hash` names the model at the start, `model_hash` the one at the end (equal unless the outcome is learnt).
     `participants` committed, `included` were aggregated. `ballots` were cast, `worse` of them found the candidate worse.
     `loss_sum_micro` and `loss_count` add up the evaluations of the model at the start. `closed_height` is 0 while open.
+    `epsilon_micro`: the privacy spent by this round and all before it, in millionths; 0 without noise.
     """
 
     number: int
@@ -174,8 +179,27 @@ class RoundRecord:
     worse: int
     loss_sum_micro: int
     loss_count: int
+    epsilon_micro: int = 0
 
 
 def opening_record(number: int, opened_height: int, base_hash: bytes) -> RoundRecord:
     """The record of a round that has just opened."""
     return RoundRecord(number, opened_height, 0, base_hash, base_hash, OPEN, (), (), (), 0, (), 0, (), 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """All sections of one model; `state` fixes their order in the hash."""
+
+    model: Model
+    round: Round
+    commits: tuple[Commit, ...]
+    blob_votes: tuple[BlobVote, ...]
+    candidates: tuple[Candidate, ...]  # at most one
+    verdicts: tuple[VerdictVote, ...]
+    ballots: tuple[BallotVote, ...]
+    losses: tuple[Loss, ...]
+    records: tuple[RoundRecord, ...]
+    scores: tuple[Score, ...]
+    wrong_aggregates: tuple[WrongAggregate, ...]
+    private: tuple[PrivateRound, ...]  # one for a plan that hides updates, else none

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from hub.ppdl.app.state import SECTIONS, Env, SectionCache, State, app_hash, decode_section, encode_section
+from hub.ppdl.app.state import Env, SectionCache, State, app_hash, encode_section, section_names, sections_of, state_of
 from hub.ppdl.app.storage import BlockRow, Storage
 from hub.ppdl.application import SNAPSHOT_INTERVAL, ChunkResult, OfferResult, Snapshot
 from hub.ppdl.snapshots.archive import Restoring, SnapshotArchive
@@ -24,7 +24,7 @@ from openmg.messages.market import SlotLeavesNotice
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 MAX_ITEMS = 1 << 16
 """Sections and notices are byte strings of their own: 192 slots of some hundred microgrids."""
 
@@ -41,7 +41,7 @@ class AppSnapshots:
         """Make a snapshot when one is due. A failure is this replica's own: it has none to offer then."""
         if row.height % SNAPSHOT_INTERVAL:
             return
-        sections = [encode_section(getattr(state, name)) for name in SECTIONS]
+        sections = [encode_section(value) for value in sections_of(state).values()]
         value = [row.height, sections, list(row.events), self._storage.all_leaves()]
         try:
             self._archive.keep(row.height, FORMAT, codec.encode(value))
@@ -96,12 +96,13 @@ def _proved(data: bytes, restoring: Restoring, env: Env) -> tuple[dict[str, byte
     """The content of a snapshot whose hash is the proved one. Raises ValueError (or what a wrong shape raises)."""
     value: Any = codec.decode(data, max_bytes=len(data), max_items=MAX_ITEMS)
     height, listed, events, leaves = value
-    sections = dict(zip(SECTIONS, listed, strict=True))
-    state = State(*(decode_section(name, sections[name]) for name in SECTIONS))
+    models = len(env.genesis.plans)
+    sections = dict(zip(section_names(models), listed, strict=True))
+    state = state_of(sections, models)
     cache = SectionCache()
     if cache.refresh(state) != sections:
         raise ValueError("a section is not in its canonical encoding")
-    state_hash, model = cache.state_hash(env), state.model.model_hash
+    state_hash, model = cache.state_hash(env), state.models[0].model.model_hash
     digest = app_hash(state_hash, tuple(events), model)
     if height != restoring.snapshot.height or digest != restoring.app_hash:
         raise ValueError("its content has another hash than the one that validators certified")

@@ -3,10 +3,11 @@
 Rules: a section is a frozen value; a rule that changes one puts a new value in its place (`dataclasses.replace`), so
 an abandoned execution leaves nothing behind and an untouched section keeps its identity, hence its cached hash. Lists
 inside are sorted by their key, so equal states have equal bytes. Every list has a bound.
-state_hash = keccak(TAG | genesis state hash | keccak(section 1) | ... ) in the order of SECTIONS; the app hash joins
-it with the block's events and the model hash, so that the EVM can check an event without seeing the state.
-Not here: how a section changes (`learning_rounds`, `slots`, `inference`, `governance`, `offences`), the sections of learning
-(`round_state`), the first state (`first_state`), where it is stored (`storage`).
+state_hash = keccak(TAG | genesis state hash | keccak(section 1) | ... ) in the order of `section_names`: the sections of each
+model, then the others. The app hash joins it with the block's events and the first model's hash, so that the EVM can check an
+event without seeing the state; it is by the first model that vouched answers are made, and their events name it.
+Not here: how a section changes (`learning_rounds`, `slots`, `inference`, `governance`, `offences`), the sections of a model
+(`round_state`, `private_state`), the first state (`first_state`), where it is stored (`storage`).
 """
 
 from __future__ import annotations
@@ -14,24 +15,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from hub.ppdl.app.genesis_state import AppGenesis, Device
-from hub.ppdl.app.round_state import (
-    BallotVote,
-    BlobVote,
-    Candidate,
-    Commit,
-    Loss,
-    Model,
-    Round,
-    RoundRecord,
-    Score,
-    VerdictVote,
-    WrongAggregate,
-)
+from hub.ppdl.app.learning_env import LearningEnv, learning_envs
+from hub.ppdl.app.round_state import Learning
 from openmg import codec
 from openmg.hashing import keccak256, merkle_root
 from openmg.masking import Commitments
@@ -100,6 +90,13 @@ class SetSpan:
     reached_four: bool
 
 
+class WithSets(Protocol):
+    """Whatever holds the chain's validator sets: the state, and the view that a model's rules have of it."""
+
+    @property
+    def sets(self) -> tuple[SetSpan, ...]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class OpenProposal:
     """A change of the validator set that is voted on (`set_change.SetChange`), with its votes in ascending order."""
@@ -137,19 +134,9 @@ class Offences:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All sections; SECTIONS fixes their order in the hash."""
+    """All sections: those of each model, in the order of the genesis' plans, and what the chain has once."""
 
-    model: Model
-    round: Round
-    commits: tuple[Commit, ...]
-    blob_votes: tuple[BlobVote, ...]
-    candidates: tuple[Candidate, ...]  # at most one
-    verdicts: tuple[VerdictVote, ...]
-    ballots: tuple[BallotVote, ...]
-    losses: tuple[Loss, ...]
-    records: tuple[RoundRecord, ...]
-    scores: tuple[Score, ...]
-    wrong_aggregates: tuple[WrongAggregate, ...]
+    models: tuple[Learning, ...]
     grids: tuple[Grid, ...]
     answers: tuple[Answer, ...]
     sets: tuple[SetSpan, ...]
@@ -157,8 +144,9 @@ class State:
     offences: Offences
 
 
-SECTIONS = tuple(field.name for field in dataclasses.fields(State))
-_HINTS = typing.get_type_hints(State)
+LEARNING_SECTIONS = tuple(field.name for field in dataclasses.fields(Learning))
+CHAIN_SECTIONS = tuple(field.name for field in dataclasses.fields(State) if field.name != "models")
+_HINTS = typing.get_type_hints(Learning) | typing.get_type_hints(State)
 
 
 @dataclass(frozen=True)
@@ -175,6 +163,11 @@ class Env:
     genesis: AppGenesis
     genesis_hash: bytes
     commitments: Callable[[SlotReport, int], Commitments]
+
+    @functools.cached_property
+    def learning(self) -> tuple[LearningEnv, ...]:
+        """Of each model, in the order of the plans."""
+        return learning_envs(self.genesis, self.chain_id, self.chain)
 
     @functools.cached_property
     def devices(self) -> dict[bytes, Device]:
@@ -204,9 +197,30 @@ def encode_section(value: Any) -> bytes:
     return codec.encode(_plain(value))
 
 
-def decode_section(name: str, data: bytes) -> Any:
-    """A section from bytes that `encode_section` made; only for this replica's own database."""
-    return _typed(_HINTS[name], codec.decode(data, max_bytes=MAX_SECTION_BYTES, max_items=MAX_SECTION_BYTES))
+def section_names(models: int) -> tuple[str, ...]:
+    """The sections of a chain with so many models, in the order of the state hash: 0.model, 0.round, ..., sets, ..."""
+    return (*(f"{place}.{name}" for place in range(models) for name in LEARNING_SECTIONS), *CHAIN_SECTIONS)
+
+
+def sections_of(state: State) -> dict[str, Any]:
+    """The state's sections by name, in the order of the state hash."""
+    values = [getattr(learning, name) for learning in state.models for name in LEARNING_SECTIONS]
+    values += [getattr(state, name) for name in CHAIN_SECTIONS]
+    return dict(zip(section_names(len(state.models)), values, strict=True))
+
+
+def state_of(sections: Mapping[str, bytes], models: int) -> State:
+    """The state from the bytes of its sections, as `encode_section` made them. KeyError when one is missing."""
+    decoded = {name: _decode_section(name, sections[name]) for name in section_names(models)}
+    return State(
+        tuple(Learning(*(decoded[f"{place}.{name}"] for name in LEARNING_SECTIONS)) for place in range(models)),
+        *(decoded[name] for name in CHAIN_SECTIONS),
+    )
+
+
+def _decode_section(name: str, data: bytes) -> Any:
+    hint = _HINTS[name.rpartition(".")[2]]
+    return _typed(hint, codec.decode(data, max_bytes=MAX_SECTION_BYTES, max_items=MAX_SECTION_BYTES))
 
 
 class SectionCache:
@@ -224,8 +238,7 @@ class SectionCache:
     def refresh(self, state: State) -> dict[str, bytes]:
         """The bytes of the sections that changed, by name."""
         changed: dict[str, bytes] = {}
-        for name in SECTIONS:
-            value = getattr(state, name)
+        for name, value in sections_of(state).items():
             known = self._known.get(name)
             if known is None or known[0] is not value:
                 data = encode_section(value)
@@ -236,7 +249,8 @@ class SectionCache:
 
     def state_hash(self, env: Env) -> bytes:
         """keccak over the genesis state's hash and the sections of the last `refresh`."""
-        return keccak256(STATE_TAG + env.genesis_hash + b"".join(self._known[name][2] for name in SECTIONS))
+        hashes = [self._known[name][2] for name in section_names(len(env.genesis.plans))]
+        return keccak256(STATE_TAG + env.genesis_hash + b"".join(hashes))
 
 
 def app_hash(state_hash: bytes, events: tuple[bytes, ...], name_of_model: bytes) -> bytes:

@@ -1,10 +1,10 @@
 """The transactions of the PPDL chain and their bytes.
 
-A transaction is canonical CBOR `[kind, payload]`. Commits, ballots and evaluations are the device's own signed messages, as
-they came over MQTT; availability, aggregates and verdicts are a validator's (`duties`); a slot sum holds the roster and every
-member's signed report, so that each replica opens the sum anew; an inference request is signed by a validator, because
-replicas cannot see the plasma chain on which it was made. Evidence of equivocation proves itself and may come from anybody;
-changes of the validator set are in `set_change`.
+A transaction is canonical CBOR `[kind, payload]`. Commits, ballots, evaluations and the steps of private rounds are the
+device's own signed messages, as they came over MQTT; availability, aggregates and verdicts are a validator's (`duties`); a
+slot sum holds the roster and every member's signed report, so that each replica opens the sum anew; an inference request is
+signed by a validator, because replicas cannot see the plasma chain on which it was made. Evidence of equivocation proves itself
+and may come from anybody; changes of the validator set are in `set_change`.
 Rules: decoding checks form, `open_*` check signatures; neither looks at the chain's state. There is one encoding of
 each transaction.
 Not here: what a transaction does (`execute` and what it calls).
@@ -20,6 +20,7 @@ from hub.ppdl.consensus.certs import CertError, Domain
 from hub.ppdl.consensus.evidence import Evidence, EvidenceError, verify_evidence
 from openmg import codec
 from openmg.masking import MAX_GROUP, MIN_GROUP
+from openmg.messages import topics
 from openmg.messages.base import MAX_MESSAGE_BYTES, InvalidMessage, M, Signed, decode, encode, open_signed, sign
 from openmg.messages.telemetry import Roster, SlotReport
 from openmg.units import ADDRESS_BYTES
@@ -31,6 +32,8 @@ KIND_AGGREGATE = "aggregate"
 KIND_VERDICT = "verdict"
 KIND_BALLOT = "ballot"
 KIND_EVALUATION = "evaluation"
+KIND_DEALING, KIND_MASK, KIND_SURVIVORS, KIND_UNMASKING = topics.DEALING, topics.MASK, topics.SURVIVORS, topics.UNMASKING
+"""A step of a private round has the name of its topic's leaf."""
 KIND_INFERENCE = "inference"
 KIND_EVIDENCE = "evidence"
 KIND_PROPOSE = "propose"
@@ -40,14 +43,19 @@ KINDS = (
     KIND_AVAILABILITY,
     KIND_BALLOT,
     KIND_COMMIT,
+    KIND_DEALING,
     KIND_EVALUATION,
     KIND_EVIDENCE,
     KIND_INFERENCE,
+    KIND_MASK,
     KIND_PROPOSE,
     KIND_SLOT_SUM,
+    KIND_SURVIVORS,
+    KIND_UNMASKING,
     KIND_VERDICT,
     KIND_VOTE,
 )
+PRIVATE_KINDS = (KIND_DEALING, KIND_MASK, KIND_SURVIVORS, KIND_UNMASKING)
 MAX_TX_BYTES = MAX_MESSAGE_BYTES
 MAX_TOLD = 32
 """Characters of an unknown kind that its refusal repeats."""
@@ -117,6 +125,11 @@ def commit_tx(signed_commit: bytes) -> bytes:
 def ballot_tx(signed_ballot: bytes) -> bytes:
     """The transaction of a device's signed Ballot bytes."""
     return Transaction(KIND_BALLOT, signed_ballot).encode()
+
+
+def step_tx(kind: str, signed_step: bytes) -> bytes:
+    """The transaction of a device's signed step in a private round, one of PRIVATE_KINDS."""
+    return Transaction(kind, signed_step).encode()
 
 
 def evaluation_tx(signed_evaluation: bytes) -> bytes:

@@ -24,9 +24,11 @@ from itertools import compress
 from hub.ppdl.app.commits import require_phase
 from hub.ppdl.app.duties import AggregateProposal, Verdict, marks_of
 from hub.ppdl.app.governance import require_validator, set_at
+from hub.ppdl.app.learning_env import LearningEnv
+from hub.ppdl.app.learning_view import LearningView
+from hub.ppdl.app.private_rounds import named_devices
 from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.round_state import Candidate, Model, Rejection, VerdictVote
-from hub.ppdl.app.state import Env, State
 from hub.ppdl.consensus.quorum import max_faulty, quorum
 from openmg.forecast.model import master_from_bytes
 from openmg.hashing import keccak256
@@ -47,9 +49,9 @@ def leader_of(number: int, attempt: int, validators: Sequence[bytes]) -> bytes:
     return validators[(number + attempt) % len(validators)]
 
 
-def admit_proposal(state: State, signed: Signed[AggregateProposal], height: int, env: Env) -> State:
+def admit_proposal(state: LearningView, signed: Signed[AggregateProposal], height: int, env: LearningEnv) -> LearningView:
     """The state with the attempt's candidate. Raises Rejected."""
-    leader, message, now, spec = signed.signer, signed.message, state.round, env.genesis.plan.spec
+    leader, message, now, spec = signed.signer, signed.message, state.round, env.plan.spec
     span = set_at(state, height)
     require_phase(state, message.round, PHASE_AGGREGATE, "aggregate")
     if message.attempt != now.attempt:
@@ -58,17 +60,20 @@ def admit_proposal(state: State, signed: Signed[AggregateProposal], height: int,
         raise Rejected(f"aggregate: 0x{leader.hex()} does not lead attempt {now.attempt} of round {now.number}")
     if state.candidates:
         raise Rejected(f"aggregate: attempt {now.attempt} of round {now.number} has its proposal already")
-    if len(message.master) != spec.master_bytes:
+    usable = bool(message.master) or not state.private  # of a private round it may say that the sum is not to be used
+    if usable and len(message.master) != spec.master_bytes:
         raise Rejected(f"aggregate: master and momentum have {len(message.master)} bytes instead of {spec.master_bytes}")
-    capped, rejected = _named(message, now.included)
-    name = model_hash(spec, master_from_bytes(spec, message.master))
-    model = Model(message.master, message.momentum, name)
-    candidate = Candidate(now.attempt, leader, proposal_hash(message), model, message.hostile, capped, rejected)
+    capped, rejected = _named(message, named_devices(state))
+    model = state.model
+    if usable:
+        name = model_hash(spec, master_from_bytes(spec, message.master))
+        model = Model(message.master, message.momentum, name)
+    candidate = Candidate(now.attempt, leader, proposal_hash(message), model, message.hostile, capped, rejected, usable)
     return replace(state, candidates=(candidate,), verdicts=(VerdictVote(leader, True),))
 
 
 def _named(message: AggregateProposal, included: Sequence[bytes]) -> tuple[tuple[bytes, ...], tuple[Rejection, ...]]:
-    """The capped and the rejected devices. Raises Rejected for a bitmap that does not fit the included set."""
+    """The capped and the rejected devices. Raises Rejected for a bitmap that does not fit their number."""
     try:
         capped = tuple(compress(included, marks_of(message.capped, len(included))))
         rejected = [
@@ -81,7 +86,7 @@ def _named(message: AggregateProposal, included: Sequence[bytes]) -> tuple[tuple
     return capped, tuple(sorted(rejected, key=lambda item: (item.device, item.reason)))
 
 
-def admit_verdict(state: State, signed: Signed[Verdict], height: int) -> State:
+def admit_verdict(state: LearningView, signed: Signed[Verdict], height: int) -> LearningView:
     """The state with the validator's word on the candidate. Raises Rejected."""
     validator, message, now = signed.signer, signed.message, state.round
     require_validator(state, validator, height, "verdict")
@@ -95,12 +100,12 @@ def admit_verdict(state: State, signed: Signed[Verdict], height: int) -> State:
     return replace(state, verdicts=tuple(verdicts))
 
 
-def accepted(state: State, validators: Sequence[bytes]) -> bool:
+def accepted(state: LearningView, validators: Sequence[bytes]) -> bool:
     """Whether a quorum of those who are validators now computed the same."""
     return sum(vote.ok for vote in state.verdicts if vote.validator in validators) >= quorum(len(validators))
 
 
-def voted_down(state: State, validators: Sequence[bytes]) -> bool:
+def voted_down(state: LearningView, validators: Sequence[bytes]) -> bool:
     """Whether f + 1 of them say that it is wrong."""
     against = sum(not vote.ok for vote in state.verdicts if vote.validator in validators)
     return against > max_faulty(len(validators))

@@ -26,5 +26,5 @@ Rules:
 rejection of whoever lies. What remains against hostile devices is the clipping that each device does *itself* (a hostile one
 may skip it) and the norm of the group's sum (`plausible`), which only tells that somebody did. `groups` offers masks inside
 groups of at least five and a robust rule across the groups' means; a group with one liar is a lying row, so that is weak.
-Not here: who registers a member's mask key, transport, storage, the chain's record of a round.
+Not here: who registers a member's mask key, transport, storage, the phases of a chain's rounds (`chain_round` has their terms).
 """

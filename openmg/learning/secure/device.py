@@ -45,7 +45,7 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class HeldShares:
-    """A holder's shares of one dealer's two secrets, and the dealer's public key of the round."""
+    """A holder's shares of one dealer's two secrets (empty when it dealt none that are good), and its key of the round."""
 
     dealer: bytes
     round_public: bytes
@@ -97,16 +97,20 @@ def mask(
     deliveries: Iterable[Delivery],
     update: I16,
     noise: I64 | None = None,
+    signed: bool = False,
 ) -> tuple[DeviceMemory, MaskedUpdate]:
     """Step 2: the update (int16 [P], at most `clip_units` long) plus this member's noise, under all its masks.
 
+    `signed`: the deliveries are of dealings whose signatures the caller checked. Shares that are not good are then their
+    dealer's own fault: it is masked for all the same, and its shares are missing when this member unmasks. Without it they may
+    be the hub's, which could have exchanged the dealer's key as well.
     Raises SecureError when too few neighbours dealt, a delivery is not authentic, the update is too long, or another
     update was already masked in this round.
     """
     secrets = _secrets(terms, memory)
     if update.shape != (terms.parameters,) or norm_units(update) > terms.clip_units:
         raise SecureError(f"the update is not {terms.parameters} values of a norm of at most {terms.clip_units} units")
-    held = _opened(key, terms, secrets, deliveries)
+    held = _opened(key, terms, secrets, deliveries, signed)
     words = update.astype(np.int64) + (0 if noise is None else noise)
     masked = words.astype(np.uint32) + self_mask(terms.round_id, secrets.self_seed, terms.parameters)
     for item in held:
@@ -139,7 +143,7 @@ def unmask(
     survivors: SurvivorSet,
     signatures: Mapping[bytes, bytes],
 ) -> Unmasking:
-    """Step 4: one share for each member whose shares this one holds, given the signatures (address -> 65 bytes) of the set.
+    """Step 4: one share for each dealer whose shares this member holds, given the signatures (address -> 65 bytes) of the set.
 
     The set was signed, and that memory stored, in step 3, so this step has nothing new to remember. Raises SecureError for
     any other set and for fewer than `threshold` valid signatures of survivors.
@@ -149,7 +153,7 @@ def unmask(
         raise SecureError(f"this device did not sign that survivor set of round {terms.round}")
     require_quorum(terms, survivors, signatures)
     alive = frozenset(survivors.survivors)
-    return Unmasking(terms.round_id, tuple(_revealed(item, alive) for item in memory.held))
+    return Unmasking(terms.round_id, tuple(_revealed(item, alive) for item in memory.held if item.self_share))
 
 
 def noise_seed(terms: RoundTerms, memory: DeviceMemory) -> bytes:
@@ -180,7 +184,9 @@ def _own_shares(secrets: RoundSecrets, terms: RoundTerms, holders: tuple[bytes, 
     )
 
 
-def _opened(key: DeviceKey, terms: RoundTerms, secrets: RoundSecrets, deliveries: Iterable[Delivery]) -> tuple[HeldShares, ...]:
+def _opened(
+    key: DeviceKey, terms: RoundTerms, secrets: RoundSecrets, deliveries: Iterable[Delivery], signed: bool
+) -> tuple[HeldShares, ...]:
     """The shares in the deliveries and this member's own, ascending by dealer."""
     holders = terms.holders(key.address)
     own = _own_shares(secrets, terms, holders)[holders.index(key.address)]
@@ -188,11 +194,22 @@ def _opened(key: DeviceKey, terms: RoundTerms, secrets: RoundSecrets, deliveries
     for delivery in deliveries:
         if delivery.dealer in held or delivery.dealer not in holders:
             raise SecureError(f"0x{delivery.dealer.hex()} dealt twice, or is no neighbour of this device")
-        shares = Sealer(key.mask_key, terms.mask_public[delivery.dealer], terms.round_id).open(delivery, key.address)
-        self_share, pair_share = shares[:ELEMENT_BYTES], shares[ELEMENT_BYTES:]
-        if share_digest(terms.round_id, self_share) + share_digest(terms.round_id, pair_share) != delivery.digests:
-            raise SecureError(f"0x{delivery.dealer.hex()} dealt shares that its digests do not name; open the round without it")
+        try:
+            self_share, pair_share = _delivered(key, terms, delivery)
+        except SecureError:
+            if not signed:
+                raise
+            self_share = pair_share = b""
         held[delivery.dealer] = HeldShares(delivery.dealer, delivery.round_public, self_share, pair_share)
     if len(held) < terms.share_threshold:
         raise SecureError(f"{len(held)} of {len(holders)} holders dealt; fewer than {terms.share_threshold} cannot be unmasked")
     return tuple(held[dealer] for dealer in sorted(held))
+
+
+def _delivered(key: DeviceKey, terms: RoundTerms, delivery: Delivery) -> tuple[bytes, bytes]:
+    """The two shares in a delivery. Raises SecureError when they are not what its digests name."""
+    shares = Sealer(key.mask_key, terms.mask_public[delivery.dealer], terms.round_id).open(delivery, key.address)
+    self_share, pair_share = shares[:ELEMENT_BYTES], shares[ELEMENT_BYTES:]
+    if share_digest(terms.round_id, self_share) + share_digest(terms.round_id, pair_share) != delivery.digests:
+        raise SecureError(f"0x{delivery.dealer.hex()} dealt shares that its digests do not name; open the round without it")
+    return self_share, pair_share

@@ -22,10 +22,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from openmg.learning.secure.opening import open_masks
+from openmg.learning.secure.deliveries import deliveries_of
+from openmg.learning.secure.opening import open_sum
 from openmg.learning.secure.survivors import is_signed
 from openmg.learning.secure.terms import RoundTerms, SecureError
-from openmg.messages.secure import PAIR_DIGEST_BYTES, Delivery, MaskedUpdate, ShareDealing, SurvivorSet, Unmasking
+from openmg.messages.secure import Delivery, MaskedUpdate, ShareDealing, SurvivorSet, Unmasking
 
 I64 = NDArray[np.int64]
 T = TypeVar("T")
@@ -74,12 +75,7 @@ class SecureHub:
     def close_dealing(self) -> dict[bytes, tuple[Delivery, ...]]:
         """For each dealer the deliveries of its neighbours that dealt."""
         self._close(Phase.DEALING, Phase.MASKING, len(self._dealings))
-        return {
-            holder: tuple(
-                self._delivery(dealer, holder) for dealer in self.terms.neighbours(holder) if dealer in self._dealings
-            )
-            for holder in sorted(self._dealings)
-        }
+        return {holder: deliveries_of(self.terms, self._dealings, holder) for holder in sorted(self._dealings)}
 
     def take_masked(self, sender: bytes, masked: MaskedUpdate) -> None:
         """Step 2 of a dealer."""
@@ -112,22 +108,14 @@ class SecureHub:
     def open(self) -> OpenedSum:
         """The sum, from the shares of at least `threshold` survivors; the round is VOID when a secret cannot be had."""
         self._close(Phase.OPENING, Phase.OPENED, len(self._unmaskings))
-        total = np.zeros(self.terms.parameters, np.uint32)
-        for masked in self._masked.values():
-            total += np.frombuffer(masked.values, dtype="<u4")
+        masked = {address: message.values for address, message in self._masked.items()}
         try:
-            masks, tampered = open_masks(self.terms, self._dealings, self._survivors, self._unmaskings)
+            total, tampered = open_sum(self.terms, self._dealings, masked, self._unmaskings)
         except SecureError:
             self.phase = Phase.VOID
             raise
         dropped = tuple(address for address in self.terms.mask_public if address not in self._masked)
-        return OpenedSum((total - masks).astype(np.int32).astype(np.int64), self._survivors.survivors, dropped, tampered)
-
-    def _delivery(self, dealer: bytes, holder: bytes) -> Delivery:
-        dealing, place = self._dealings[dealer], self.terms.holders(dealer).index(holder)
-        digests = dealing.digests[place * PAIR_DIGEST_BYTES : (place + 1) * PAIR_DIGEST_BYTES]
-        sealed = dealing.sealed[self.terms.neighbours(dealer).index(holder)]
-        return Delivery(dealer, dealing.round_public, dealing.self_commitment, digests, sealed)
+        return OpenedSum(total, self._survivors.survivors, dropped, tampered)
 
     def _same_round(self, round_id: bytes) -> bool:
         return round_id == self.terms.round_id

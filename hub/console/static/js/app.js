@@ -23,7 +23,7 @@ const at = (id) => document.getElementById(id);
 let drawn = false;
 
 function page() {
-  const name = location.hash.replace(/^#\/?/, "");
+  const name = location.hash.replace(/^#\/?/, "").split("?")[0]; // behind it stands what the page itself reads
   return Object.hasOwn(PAGES, name) ? name : "overview";
 }
 

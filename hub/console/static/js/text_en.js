@@ -224,6 +224,10 @@ export const TEXT = {
   trade_sell: "Sell",
   "trade_tie-line": "Tie line",
   // learning
+  models: "Models",
+  net_energy: "Net energy",
+  import_energy: "Import",
+  export_energy: "Feed-in",
   no_round_yet: "No round has ended yet.",
   participants: "Took part",
   rejected: "Refused",

@@ -216,6 +216,10 @@ export const TEXT = {
   trade_sell: "판매",
   "trade_tie-line": "연계선",
   // 학습
+  models: "모델",
+  net_energy: "순 전력량",
+  import_energy: "수전",
+  export_energy: "역송",
   no_round_yet: "아직 끝난 라운드가 없습니다.",
   participants: "참여",
   rejected: "거부",

@@ -1,5 +1,5 @@
-// Learning: the loss of the agreed model per round, who took part, who was refused and why; the vouched forecast; the hub's
-// own forecasts beside what came.
+// Learning: of each model that the chain agrees on the loss per round, who took part, who was refused and why; the vouched
+// forecast; the hub's own forecasts beside what came. The address names the model that is shown, the first one if none.
 
 import { count, groupName, isNumber, loss, NONE, percent } from "../format.js";
 import { lastRound } from "../health.js";
@@ -10,15 +10,40 @@ import { store } from "../store.js";
 import { h } from "../vdom.js";
 
 export function learning(zone) {
-  const value = store.sections.learning;
+  const first = store.sections.learning;
+  const models = first ? [first, ...(first.others || [])] : [];
+  const asked = new URLSearchParams(location.hash.split("?")[1]).get("model");
+  const value = models.find((model) => model.model_id === asked) || first;
   return h(
     "div",
     { class: "cards" },
+    models.length > 1 && choice(models, value),
     value
       ? [lossCard(value), roundCard(value), rejectedCard(value.rejected || [])]
       : card(t("page_learning"), { span: 12, key: "none" }, notRunning(t("absent_learning"))),
     forecastCard(store.sections.inference, zone),
     (store.sections.forecast?.microgrids || []).map((row) => outlookCard(row, zone)),
+  );
+}
+
+const QUANTITIES = { net_energy: "net_energy", import_energy: "import_energy", export_energy: "export_energy" };
+
+function choice(models, shown) {
+  return h(
+    "nav",
+    { class: "choice", key: "choice", "aria-label": t("models") },
+    models.map((model) =>
+      h(
+        "a",
+        {
+          key: model.model_id,
+          href: `#/learning?model=${encodeURIComponent(model.model_id)}`,
+          title: model.model_id,
+          "aria-current": model === shown ? "true" : null,
+        },
+        Object.hasOwn(QUANTITIES, model.quantity) ? t(QUANTITIES[model.quantity]) : model.quantity,
+      ),
+    ),
   );
 }
 
