@@ -7,9 +7,9 @@ Not here: Poseidon, the hash of circuits (`openmg.zk.poseidon`).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-
-from Crypto.Hash import keccak as _keccak
+from types import ModuleType
 
 EMPTY_ROOT = bytes(32)
 LEAF_PREFIX = b"\x00"
@@ -18,9 +18,29 @@ MAX_PROOF_LENGTH = 64
 """A proof longer than this cannot belong to a tree that fits any machine."""
 
 
+def _light_keccak() -> ModuleType:
+    """pycryptodome's module, kept from loading cffi.
+
+    It reaches its C code through cffi where that is installed, else through ctypes. Both take five microseconds a hash, and
+    cffi brings a parser of C with it: 2.7 MB of a meter's 80.
+    """
+    hidden = "cffi" not in sys.modules
+    if hidden:
+        sys.modules["cffi"] = None  # type: ignore[assignment]  # how Python marks what cannot be imported
+    try:
+        from Crypto.Hash import keccak
+    finally:
+        if hidden:
+            del sys.modules["cffi"]
+    return keccak
+
+
+_keccak = _light_keccak()
+
+
 def keccak256(data: bytes) -> bytes:
     """Keccak-256 as the EVM has it (not NIST SHA3-256)."""
-    return _keccak.new(digest_bits=256, data=data).digest()
+    return bytes(_keccak.new(digest_bits=256, data=data).digest())
 
 
 def word(value: int | bytes) -> bytes:

@@ -35,6 +35,7 @@ async def caught_up(cluster: LedgerCluster, who: int) -> None:
     await cluster.reach(cluster.height() + 2)
 
 
+@pytest.mark.slow
 async def test_a_hub_without_data_takes_a_snapshot_votes_again_and_serves_on(tmp_path: Path) -> None:
     async with LedgerCluster(tmp_path) as cluster:
         await advanced(cluster, (0, 1, 2))

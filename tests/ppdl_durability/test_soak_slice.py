@@ -17,6 +17,7 @@ from workbench.ppdl_soak.run import soak
 from workbench.ppdl_soak_cli import soak as command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [7])
 def test_nothing_decided_is_lost_and_nothing_is_signed_twice(tmp_path: Path, seed: int) -> None:
     said: list[str] = []

@@ -31,6 +31,7 @@ def check(said: dict[str, Any]) -> None:
     assert "TLS failed" not in said["logs"] and "Traceback" not in said["logs"]
 
 
+@pytest.mark.slow
 def test_on_loopback(tmp_path: Path) -> None:
     ports = PortReservation(four_operators.N)
     try:
@@ -49,7 +50,7 @@ def namespaces_missing() -> str | None:
     return None if done.returncode == 0 else f"no network namespaces here: {done.stderr.strip()[-120:]}"
 
 
-@pytest.mark.slow  # the same once more, and as much of the processor
+@pytest.mark.slow
 def test_on_four_hosts(tmp_path: Path) -> None:
     """Each hub in a network namespace with one address; 127.0.0.1 of one host is not that of another."""
     reason = namespaces_missing()

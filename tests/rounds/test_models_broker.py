@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from round_homes import home
 from round_hubs import Hubs
 from round_world import CHAIN_ID, HISTORY_HOURS, METERS, PLAN, START_HOUR, VALIDATOR_KEYS
@@ -160,6 +161,7 @@ async def learnt(hubs: Hubs, hub: int, place: int) -> None:
         await hubs.hubs[hub].engine.wait_height(hubs.hubs[hub].app.info().last_height + 1)
 
 
+@pytest.mark.slow
 async def test_four_hubs_and_nine_meters_learn_two_models_over_a_broker(tmp_path: Path, free_port: Callable[[], int]) -> None:
     port, stop = free_port(), asyncio.Event()
     address = MqttAddress.parse(f"mqtt://127.0.0.1:{port}")

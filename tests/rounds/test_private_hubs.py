@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from private_world import NOISY, SECRET, SPEC, Meter
 from round_hubs import Hubs
@@ -153,6 +154,7 @@ async def test_hubs_stop_at_the_budget_together(tmp_path: Path, free_port: Calla
         await hubs.same_app_hash()
 
 
+@pytest.mark.slow
 async def test_meters_on_a_broker_learn_in_private_while_one_drops_out(
     tmp_path: Path, free_port: Callable[[], int], broker: Broker
 ) -> None:

@@ -118,6 +118,7 @@ async def test_a_poisoned_mean_is_refused_by_the_committee_on_every_hub(tmp_path
         await hubs.same_app_hash()
 
 
+@pytest.mark.slow
 async def test_four_validators_agree_on_rounds_of_real_training_and_the_loss_falls(
     tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
