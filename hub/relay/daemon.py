@@ -9,7 +9,6 @@ Not here: the relayer itself (`hub.relay.relayer`), the command line (`hub.cli`)
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import signal
 import sys
@@ -51,7 +50,7 @@ def make_relayer(config: HubConfig, key_file: Path | None = None) -> Relayer:
 
 
 async def run_relayer(relayer: Relayer, *, as_json: bool) -> None:
-    """Relay until the process is asked to stop."""
+    """Relay until the process is asked to stop; the last line counts the submission that was then under way, too."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,14 +58,13 @@ async def run_relayer(relayer: Relayer, *, as_json: bool) -> None:
     relaying = asyncio.create_task(relayer.run(stop))
     said: RelayerStatus | None = None
     print(f"relaying as 0x{relayer.client.address.hex()} to {relayer.relay.checksum_address}", file=sys.stderr, flush=True)
-    while not stop.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), REPORT_SECONDS)
+    while not relaying.done():
+        await asyncio.wait({relaying}, timeout=REPORT_SECONDS)
         status = relayer.status()
         if said is None or changed(said, status):
             print(line(status, as_json=as_json), flush=True)
             said = status
-    await relaying
+    await relaying  # raises what ended it, should it ever end by itself
 
 
 def changed(before: RelayerStatus, after: RelayerStatus) -> bool:
