@@ -15,7 +15,7 @@ export NO_PROXY := $(if $(filter-out *,$(NO_PROXY)),$(NO_PROXY)$(comma))$(if $(f
 export no_proxy := $(if $(filter-out *,$(no_proxy)),$(no_proxy)$(comma))$(if $(filter *,$(no_proxy)),*,127.0.0.1,localhost,::1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-slow test-setup bench bench-learning fuzz mutate clean
+.PHONY: help setup run demo test test-slow test-setup bench bench-learning bench-edge fuzz mutate clean
 
 help: ## show this list
 	@echo "make run         set up, then run the whole microgrid until Ctrl-C; prints the console's URL"
@@ -23,6 +23,7 @@ help: ## show this list
 	@echo "make demo        set up, then run one demo with ARGS, e.g. ARGS=\"--slots 8 --headless --report demo.json\""
 	@echo "make bench       set up, then run the benchmarks"
 	@echo "make bench-learning   accuracy on measured homes: ARGS=\"--data FOLDER --seeds 3\", half an hour and more"
+	@echo "make bench-edge  what an agent costs on a meter, beside collectd; ten minutes"
 	@echo "make setup       set up only (RETRY=1: try again what was left out, such as the native prover)"
 	@echo "make test-slow   the tests that take long; make test-setup: those of the set-up itself"
 	@echo "make fuzz        witnesses with one wire changed, then bad input for the PPDL chain: ARGS=\"--seconds 600 --seed 7\""
@@ -51,13 +52,16 @@ test-setup: setup
 	@exec "$(VENV)" -m pytest tests/setup -m "slow or not slow" $(ARGS)
 
 bench: setup
-	@failed=0; for file in $(filter-out benchmarks/bench_learning.py benchmarks/bench_leakage.py,$(wildcard benchmarks/bench_*.py)); do \
+	@failed=0; for file in $(filter-out benchmarks/bench_learning.py benchmarks/bench_leakage.py benchmarks/bench_edge.py,$(wildcard benchmarks/bench_*.py)); do \
 	  echo "== $$file"; "$(VENV)" "$$file" $(ARGS) || failed=1; \
 	done; exit $$failed
 
-# Its data, like those of bench_leakage.py, are not part of the checkout; both take their time.
+# Its data, like those of bench_leakage.py, are not part of the checkout; both take their time, as bench_edge.py does.
 bench-learning: setup
 	@exec "$(VENV)" benchmarks/bench_learning.py $(ARGS)
+
+bench-edge: setup
+	@exec "$(VENV)" benchmarks/bench_edge.py $(ARGS)
 
 # Options that only one of the two knows leave the other out: --circuit; --target, --folder, --coverage.
 fuzz: setup
