@@ -538,7 +538,7 @@ def test_the_consoles_section_tells_the_round_and_who_was_rejected(chain: Chain)
     assert (section["completed"], section["refused"], section["voided"]) == (0, 1, 0)
     assert (section["last_participants"], section["last_outcome"], section["phase"]) == (6, "refused", "commit")
     name = "0x" + pseudonym(0, bad, CHAIN_ID, MODEL).hex()
-    assert section["rejected"] == [{"device": name, "reason": "round 0: malformed"}]
+    assert section["rejected"] == [{"device": name, "round": 0, "reason": "malformed"}]
     assert section["wrong_aggregates"] == [{"round": 0, "attempt": 0, "validator": "0x" + VALIDATORS[0].hex()}]
 
 

@@ -5,6 +5,8 @@ models              ModelsAnswer       (`round_answers`) the chain's models: nam
 model/NAME          ModelAnswer        (`round_answers`) the open round's model, its candidate and the learning plan
 round/NAME          RoundAnswer        (`round_answers`) how far the open round is
 rounds/NAME         RoundsAnswer       (`round_answers`) the latest rounds and round 0
+participation/NAME  ParticipationAnswer
+                                       (`participation`) who does what in the open round, and did in the last closed one
 private/NAME        PrivateNotice      (`openmg.messages.private`) the step of a private round that is open to meters
 reputation/NAME     ReputationAnswer   (`round_answers`) devices without full reputation
 wrong-aggregates/NAME
@@ -36,6 +38,7 @@ from hub.ppdl.app.inference import event_of
 from hub.ppdl.app.learning_env import LearningEnv
 from hub.ppdl.app.learning_view import LearningView, model_named
 from hub.ppdl.app.membership import OffencesAnswer, SetAnswer, proposals_answer, set_answer, validators_answer
+from hub.ppdl.app.participation import participation_answer
 from hub.ppdl.app.private_answers import private_notice
 from hub.ppdl.app.rejected import Rejected
 from hub.ppdl.app.round_answers import (
@@ -209,7 +212,7 @@ def _set(state: State, height: int, text: str) -> SetAnswer:
     return answer
 
 
-LEARNING_PATHS = ("model", "round", "rounds", "private", "reputation", "wrong-aggregates", "evaluations")
+LEARNING_PATHS = ("model", "round", "rounds", "participation", "private", "reputation", "wrong-aggregates", "evaluations")
 
 
 def _learning(head: str, text: str, state: State, height: int, env: Env) -> Message:
@@ -225,6 +228,8 @@ def _learning(head: str, text: str, state: State, height: int, env: Env) -> Mess
         return round_answer(now.view, height, now.env)
     if head == "rounds":
         return rounds_answer(now.view, now.env)
+    if head == "participation":
+        return participation_answer(now.view, height, now.env)
     if head == "private":
         return _private(now.view, height, now.env)
     if head == "reputation":
