@@ -105,6 +105,7 @@ def _open(now: RoundAnswer, taking_part: ParticipationAnswer) -> dict[str, Any]:
         "phase_end_height": now.phase_end_height,
         "expected": now.expected,
         "committed": len(now.participants),
+        "masked": taking_part.masked,
         "revealed": taking_part.revealed,
         "included": now.included,
         "max_attempts": taking_part.max_attempts,

@@ -8,12 +8,13 @@ serves the console until Ctrl-C: `python tests/console/console_feed.py PORT`.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import sys
 import threading
 from contextlib import suppress
 from typing import Any
+
+from learning_feed import forecast, hexed, learning
 
 from hub.console import ConsoleServer, StatusBoard, create_app
 
@@ -65,10 +66,6 @@ PRIVACY = [
 ]
 
 
-def hexed(label: str, length: int = 32) -> str:
-    return "0x" + hashlib.sha256(label.encode()).hexdigest()[: 2 * length]
-
-
 def slot_sums(slot: int, group: int) -> tuple[int, int]:
     """(import_wh, export_wh) of a group in a slot: a morning that turns sunny."""
     sun = max(0.0, math.sin((slot + 2) / 26 * math.pi))
@@ -112,7 +109,6 @@ def sections(step: int, offline: frozenset[str] = frozenset()) -> dict[str, Any]
     minted, sold, bought = 610 * slot, 540 * slot, 380 * slot
     burned, redeemed, expired = 350 * slot, 40 * slot, 15 * slot
     rounds = min(12, slot // 2)
-    losses = [{"round": r, "loss_micro": 74200 - int(38000 * (1 - 0.72**r))} for r in range(rounds + 1)]
     height = 30 + step
     return {
         "overview": {
@@ -184,32 +180,8 @@ def sections(step: int, offline: frozenset[str] = frozenset()) -> dict[str, Any]
                 for i in range(8)
             ],
         },
-        "learning": {
-            "round": rounds,
-            "participants": 11,
-            "registered": 12,
-            "loss_first_micro": losses[0]["loss_micro"],
-            "loss_last_micro": losses[-1]["loss_micro"],
-            "losses": losses,
-            "rejected": [{"device": "5f1c…20", "reason": "update norm above the cap"}] if rounds > 2 else [],
-            "model_hash": hexed(f"model{rounds}"),
-            "model_id": "openmg.forecast.2.net_energy.60min.24h.48h.139-64-32-96",
-            "quantity": "net_energy",
-            "others": [
-                {
-                    "round": rounds // 3,
-                    "participants": 7,
-                    "registered": 8,
-                    "loss_first_micro": 81_000,
-                    "loss_last_micro": 81_000 - 900 * (rounds // 3),
-                    "losses": [{"round": r, "loss_micro": 81_000 - 900 * r} for r in range(rounds // 3 + 1)],
-                    "rejected": [],
-                    "model_hash": hexed(f"export{rounds // 3}"),
-                    "model_id": "openmg.forecast.2.export_energy.60min.24h.48h.139-64-32-96",
-                    "quantity": "export_energy",
-                }
-            ],
-        },
+        "learning": learning(step, rounds),
+        "forecast": forecast(T0 + slot * SLOT_SECONDS),
         "ppdl": {
             "height": height,
             "view": 0,

@@ -6,6 +6,13 @@ import re
 from pathlib import Path
 
 from hub.console.assets import CONTENT_TYPES, load_assets
+from hub.ppdl.app.participation import CAPPED, SEAT_STATES
+from hub.ppdl.app.private_state import BAD_DEALING, PRIVATE_OUTCOMES
+from hub.ppdl.app.round_state import MALFORMED, NOT_REVEALED, OPEN, OUTCOMES
+from openmg.learning.plan import PRIVACY_MODES
+from openmg.learning.rules.outcome import Reason
+from openmg.messages.learning import PHASES
+from openmg.messages.private import STEP_PHASES
 
 STATIC = Path(__file__).resolve().parents[2] / "hub" / "console" / "static"
 SCRIPTS = {path.relative_to(STATIC).as_posix(): path.read_text("utf-8") for path in STATIC.rglob("*.js")}
@@ -25,11 +32,19 @@ FAMILIES = {
     "kind": ("home", "feeder", "prosumer", "producer", "consumer"),
     "phase": ("running", "quiescent"),
     "trade": ("buy", "sell", "tie-line"),
+    "step": ("commit", *STEP_PHASES, "reveal", "aggregate", "committee", "close"),
+    "did": ("commit", *STEP_PHASES, "reveal", "committee"),
+    "say": (*PHASES, *STEP_PHASES),
+    "seat": SEAT_STATES,
+    "outcome": tuple(outcome for outcome in (*OUTCOMES, *PRIVATE_OUTCOMES) if outcome != OPEN),
+    "reason": (*Reason, MALFORMED, NOT_REVEALED, BAD_DEALING, CAPPED),
+    "mode": PRIVACY_MODES,
+    "about": PRIVACY_MODES,
 }
 
 
 def texts(language: str) -> dict[str, str]:
-    source = SCRIPTS[f"js/text_{language}.js"]
+    source = "".join(text for name, text in SCRIPTS.items() if name.startswith(f"js/text_{language}"))
     return dict(re.findall(r'[\s{,]"?([a-z][a-z_-]*)"?:\s+"((?:[^"\\]|\\.)*)"', source))
 
 

@@ -71,13 +71,14 @@ class Seat:
 class ParticipationAnswer:
     """The open round's devices, its leader's proposal and ballots; `last_*`: of the last closed round, none before one closed.
 
-    `leader` is empty outside the aggregate's phase. agreed, disagreed: words on the proposal, the leader's own included, and
+    `leader` is empty outside the aggregate's phase. `masked`: updates promised under a mask, in a private round. agreed, disagreed: words on the proposal, the leader's own included, and
     `validators`: how many may give one. `worse`: ballots that found the candidate worse. `revealed`: updates that a quorum
     holds or found malformed.
     """
 
     PURPOSE: ClassVar[str] = "query"
     round: int
+    masked: int
     revealed: int
     max_attempts: int
     leader: bytes
@@ -100,6 +101,7 @@ def participation_answer(state: LearningView, height: int, env: LearningEnv) -> 
     last = next((record for record in reversed(state.records) if record.closed_height), None)
     return ParticipationAnswer(
         round=now.number,
+        masked=len(state.commits) if _has_members(state) else 0,
         revealed=len(included) + len(malformed),
         max_attempts=plan.max_attempts,
         leader=leader_of(now.number, now.attempt, span.addresses) if now.phase == PHASE_AGGREGATE else b"",
@@ -112,6 +114,11 @@ def participation_answer(state: LearningView, height: int, env: LearningEnv) -> 
         last_round=last.number if last else 0,
         last_seats=_seats(_closed(last), env.devices, last.number, env) if last else (),
     )
+
+
+def _has_members(state: LearningView) -> bool:
+    """Whether `commits` are those to masked updates: before a private round has members they are those of its commit phase."""
+    return bool(state.private and state.private[0].members)
 
 
 def _blobs(state: LearningView, validators: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
@@ -133,7 +140,7 @@ def _open(state: LearningView, env: LearningEnv, included: Iterable[bytes], malf
     said |= dict.fromkeys(participants(state), (COMMITTED, ""))
     if state.private:
         said |= {dealt.device: (DEALT, "") for dealt in state.private[0].dealings}
-        if state.private[0].members:  # before there are members, `commits` are those of the commit phase
+        if _has_members(state):
             said |= {commit.device: (MASKED, "") for commit in state.commits}
     decided = now.phase in _DECIDED
     if decided:

@@ -247,8 +247,10 @@ connect((events) => {
   soon();
 });
 addEventListener("hashchange", () => {
-  scrollTo(0, 0);
+  const before = at("main").dataset.page;
   draw();
+  if (at("main").dataset.page === before) return; // another model of the same page: reader and focus stay where they are
+  scrollTo(0, 0);
   at("main").focus({ preventScroll: true });
 });
 at("skip").addEventListener("click", (event) => {

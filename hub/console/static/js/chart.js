@@ -2,10 +2,11 @@
 //
 // Model: {id, label, xLabel, kind: "line" | "bar", height, series: [{key, label, tone, dash, step, fill, points: [[x, y], ...]}],
 //         refs: [{label, tone, value}], formatX(x, long), formatY(y), scale(largest), zero: bool, empty}
-//         xTicks(from, to, most), xTitle, maxGap
+//         xTicks(from, to, most), xTitle, maxGap, band: {low, high, label, tone}, mark: {x, label}
 // `scale(largest)` gives {divisor, unit} for the axis: its labels are plain numbers, the unit stands once above them.
 // `xTicks` gives at most `most` round places for labels; a line breaks where two points are more than `maxGap` apart.
-// Rules. Series differ by dash or marker as well as by colour. The pointer or the arrow keys move a cross-hair; what it
+// `band` shades what lies between two series, which are then drawn thin and share its entry in the legend; `mark` is a moment.
+// Of bars those of a `hollow` series are outlines. Rules. Series differ by dash or marker as well as by colour. The pointer or the arrow keys move a cross-hair; what it
 // reads is written in a status line that screen readers hear. The same numbers stand in the table below the chart.
 
 import { decimal } from "./format.js";
@@ -118,7 +119,9 @@ class Chart extends HTMLElement {
       { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
       axes(model, f, width, height),
       (model.refs || []).map((ref, i) => reference(ref, f, width, i)),
-      model.kind === "bar" ? bars(model, f) : model.series.map((s) => line(s, f, model.maxGap)),
+      model.band && band(model, f),
+      model.mark && moment(model.mark, f),
+      model.kind === "bar" ? bars(model, f) : model.series.map((s) => line(s, f, model)),
       at !== null && h("line", { class: "cross", x1: at, x2: at, y1: PAD.top, y2: f.bottom }),
       at !== null &&
         model.series.map((s) => {
@@ -194,26 +197,36 @@ function ticksText(values) {
 }
 
 function legend(model) {
+  const entries = [
+    ...model.series.filter((s) => !isEdge(model, s)),
+    ...(model.band ? [{ ...model.band, area: true }] : []),
+    ...(model.refs || []).map((r) => ({ ...r, dash: "dash", ref: true })),
+  ];
   return h(
     "ul",
     { class: "keys legend", "aria-hidden": "true" },
-    [...model.series, ...(model.refs || []).map((r) => ({ ...r, dash: "dash", ref: true }))].map((s) =>
+    entries.map((s) =>
       h(
         "li",
         {},
         h(
           "svg",
           { class: "key-line", viewBox: "0 0 18 8", width: 18, height: 8 },
-          model.kind === "bar" && !s.ref
-            ? h("rect", { class: `bar tone-${s.tone}`, x: 4, y: 0, width: 10, height: 8, rx: 1.5 })
-            : h("line", {
-                class: `line tone-${s.tone}`,
-                x1: 0,
-                x2: 18,
-                y1: 4,
-                y2: 4,
-                "stroke-dasharray": DASHES[s.dash || "none"],
-              }),
+          s.area
+            ? [
+                h("rect", { class: `band tone-${s.tone}`, width: 18, height: 8 }),
+                h("path", { class: `line edge tone-${s.tone}`, d: "M0 .5H18M0 7.5H18", "stroke-dasharray": DASHES.dot }),
+              ]
+            : model.kind === "bar" && !s.ref
+              ? h("rect", { class: barClass(s), x: 4, y: 0.5, width: 10, height: 7, rx: 1.5 })
+              : h("line", {
+                  class: `line tone-${s.tone}`,
+                  x1: 0,
+                  x2: 18,
+                  y1: 4,
+                  y2: 4,
+                  "stroke-dasharray": DASHES[s.dash || "none"],
+                }),
         ),
         h("span", {}, s.label),
       ),
@@ -265,9 +278,39 @@ function axes(model, f, width, height) {
   ];
 }
 
-function line(series, f, maxGap) {
+/** Whether a series is an edge of the model's band. */
+function isEdge(model, series) {
+  return model.band !== undefined && (series.key === model.band.low || series.key === model.band.high);
+}
+
+function band(model, f) {
+  const [low, high] = [model.band.low, model.band.high].map((key) => model.series.find((s) => s.key === key).points);
+  const tops = new Map(high);
+  const runs = runsOf(
+    low.filter(([x]) => tops.has(x)),
+    model.maxGap,
+  );
+  const d = runs.map((run) => {
+    const back = [...run].reverse().map(([x]) => [x, tops.get(x)]);
+    const path = [...run, ...back].map(([x, y]) => `${f.x(x).toFixed(1)} ${f.y(y).toFixed(1)}`);
+    return `M${path.join("L")}Z`;
+  });
+  return h("path", { key: "band", class: `band tone-${model.band.tone}`, d: d.join("") });
+}
+
+function moment(mark, f) {
+  if (!(mark.x >= f.from && mark.x <= f.to)) return null;
+  const x = f.x(mark.x).toFixed(1);
+  return [
+    h("line", { key: "moment", class: "moment", x1: x, x2: x, y1: PAD.top - 6, y2: f.bottom }),
+    h("text", { key: "moment-name", class: "axis", x, y: PAD.top - 10, "text-anchor": "middle" }, mark.label),
+  ];
+}
+
+function line(series, f, model) {
   if (series.points.length === 0) return null;
-  const runs = runsOf(series.points, maxGap).map((run) => ({ first: run[0], path: pathOf(run, series.step, f) }));
+  const edge = isEdge(model, series);
+  const runs = runsOf(series.points, model.maxGap).map((run) => ({ first: run[0], path: pathOf(run, series.step, f) }));
   const last = series.points[series.points.length - 1];
   const floor = f.y(Math.max(f.low, 0)).toFixed(1);
   const area = runs.map((run) => `${run.path}V${floor}H${f.x(run.first[0]).toFixed(1)}Z`).join("");
@@ -277,11 +320,11 @@ function line(series, f, maxGap) {
     series.fill && h("path", { key: "area", class: `area tone-${series.tone}`, d: area }),
     h("path", {
       key: "line",
-      class: `line tone-${series.tone}`,
+      class: `line tone-${series.tone}${edge ? " edge" : ""}`,
       d: runs.map((run) => run.path).join(""),
       "stroke-dasharray": DASHES[series.dash || "none"],
     }),
-    h("circle", { key: "end", class: `end tone-${series.tone}`, cx: f.x(last[0]), cy: f.y(last[1]), r: 3 }),
+    !edge && h("circle", { key: "end", class: `end tone-${series.tone}`, cx: f.x(last[0]), cy: f.y(last[1]), r: 3 }),
   );
 }
 
@@ -297,6 +340,10 @@ function pathOf(points, step, f) {
   return start + rest.join("");
 }
 
+function barClass(series) {
+  return `bar tone-${series.tone}${series.hollow ? " hollow" : ""}`;
+}
+
 function bars(model, f) {
   const band = (f.inner / f.slots) * 0.72;
   const thick = Math.min(26, band / model.series.length);
@@ -306,7 +353,7 @@ function bars(model, f) {
       const top = Math.min(f.y(y), base);
       return h("rect", {
         key: `${s.key}-${x}`,
-        class: `bar tone-${s.tone}`,
+        class: barClass(s),
         width: Math.max(1, thick - 1.5),
         rx: Math.min(2, thick / 4),
         x: f.x(x) + (i - model.series.length / 2) * thick,
@@ -331,24 +378,3 @@ function reference(ref, f, width, index) {
 }
 
 customElements.define("og-chart", Chart);
-
-/** A small line without axes, for tiles; its meaning stands in words beside it. */
-export function spark(points, tone) {
-  const recent = points.slice(-48);
-  if (recent.length < 2) return null;
-  const values = recent.map((p) => p[1]);
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  const d = values
-    .map((v, i) => {
-      const x = (i / (values.length - 1)) * 100;
-      const y = 27 - ((v - low) / (high - low || 1)) * 24;
-      return `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
-    })
-    .join("");
-  return h(
-    "svg",
-    { class: "spark", viewBox: "0 0 100 30", preserveAspectRatio: "none", "aria-hidden": "true" },
-    h("path", { class: `area tone-${tone}`, d: `${d}V30H0Z` }),
-    h("path", { class: `line tone-${tone}`, d, "vector-effect": "non-scaling-stroke" }),
-  );
-}

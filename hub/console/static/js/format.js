@@ -205,3 +205,8 @@ export function date(unixSeconds, zone) {
     unixSeconds * 1000,
   );
 }
+
+/** The first four digits of a pseudonym: enough to find the same mark again; the whole value is kept beside it. */
+export function shortName(value) {
+  return String(value ?? "").replace(/^0x/i, "").slice(0, 4) || NONE;
+}

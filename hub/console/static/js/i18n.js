@@ -2,10 +2,12 @@
 // error in the tests, and shows as the key itself here. `key_one` is used where {n} is 1.
 
 import { TEXT as en } from "./text_en.js";
+import { TEXT as enLearning } from "./text_en_learning.js";
 import { TEXT as ko } from "./text_ko.js";
+import { TEXT as koLearning } from "./text_ko_learning.js";
 
 export const LANGUAGES = { en: "English", ko: "한국어" };
-const TEXTS = { en, ko };
+const TEXTS = { en: { ...en, ...enLearning }, ko: { ...ko, ...koLearning } };
 
 export function language() {
   return document.documentElement.lang in TEXTS ? document.documentElement.lang : "en";

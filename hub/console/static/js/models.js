@@ -107,20 +107,31 @@ export function lossModel(learning, id) {
     xLabel: t("round"),
     kind: "line",
     height: 178,
-    zero: true,
+    zero: false, // what changes from round to round is small beside the loss itself
     empty: t("no_round_yet"),
     formatX: (x, long) => (long ? t("round_n", { n: x }) : String(x)),
     xTicks: countTicks,
     xTitle: t("round"),
     formatY: loss,
     scale: lossScale,
-    series: [{ key: "loss", label: t("loss"), tone: "loss", dash: "none", fill: true, points }],
+    series: [{ key: "loss", label: t("loss"), tone: "loss", dash: "none", points }],
   };
 }
 
-/** The last vouched forecast: net energy of a group in each of the 24 hours that begin when `as_of_slot` ends. */
+/** Net import of a group in whole hours from `start` on, of those of whose four slots this console has the sums. */
+function actualHours(id, start, hours) {
+  const [taken, given] = ["import_wh", "export_wh"].map((what) => new Map(pointsOf(seriesName("grid", id, what))));
+  return Array.from({ length: hours }, (_, i) => start + i * HOUR_SECONDS)
+    .map((hour) => [hour, [0, 1, 2, 3].map((slot) => hour + slot * SLOT_SECONDS)])
+    .filter(([, slots]) => slots.every((slot) => taken.has(slot) && given.has(slot)))
+    .map(([hour, slots]) => [hour, slots.reduce((sum, slot) => sum + taken.get(slot) - given.get(slot), 0)]);
+}
+
+/** The last vouched forecast: net energy of a group in each of the 24 hours that begin when `as_of_slot` ends, and what came. */
 export function forecastModel(last, zone, id) {
   const start = simSeconds(last.as_of_slot + 1);
+  const said = (last.answers_wh || []).map((wh, i) => [start + i * HOUR_SECONDS, wh]);
+  const came = actualHours(last.microgrid, start, said.length);
   return {
     id,
     label: t("forecast"),
@@ -133,12 +144,8 @@ export function forecastModel(last, zone, id) {
     formatY: energy,
     scale: energyScale,
     series: [
-      {
-        key: "wh",
-        label: t("forecast_energy"),
-        tone: "price",
-        points: (last.answers_wh || []).map((wh, i) => [start + i * 3600, wh]),
-      },
+      { key: "wh", label: t("forecast_energy"), tone: "price", hollow: true, points: said },
+      ...(came.length > 0 ? [{ key: "actual", label: t("actual"), tone: "export", points: came }] : []),
     ],
   };
 }
@@ -159,11 +166,13 @@ export function outlookModel(row, zone, id) {
     ...timeAxis(zone),
     formatY: energy,
     scale: energyScale,
+    band: { low: "p10", high: "p90", label: t("band"), tone: "price" },
+    mark: { x: row.as_of, label: t("now") },
     series: [
       { key: "actual", label: t("actual"), tone: "export", dash: "none", points: row.actual || [] },
       { key: "p50", label: t("quantile_middle"), tone: "price", dash: "dash", points: quantile(2) },
       { key: "p10", label: t("quantile_low"), tone: "price", dash: "dot", points: quantile(1) },
-      { key: "p90", label: t("quantile_high"), tone: "limit", dash: "dot", points: quantile(3) },
+      { key: "p90", label: t("quantile_high"), tone: "price", dash: "dot", points: quantile(3) },
     ],
   };
 }

@@ -4,8 +4,8 @@ import { count, decimal, energy, groupName, isNumber, percent, power, price, wal
 import { collarNote, hasPrice, hasSum, lastRound, summary } from "../health.js";
 import { language, t } from "../i18n.js";
 import { icon } from "../icons.js";
-import { spark } from "../chart.js";
 import { bars, card, chart, nothingYet, notRunning, split, status, table } from "../parts.js";
+import { spark } from "../spark.js";
 import { hubNow, store } from "../store.js";
 import { h } from "../vdom.js";
 import { energyModel, lossModel, pointsOf, priceModel, seriesName } from "../models.js";
