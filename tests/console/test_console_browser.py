@@ -52,7 +52,7 @@ def test_every_page_in_both_languages_and_themes_asks_only_this_hub_and_fits(
         assert page.evaluate("document.documentElement.lang") == language[:2]
         for theme in ("light", "dark"):
             page.media(prefers_color_scheme=theme)
-            for width in (1280, 390, 320):
+            for width in (1400, 360, 320):
                 page.size(width, 844, mobile=width < 600)
                 for name in PAGES:
                     go(page, name)
@@ -239,6 +239,7 @@ def test_a_lost_hub_is_told_and_found_again(page: Page, console: Console):
     page.errors.clear()  # the browser logs the refused connections
 
 
+@pytest.mark.slow  # the page waits nine seconds before it calls a silent connection dead
 def test_a_connection_that_dies_without_a_word_is_opened_anew(page: Page, console: Console, feeder: Feeder):
     visit(page, console)
     console.freeze(12)
@@ -255,7 +256,7 @@ def test_a_page_left_open_does_not_grow(page: Page, console: Console):
     visit(page, console)
 
     def use(first_step: int) -> dict[str, int]:
-        for step, name in enumerate(2 * PAGES, first_step):
+        for step, name in enumerate(PAGES, first_step):
             feed(console.board, step * STEPS_PER_SLOT)
             console.board.event("e", f"event {step}", f"이벤트 {step}", "warning")
             go(page, name)
@@ -331,10 +332,26 @@ def test_every_page_is_named_structured_and_labelled(
     page: Page, console: Console, feeder: Feeder, language: str
 ):
     visit(page, console, "overview", language)
-    for name in PAGES:
-        go(page, name)
-        faults = page.evaluate(AUDIT.read_text("utf-8"))
-        assert faults == [], f"{name}: {faults}"
+    feeder.stop()  # an element that is drawn anew under the audit's hands loses its focus
+    for theme in ("light", "dark"):
+        page.media(prefers_color_scheme=theme)
+        for name in PAGES:
+            go(page, name)
+            faults = page.evaluate(AUDIT.read_text("utf-8"))
+            assert faults == [], f"{name}, {theme}: {faults}"
+
+
+def test_the_audit_sees_what_is_wrong(page: Page, console: Console, feeder: Feeder):
+    visit(page, console)
+    feeder.stop()
+    page.evaluate("""(() => {
+        document.querySelector('.title').style.setProperty('color', '#ccc');
+        document.querySelector('nav a').style.setProperty('outline', 'none');
+        document.querySelector('.facts').setAttribute('aria-live', 'polite');
+        document.querySelector('#language').textContent = '';
+    })()""")
+    faults = page.evaluate(AUDIT.read_text("utf-8"))
+    assert [fault.split(":")[0].split(" 1.")[0] for fault in faults] == ["no name", "speaks", "contrast", "focus is not seen"]
 
 
 def test_the_forecast_says_its_hours_and_its_sign(page: Page, console: Console):
@@ -346,7 +363,7 @@ def test_the_forecast_says_its_hours_and_its_sign(page: Page, console: Console):
     visit(page, console, "learning")
     page.evaluate("document.querySelector('details.data').open = true")
     rows = page.evaluate("[...document.querySelectorAll('details.data tr')].map((row) => row.innerText)")
-    assert rows[0] == "Hour\tNet import (below zero: export)"
+    assert rows[0] == "Hour\tForecast of net import (below zero: export)"
     assert rows[-1] == "18:00\t-3.95 kWh" and rows[-2] == "19:00\t-250 Wh" and rows[1] == "17:00\t23.00 kWh"
 
 

@@ -200,7 +200,6 @@ function legend(model) {
   const entries = [
     ...model.series.filter((s) => !isEdge(model, s)),
     ...(model.band ? [{ ...model.band, area: true }] : []),
-    ...(model.refs || []).map((r) => ({ ...r, dash: "dash", ref: true })),
   ];
   return h(
     "ul",
@@ -217,7 +216,7 @@ function legend(model) {
                 h("rect", { class: `band tone-${s.tone}`, width: 18, height: 8 }),
                 h("path", { class: `line edge tone-${s.tone}`, d: "M0 .5H18M0 7.5H18", "stroke-dasharray": DASHES.dot }),
               ]
-            : model.kind === "bar" && !s.ref
+            : model.kind === "bar"
               ? h("rect", { class: barClass(s), x: 4, y: 0.5, width: 10, height: 7, rx: 1.5 })
               : h("line", {
                   class: `line tone-${s.tone}`,
@@ -366,15 +365,19 @@ function bars(model, f) {
 
 function reference(ref, f, width, index) {
   const y = f.y(ref.value);
-  return h("line", {
-    key: `ref-${index}`,
-    class: `ref tone-${ref.tone}`,
-    x1: f.left,
-    x2: width - PAD.right,
-    y1: y,
-    y2: y,
-    "stroke-dasharray": DASHES.dash,
-  });
+  const right = width - PAD.right;
+  return [
+    h("line", {
+      key: `ref-${index}`,
+      class: `ref tone-${ref.tone}`,
+      x1: f.left,
+      x2: right,
+      y1: y,
+      y2: y,
+      "stroke-dasharray": DASHES.dash,
+    }),
+    h("text", { key: `ref-name-${index}`, class: "axis over", x: right, y: y - 5, "text-anchor": "end" }, ref.label),
+  ];
 }
 
 customElements.define("og-chart", Chart);

@@ -67,7 +67,7 @@ export function hex(value) {
       class: "hex",
       type: "button",
       title: whole,
-      "aria-label": t("copy_value", { value: whole }),
+      "aria-label": t("copy_value", { value: shortHex(whole) }), // what is seen must be in the name; the title has the rest
       onclick: copy,
       "data-value": whole,
     },
@@ -95,7 +95,7 @@ export function table(caption, columns, rows, { key = null, empty = null, emptyI
   const heads = columns.map((c) => h("th", { scope: "col", role: "columnheader", class: c.align || null }, c.label));
   return h(
     "div",
-    { key, class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    { key, class: "scroll", tabindex: "0", role: "group", "aria-label": caption },
     h(
       "table",
       { role: "table" }, // said outright: a stylesheet that stacks rows would take the meaning away

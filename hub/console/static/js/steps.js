@@ -42,7 +42,7 @@ function progress(phase, o, hidden) {
     deal: [o.dealt, o.members],
     mask: [o.masked, o.dealt],
     reveal: [o.revealed, hidden ? o.masked : o.committed],
-    sign: [o.signed, o.threshold],
+    sign: [o.signed, o.included],
     unmask: [o.unmasked, o.included],
     aggregate: [o.agreed, o.validators],
     committee: [o.ballots, o.committee],
@@ -60,7 +60,10 @@ function said(id, model, isNow) {
   }
   const [n, of] = progress(id, o, isHidden(model));
   const worse = id === "committee" && o.worse > 0;
-  return { count: t("n_of", { n: count(n), of: count(of) }), note: worse ? t("ballots_worse", { n: o.worse }) : t(`did_${id}`) };
+  return {
+    count: t("n_of", { n: count(n), of: count(of) }),
+    note: worse ? t("ballots_worse", { n: count(o.worse) }) : t(`did_${id}`),
+  };
 }
 
 /** What happens in the phase that is open, in one or two sentences. */

@@ -38,7 +38,7 @@ export const TEXT = {
   say_deal: "The members deal shares of their secrets to each other, so that one who drops out spoils nothing: {n} of {of} have.",
   say_mask: "Each member masks its update, so that no hub can read a single one: {n} of {of} have.",
   say_reveal: "Meters show the updates they committed to. A quorum of hubs holds {n} of {of}.",
-  say_sign: "The meters that are left sign who is left, so that no hub can choose: {n} of {of} needed.",
+  say_sign: "The meters that are left sign who is left, so that no hub can choose: {n} of {of} have.",
   say_unmask: "The meters that are left open one share each. Together these open the sum and nothing else: {n} of {of} have.",
   say_aggregate: "{leader} proposes the new model. The other hubs compute it again: {n} of {of} agree.",
   say_doubt: "{leader} proposes a new model, and {n} of {of} hubs found it wrong.",
@@ -129,7 +129,7 @@ export const TEXT = {
   // forecasts
   forecast: "Vouched forecast",
   forecast_note: "24 hours of {id}, signed by a quorum, beside what came.",
-  forecast_energy: "Net import (below zero: export)",
+  forecast_energy: "Forecast of net import (below zero: export)",
   outlook_of: "Forecast against actual: {id}",
   outlook_note: "Net import of each hour, what had been forecast a day ahead, and the next day. Word of this hub alone.",
   no_outlook_yet: "No hour is known and none is forecast yet.",

@@ -25,7 +25,7 @@ export function privacy() {
               { label: t("datum"), cell: (r) => said(r, "datum"), head: true },
               { label: t("state"), cell: (r) => chip(r.status) },
               { label: t("who"), cell: (r) => said(r, "who") },
-              { label: t("remark"), cell: (r) => said(r, "note") },
+              { label: t("remark"), cell: (r) => withCode(said(r, "note")) },
             ],
             rows,
             { key: "privacy" },
@@ -42,6 +42,11 @@ export function privacy() {
       ),
     ),
   );
+}
+
+/** Text in which `...` marks a command. */
+function withCode(text) {
+  return text.split("`").map((part, i) => (i % 2 === 1 ? h("code", { key: i }, part) : part));
 }
 
 function chip(state) {
