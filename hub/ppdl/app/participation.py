@@ -71,9 +71,10 @@ class Seat:
 class ParticipationAnswer:
     """The open round's devices, its leader's proposal and ballots; `last_*`: of the last closed round, none before one closed.
 
-    `leader` is empty outside the aggregate's phase. `masked`: updates promised under a mask, in a private round. agreed, disagreed: words on the proposal, the leader's own included, and
-    `validators`: how many may give one. `worse`: ballots that found the candidate worse. `revealed`: updates that a quorum
-    holds or found malformed.
+    `leader` is empty outside the aggregate's phase. agreed, disagreed: words on the proposal, the leader's own included;
+    `validators`: how many may give one. `worse`: ballots that found the candidate worse. `masked`: updates promised under a
+    mask, in a private round. `revealed`: updates that a quorum holds or found malformed. Pseudonyms change with
+    `next_epoch_round`.
     """
 
     PURPOSE: ClassVar[str] = "query"
