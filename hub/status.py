@@ -136,7 +136,7 @@ def _closed(record: ShownRound) -> dict[str, Any]:
         "rejected": len(record.rejected),
         "capped": record.capped,
         "attempts": record.attempts,
-        "wrong_leaders": [_hex(leader) for leader in record.wrong_leaders],
+        "wrong_leaders": len(record.wrong_leaders),
         "committee": record.committee,
         "ballots": record.ballots,
         "worse": record.worse,

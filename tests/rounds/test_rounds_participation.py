@@ -9,10 +9,13 @@ import pytest
 from private_world import NOISY, PrivateChain
 from round_world import ADDRESSES, CHAIN_ID, METERS, MODEL, PLAN, VALIDATOR_KEYS, VALIDATORS, Chain, small_update
 
+from hub.console.values import BoardError, encode_section
 from hub.ppdl.app import participation
 from hub.ppdl.app.participation import ParticipationAnswer
 from hub.ppdl.app.reputation import pseudonym
-from hub.status import learning_section
+from hub.ppdl.app.round_state import MAX_REASON
+from hub.status import CLOSED_SHOWN, LOSSES_SHOWN, REJECTIONS_SHOWN, learning_section
+from openmg.learning.plan import MAX_MODELS
 from openmg.learning.quantise import update_bytes
 
 
@@ -101,7 +104,7 @@ def test_the_console_is_told_how_far_the_open_round_is_and_what_closed_ones_were
     assert section is not None
     (closed,) = section["closed"]
     assert (closed["outcome"], closed["attempts"], closed["ballots"], closed["worse"]) == ("refused", 2, 2, 2)
-    assert closed["wrong_leaders"] == ["0x" + VALIDATORS[0].hex()]
+    assert closed["wrong_leaders"] == 1 and section["wrong_aggregates"][0]["validator"] == "0x" + VALIDATORS[0].hex()
     assert section["last"]["round"] == 0 and section["open"]["leader"] is None
 
 
@@ -120,3 +123,23 @@ def test_steps_of_a_private_round_are_told_device_by_device(tmp_path: Path) -> N
     assert [section["open"][name] for name in ("members", "dealt", "masked", "included")] == [8, 7, 6, 6]
     assert section["charged_rounds"] == 1
     chain.close()
+
+
+def test_four_models_at_every_bound_fit_into_the_consoles_section() -> None:
+    """Else the board would refuse the section, and the page would go blank on the day when most is wrong."""
+    device, large = "0x" + "ab" * 32, 2**31
+    rows = [{"device": device, "state": "found_worse", "reason": "x" * MAX_REASON}] * participation.SEATS_SHOWN
+    counts = {f"a_rather_long_name_{i}": large for i in range(24)}
+    model = {
+        **counts,
+        "losses": [{"round": large, "loss_micro": large, "homes": 4096}] * LOSSES_SHOWN,
+        "rejected": [{"device": device, "round": large, "reason": "x" * MAX_REASON}] * REJECTIONS_SHOWN,
+        "wrong_aggregates": [{"round": large, "attempt": 63, "validator": device[:42]}] * REJECTIONS_SHOWN,
+        "open": {**counts, "devices": rows},
+        "last": {"round": large, "devices": rows},
+        "closed": [dict(list(counts.items())[:13])] * CLOSED_SHOWN,
+    }
+    said = {"rejected": [{"device": device, "reason": "x" * 400}] * REJECTIONS_SHOWN}  # the first model alone has sentences
+    encode_section("learning", {**model, **said, "others": [model] * (MAX_MODELS - 1)})
+    with pytest.raises(BoardError):
+        encode_section("learning", {**model, **said, "others": [model] * (3 * MAX_MODELS)})
