@@ -148,7 +148,7 @@ def test_closed_rounds_refusals_and_wrong_leaders_are_told_in_words(page: Page, 
     last = f"Round {number}, the last one closed"
     seats = page.evaluate(f"[...{card.format(last)}.querySelectorAll('.seat')].map((e) => e.innerText)")
     assert sum("refused" in seat and "Far from the other updates" in seat for seat in seats) == 1
-    assert sum("took no part" in seat for seat in seats) == 2
+    assert sum("did not train" in seat for seat in seats) == 2
 
 
 def test_the_vouched_forecast_stands_beside_what_came(page: Page, console: Console):

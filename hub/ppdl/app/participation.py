@@ -28,7 +28,7 @@ SEATS_SHOWN = 64
 """Of one round: two rounds of four models stay within a tenth of the console's section."""
 
 WAITING = "waiting"
-"""May commit and has not; in a closed round: took no part, and was not found at fault."""
+"""May commit and has not; in a closed round: did not train (a judge, or silent)."""
 LEFT_OUT = "left_out"
 COMMITTED = "committed"
 DEALT = "dealt"

@@ -50,7 +50,7 @@ export const TEXT = {
   seats_some: "{n} of {of} are drawn, those refused first.",
   names_note: "Names are pseudonyms. They change with round {n}.",
   seat_waiting: "waiting",
-  seat_absent: "took no part",
+  seat_absent: "did not train",
   seat_left_out: "left out",
   seat_committed: "committed",
   seat_dealt: "dealt shares",

@@ -48,7 +48,7 @@ export const TEXT = {
   seats_some: "{of}대 중 {n}대만 그렸으며, 거부된 기기가 먼저입니다.",
   names_note: "이름은 가명이며 {n}라운드에 바뀝니다.",
   seat_waiting: "대기",
-  seat_absent: "불참",
+  seat_absent: "학습 안 함",
   seat_left_out: "제외",
   seat_committed: "커밋함",
   seat_dealt: "조각 나눔",

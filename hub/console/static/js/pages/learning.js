@@ -22,7 +22,11 @@ export function learning(zone) {
     { class: "cards" },
     models.length > 1 && choice(models, value),
     value
-      ? [openCard(value), lastCard(value), privacyCard(value), lossCard(value), roundCard(value)]
+      ? [
+          openCard(value),
+          h("div", { class: "column span-8", key: "wide" }, lastCard(value), lossCard(value)),
+          h("div", { class: "column span-4", key: "narrow" }, privacyCard(value), roundCard(value)),
+        ]
       : card(t("page_learning"), { span: 12, key: "none" }, notRunning(t("absent_learning"))),
     (store.sections.forecast?.microgrids || []).map((row) => outlookCard(row, zone)),
     forecastCard(store.sections.inference, zone),
@@ -111,7 +115,7 @@ function privacyCard(l) {
   const noisy = l.privacy === "secagg_dp" && budget > 0;
   return card(
     t("privacy_mode"),
-    { span: (l.closed || []).length > 0 ? 4 : 12, key: "mode" },
+    { span: 4, key: "mode" },
     h(
       "p",
       { class: `say is-${isHidden(l) ? "ok" : "public"}` },
