@@ -212,4 +212,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Its profile is thrown away with it, so it need not tidy up, which takes it seconds."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # the browser's own group, made by start_new_session
-    process.wait(timeout=5)
+    process.wait(timeout=START_SECONDS)

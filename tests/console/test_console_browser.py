@@ -248,6 +248,7 @@ def test_a_connection_that_dies_without_a_word_is_opened_anew(page: Page, consol
     page.wait(f"{block} !== {page.evaluate(block)!r}")
 
 
+@pytest.mark.slow  # a day of slots, then every page twice
 def test_a_page_left_open_does_not_grow(page: Page, console: Console):
     fill(console.board, PAST)
     visit(page, console)
