@@ -1,4 +1,4 @@
-// Faults of the page's structure, as texts; evaluated in the page by test_console_browser.py.
+// Faults of the page's structure, as texts; evaluated in the page by test_console_audit.py.
 (() => {
   const faults = [];
   const all = (selector) => [...document.querySelectorAll(selector)];

@@ -6,7 +6,6 @@ The numbers expected on the screen come from the feed's own arithmetic, not from
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 from cdp import Page
@@ -16,7 +15,6 @@ from console_feed import GWEI, PAST, STEPS_PER_SLOT, T0, Feeder, feed, fill, pri
 pytestmark = pytest.mark.browser
 
 PAGES = ("overview", "grid", "market", "learning", "chains", "privacy")
-AUDIT = Path(__file__).with_name("audit.js")
 
 
 def test_live_values_arrive_and_change_and_are_the_right_ones(page: Page, console: Console, feeder: Feeder):
@@ -323,33 +321,6 @@ def test_what_is_unknown_or_not_yet_there_is_told_as_such(page: Page, console: C
         "[...document.querySelectorAll('main .card:last-child tbody th')].map((e) => e.innerText)"
     )
     assert times == ["block 81", "block 70"]
-
-
-@pytest.mark.parametrize("language", ["en-US", "ko-KR"])
-def test_every_page_is_named_structured_and_labelled(
-    page: Page, console: Console, feeder: Feeder, language: str
-):
-    visit(page, console, "overview", language)
-    feeder.stop()  # an element that is drawn anew under the audit's hands loses its focus
-    for theme in ("light", "dark"):
-        page.media(prefers_color_scheme=theme)
-        for name in PAGES:
-            go(page, name)
-            faults = page.evaluate(AUDIT.read_text("utf-8"))
-            assert faults == [], f"{name}, {theme}: {faults}"
-
-
-def test_the_audit_sees_what_is_wrong(page: Page, console: Console, feeder: Feeder):
-    visit(page, console)
-    feeder.stop()
-    page.evaluate("""(() => {
-        document.querySelector('.title').style.setProperty('color', '#ccc');
-        document.querySelector('nav a').style.setProperty('outline', 'none');
-        document.querySelector('.facts').setAttribute('aria-live', 'polite');
-        document.querySelector('#language').textContent = '';
-    })()""")
-    faults = page.evaluate(AUDIT.read_text("utf-8"))
-    assert [fault.split(":")[0].split(" 1.")[0] for fault in faults] == ["no name", "speaks", "contrast", "focus is not seen"]
 
 
 def test_the_forecast_says_its_hours_and_its_sign(page: Page, console: Console):
