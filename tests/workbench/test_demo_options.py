@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from openmg.clock import slot_of
+from workbench.demo.chains import REGISTRATION_SECONDS, first_registrable
 from workbench.demo.checks import shortfalls
 from workbench.demo.homes import plan_homes
 from workbench.demo.options import DEFAULT_START, DemoError, DemoOptions
@@ -246,6 +248,15 @@ def test_a_port_in_use_and_a_used_folder_are_told(tmp_path):
     make_site(DemoOptions(headless=True), tmp_path).reservation.close()
     with pytest.raises(DemoError, match="holds an earlier run"):  # however far it came
         make_site(DemoOptions(headless=True), tmp_path)
+
+
+def test_meters_are_registered_from_the_first_slot_or_from_one_that_a_late_machine_still_reaches():
+    options = DemoOptions()
+    assert first_registrable(options, w0=time.time() + 60) == FIRST
+    late_s = 50.0
+    reached = FIRST + int(late_s // options.slot_seconds)
+    registered = first_registrable(options, w0=time.time() - late_s)
+    assert reached + 1 < registered <= reached + 3 + REGISTRATION_SECONDS // options.slot_seconds
 
 
 def test_reserved_ports_are_given_to_nobody_else_and_can_be_listened_on():

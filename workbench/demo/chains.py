@@ -7,6 +7,8 @@ relayers' fund, the utility's escrow. The root chain's development account pays,
 from __future__ import annotations
 
 import json
+import math
+from typing import NamedTuple
 
 from hub.chain.anvil import DEVELOPMENT_KEY
 from hub.chain.client import EvmClient
@@ -27,10 +29,11 @@ from hub.chain.deployment import Deployment
 from hub.chain.energy_leaves import OPEN_END, MeterLeaf, register_leaves
 from hub.keys import HubKeys
 from hub.ppdl.genesis import Genesis
-from openmg.clock import slot_of
+from openmg.clock import VirtualClock, slot_of
 from openmg.hashing import keccak256
 from openmg.signing import address_of
 from openmg.zk.meters import RegistryLeaf, meter_id
+from workbench.demo.options import DemoOptions
 from workbench.demo.site import (
     DEPOSIT_WEI,
     ENVELOPE_RELAYS,
@@ -59,9 +62,18 @@ PROVIDED_DAYS = 3
 """What the utility brings to each private pool for a day, enough for some 300 kWh, and for how many days of a demo."""
 RELAY_QUOTA = 4_096
 """Calls that pay nothing out, in an epoch: above all that a demo's homes can send."""
+REGISTRATION_SECONDS = 4.0
+"""Within which meters are registered on a busy machine; a leaf that would be in force by then is refused."""
 
 
-def deploy(site: Site, genesis: Genesis, w0: float) -> Deployment:
+class Deployed(NamedTuple):
+    """What stands on both chains, and the slot from which the meters are registered."""
+
+    deployment: Deployment
+    first_slot: int
+
+
+def deploy(site: Site, genesis: Genesis, w0: float) -> Deployed:
     """Contracts on both chains and every meter registered; writes the deployment file."""
     root_contracts = _deploy_root(site)
     plasma = EvmClient(site.plasma_url, DEVELOPMENT_KEY)
@@ -87,11 +99,19 @@ def deploy(site: Site, genesis: Genesis, w0: float) -> Deployment:
         inference_min_fee_wei=INFERENCE_FEE_WEI,
     )
     contracts = deploy_plasma(plasma, operator, utility, plan)
-    register_meters(operator, utility, contracts.registry, _meters(site))
-    register_leaves(operator, utility, contracts.energy_registry, _leaves(site))
+    first_slot = first_registrable(site.options, w0)
+    register_meters(operator, utility, contracts.registry, _meters(site, first_slot))
+    register_leaves(operator, utility, contracts.energy_registry, _leaves(site, first_slot))
     deployment = Deployment(root_contracts, contracts)
     site.deployment_file.write_text(json.dumps(deployment.to_json(), indent=2) + "\n", encoding="utf-8")
-    return deployment
+    return Deployed(deployment, first_slot)
+
+
+def first_registrable(options: DemoOptions, w0: float) -> int:
+    """The demo's first slot, or the next that can be registered for when a slow machine is late for it."""
+    clock = VirtualClock(options.start, w0, options.speed)
+    reached = clock.slot() + math.ceil(REGISTRATION_SECONDS / clock.slot_wall_seconds())
+    return max(slot_of(options.start), reached + 1)
 
 
 def _relaying(site: Site) -> list[HubKeys]:
@@ -111,15 +131,14 @@ def _private_plan(site: Site) -> PrivatePlan:
     )
 
 
-def _leaves(site: Site) -> list[MeterLeaf]:
-    """Every home's leaf of the energy registry, in force from the demo's first slot on."""
-    first = slot_of(site.options.start)
+def _leaves(site: Site, first_slot: int) -> list[MeterLeaf]:
+    """Every home's leaf of the energy registry, in force from `first_slot` on."""
     found = []
     for item in site.homes:
         owner, device = site.owners[item.name], site.devices[item.name]
         capacities = item.cap_export_wh, item.cap_import_wh
         leaf = RegistryLeaf(
-            meter_id(device.meter_secret), owner.spending_key.public_key, *capacities, item.microgrid, first, OPEN_END
+            meter_id(device.meter_secret), owner.spending_key.public_key, *capacities, item.microgrid, first_slot, OPEN_END
         )
         found.append(MeterLeaf(leaf, keccak256(item.name.encode())))
     return found
@@ -134,14 +153,13 @@ def _deploy_root(site: Site) -> RootContracts:
     return contracts
 
 
-def _meters(site: Site) -> list[MeterPlan]:
-    from_slot = slot_of(site.options.start)
+def _meters(site: Site, first_slot: int) -> list[MeterPlan]:
     return [
         MeterPlan(
             site.devices[item.name].address,
             site.owners[item.name].account,
             item.microgrid,
-            from_slot,
+            first_slot,
             item.cap_export_wh,
             item.cap_import_wh,
         )

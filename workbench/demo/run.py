@@ -183,7 +183,7 @@ class Demo:
         provision_hubs(site, genesis)
         deployed = in_background(chains.deploy, site, genesis, w0)
         self._import_past()
-        self.deployment = self.waiting.result("contracts", deployed)
+        self.deployment, self.first_slot = self.waiting.result("contracts", deployed)
         self._write_endpoints()
         say("contracts are deployed, meters registered, stores filled")
 
@@ -266,7 +266,7 @@ class Demo:
         self.waiting.until("every meter and hub", self._all_present, patience)
         late = time.time() - self.clock.w0
         if late > 0:  # some meter may have missed a slot: count whole ones only
-            self.first_slot = self.clock.slot() + 1
+            self.first_slot = max(self.first_slot, self.clock.slot() + 1)
             when = time_of_day(self.first_slot)
             self.progress.step(f"the machine is slow: the clock began {late:.0f} s ago; slots are counted from {when}")
         until_first = self.clock.wall_until(slot_start(self.first_slot))
