@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any
 
+from edge_agent.certificates import CertificateKeeper, require_usable
 from edge_agent.config import AgentConfig
 from edge_agent.meter import MeterPoller
 from edge_agent.modbus.link import LinkTarget, ModbusLink
@@ -81,6 +82,8 @@ class Agent:
     def __init__(self, config: AgentConfig, services: Sequence[Service] = (), payment: PaymentIdentity | None = None) -> None:
         self.config = config
         self.payment = payment or PaymentIdentity()
+        if config.mqtt.tls is not None:
+            require_usable(config)
         prover = slot_prover(config)
         self._lock = _lock_state(config)  # before the store, which would set a file aside that it finds damaged
         self.key = load_device_key(config)
@@ -95,6 +98,7 @@ class Agent:
             self._on_connected,
             Will(self._state_topic, OFFLINE),
             config.mqtt.credentials,
+            config.mqtt.tls,
         )
         self.reader = make_reader(config)
         self.reporter = Reporter(config, self.key, self.store, prover)
@@ -122,6 +126,8 @@ class Agent:
         self._metering = loop.create_task(self.poller.run(), name="metering")
         self._spawn(self.publisher.run())
         self._spawn(self._look_after())
+        if self.config.mqtt.tls is not None:
+            self._spawn(CertificateKeeper(self.config, self.link).run())
         try:
             await stop.wait()
         finally:

@@ -7,6 +7,7 @@
     doctor --config FILE [--json]                configuration, key, store, clock, meter, broker
     doctor --bench [--config FILE] [--json]      what a proof costs on this board
     store info|query|export ...                  a look into the store
+    enroll --hub HOST:PORT --code-file FILE|-    this device's certificate, with the operator's one-time code
     keys show|protect|unprotect ...              how key files are kept
     wallet address|backup|restore|viewing-key .. the owner's keys, as text for people
 
@@ -27,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_agent import key_tool
+from edge_agent import enrol_tool, key_tool
 from edge_agent.config import AgentConfig
 from edge_agent.importer import ImportFileError, import_file
 from edge_agent.store import Store, StoreError
@@ -121,7 +122,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([{"check": f.check, "ok": f.ok, "text": f.text} for f in findings]))
     for finding in () if arguments.json else findings:
-        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check:7} {finding.text}")
+        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check:11} {finding.text}")
     return 0 if all(finding.ok for finding in findings) else 1
 
 
@@ -210,6 +211,7 @@ def _parser() -> argparse.ArgumentParser:
             action.add_argument("table", choices=("slots", "readings", "outbox", "counters", "baseline"))
             action.add_argument("--format", choices=("csv", "json"), default="csv")
             action.add_argument("--output", type=Path)
+    enrol_tool.add_command(commands)
     key_tool.add_commands(commands, add, _config)
     wallet_tool.add_commands(commands, add, _config)
     return parser

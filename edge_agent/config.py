@@ -19,6 +19,7 @@ from openmg.keys.text import ADDRESS, NETWORKS, KeyTextError, require_well_forme
 from openmg.market.calendar import BANDS, HOURS_PER_DAY, Calendar
 from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt import Credentials, MqttAddress
+from openmg.mqtt_tls import TlsFiles, tls_files
 from openmg.profiles.profile import TRANSPORTS, ProfileError, load_profile
 
 ROLES = ("home", "feeder")
@@ -30,6 +31,7 @@ SPENDING_CIRCUITS = ("transfer", "merge")
 WALLET_CIRCUITS = (*SPENDING_CIRCUITS, "mint", "buy", "burn", "period")
 """What a wallet in a private market proves."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_PLACE = re.compile(r"[^\s:@/]+:[1-9][0-9]{0,4}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -95,16 +97,27 @@ class MeterSection:
 
 @dataclass(frozen=True)
 class MqttSection:
-    """The broker; an empty client_id takes the device's name."""
+    """The broker; an empty client_id takes the device's name.
+
+    ca_file, certificate_file, key_file: for mqtts, as `openmg-agent enroll` writes them. renew_at: host:port of the hub's
+    enrolment server, where the certificate is renewed in time.
+    """
 
     url: str
     client_id: str = ""
     username: str = ""
     password_file: Path | None = None
     resend_seconds: float = 5.0
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    renew_at: str = ""
 
     def __post_init__(self) -> None:
-        MqttAddress.parse(self.url)
+        if self.tls is None and self.renew_at:
+            raise ValueError("renew_at is for TLS; write mqtts:// in url, or leave it out")
+        if self.renew_at and not _PLACE.fullmatch(self.renew_at):
+            raise ValueError(f"renew_at is {self.renew_at!r}; write host:port of the hub's enrolment server")
         if not 0.1 <= self.resend_seconds <= 3600:
             raise ValueError(f"resend_seconds is {self.resend_seconds}; it must be 0.1 to 3600")
         if self.password_file is not None:
@@ -116,6 +129,11 @@ class MqttSection:
     @property
     def address(self) -> MqttAddress:
         return MqttAddress.parse(self.url)
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files for mqtts; None for mqtt."""
+        return tls_files(self.address.tls, self.ca_file, self.certificate_file, self.key_file)
 
     @property
     def credentials(self) -> Credentials:
@@ -332,6 +350,11 @@ class AgentConfig:
         if self.slot_proof is None and self.wallet is not None and self.wallet.demo:
             return SlotProofSection(self.wallet.prover, self.wallet.cache_dir, demo=True)
         return self.slot_proof
+
+    @property
+    def demo(self) -> bool:
+        """Whether development keys count here, and so a development authority."""
+        return self.slot_keys is not None and self.slot_keys.demo
 
     @property
     def key_files(self) -> tuple[Path, ...]:

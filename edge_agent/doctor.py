@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from edge_agent import key_tool
+from edge_agent import certificates, key_tool
 from edge_agent.agent import load_device_key, make_reader
 from edge_agent.config import AgentConfig
 from edge_agent.modbus.link import LinkError
 from edge_agent.store import Store, StoreError
+from openmg.config import ConfigError
 from openmg.identity import KeyFileError
 from openmg.messages import base, topics
 from openmg.messages.market import ChainNotice
@@ -26,6 +28,7 @@ from openmg.zk.bench import BenchRow, measure
 
 BROKER_SECONDS = 3.0
 MIN_FREE_BYTES = 50 * 1024 * 1024
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MIN_RELAYS = 2
 """With fewer, carrier and relay of an envelope may be the same hub."""
 BENCH_CIRCUIT = "transfer"
@@ -54,6 +57,7 @@ async def examine(config: AgentConfig) -> tuple[Finding, ...]:
         ("disk", _disk),
         ("clock", _clock),
         ("meter", _meter),
+        ("certificate", _certificate),
         ("broker", _broker),
         ("relays", _relays),
     )
@@ -111,8 +115,20 @@ async def _meter(config: AgentConfig) -> str:
 
 def _link(config: AgentConfig, hear: Callable[[str, bytes], None], connected: asyncio.Event) -> MqttLink:
     """A connection of the doctor's own, so that the agent's goes on meanwhile."""
-    credentials = config.mqtt.credentials
-    return MqttLink(config.mqtt.address, f"{config.device.name}-doctor", hear, connected.set, credentials=credentials)
+    mqtt, name = config.mqtt, f"{config.device.name}-doctor"
+    return MqttLink(mqtt.address, name, hear, connected.set, credentials=mqtt.credentials, tls=mqtt.tls)
+
+
+async def _certificate(config: AgentConfig) -> str:
+    if config.mqtt.tls is None:
+        if config.mqtt.address.host not in LOOPBACK and not config.demo:
+            raise CheckFailed(f"{config.mqtt.address} is spoken to in clear; run openmg-agent enroll, then write mqtts://")
+        return "no TLS, so none is needed"
+    try:
+        certificates.require_usable(config)
+        return certificates.describe(config.mqtt.tls, config.mqtt.renew_at, time.time())
+    except (certificates.CertificateProblem, ConfigError) as error:
+        raise CheckFailed(str(error)) from error
 
 
 async def _broker(config: AgentConfig) -> str:

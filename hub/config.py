@@ -14,6 +14,7 @@ from hub.ppdl.net.transport import PeerAddress, is_loopback
 from openmg.forecast.spec import HORIZONS_HOURS
 from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt import MqttAddress
+from openmg.mqtt_tls import TlsFiles, tls_files
 from openmg.zk.backend import BACKEND_NAMES
 
 MAX_PORT = 65_535
@@ -103,16 +104,31 @@ class PpdlSection:
 
 @dataclass(frozen=True)
 class MqttSection:
-    """The broker, `mqtt://host:port`."""
+    """The broker, `mqtt://host:port`, or `mqtts://host:port` with the files that `devices broker-config` wrote."""
 
     url: str
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
 
     def __post_init__(self) -> None:
-        MqttAddress.parse(self.url)
+        tls_files(self.address.tls, self.ca_file, self.certificate_file, self.key_file)
 
     @property
     def address(self) -> MqttAddress:
         return MqttAddress.parse(self.url)
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files for mqtts; None for mqtt."""
+        return tls_files(self.address.tls, self.ca_file, self.certificate_file, self.key_file)
+
+
+@dataclass(frozen=True)
+class DevicesSection:
+    """The folder of `openmg-hub devices`: whom it revoked is no longer listened to."""
+
+    dir: Path
 
 
 @dataclass(frozen=True)
@@ -299,6 +315,7 @@ class HubConfig:
     ppdl: PpdlSection
     chains: ChainsSection
     mqtt: MqttSection | None = None
+    devices: DevicesSection | None = None
     clock: ClockSection = field(default_factory=ClockSection)
     relay: RelaySection = field(default_factory=RelaySection)
     console: ConsoleSection = field(default_factory=ConsoleSection)

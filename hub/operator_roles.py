@@ -19,6 +19,7 @@ from hub.carrier import RECEIPT_GOSSIP, Carrier
 from hub.chain.verifiers import circuit_set_of
 from hub.console.board import StatusBoard
 from hub.console.server import ConsoleServer, create_app
+from hub.devices.standing import standing_of
 from hub.inference.api.app import VouchedWay
 from hub.inference.forecast_role import ForecastRole
 from hub.inference.service import InferenceService
@@ -70,15 +71,16 @@ class OperatorRoles(IngestEvents):
         self.node = node
         self.engine = node.engine
         self.clock = VirtualClock(config.clock.t0, config.clock.w0, config.clock.speed)
-        self.registry = Registry(
-            Device(item.name, bytes.fromhex(item.address[2:]), item.microgrid, item.role) for item in config.device
-        )
+        devices = [Device(item.name, bytes.fromhex(item.address[2:]), item.microgrid, item.role) for item in config.device]
+        self._standing = standing_of(config, {device.name: device.address for device in devices})
+        self.registry = Registry(devices, self._standing.reason) if self._standing is not None else Registry(devices)
         settings = IngestSettings(
             config.mqtt.address,
             config.hub.name,
             node.genesis.chain_id,
             node.keys.account_key,
             max(self.clock.slot(), slot_of(config.clock.t0)),  # nothing is metered before the clock begins
+            tls=config.mqtt.tls,
         )
         self.store = IngestStore(config.hub.state_dir / "ingest.sqlite")
         self.ingest = IngestService(settings, self.registry, self.store, self.clock, self, node.app.open_report)
@@ -187,6 +189,8 @@ class OperatorRoles(IngestEvents):
             await self.forecasts.stop()
         async with self._reading:
             self.store.close()
+        if self._standing is not None:
+            self._standing.close()
 
     async def _look_after(self, stop: asyncio.Event) -> None:
         """Once a second: the model again when the broker was away, and the console's sections."""

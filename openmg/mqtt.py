@@ -4,13 +4,17 @@ Rules: MQTT 3.1.1, clean session, QoS 1; whoever needs certainty keeps its own o
 application's answer, because a broker's PUBACK is no promise. Reconnects for ever with back-off, subscribes
 again each time, says once per outage what is unreachable. Messages in both directions wait in bounded queues;
 what does not fit is dropped and counted.
-Not here: topics and messages (`openmg.messages`), outboxes, TLS.
+With TLS (`mqtts://`) a broker that does not take the client's certificate lets it connect and then hangs up: such ends before
+the broker has accepted are counted, and said with their reason once an outage.
+Not here: topics and messages (`openmg.messages`), outboxes, TLS files and reasons (`openmg.mqtt_tls`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from openmg.messages.base import MAX_MESSAGE_BYTES
+from openmg.mqtt_tls import TlsFiles, TlsFilesError, explain
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
 
 log = logging.getLogger(__name__)
-DEFAULT_PORT = 1883
+DEFAULT_PORT, DEFAULT_TLS_PORT = 1883, 8883
 KEEP_ALIVE_S = 20
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 15.0
@@ -33,29 +38,33 @@ MAX_OUTGOING = 2000
 MAX_INCOMING = 4000
 """Messages that may wait for the loop: a second of the fastest broker measured."""
 MAX_IN_FLIGHT = 200
+MAX_SAID = 8
+"""Different sentences about one outage."""
 
 
 @dataclass(frozen=True)
 class MqttAddress:
-    """Host and port of a broker."""
+    """Host and port of a broker, and whether it is spoken to over TLS."""
 
     host: str
     port: int
+    tls: bool = False
 
     @staticmethod
     def parse(url: str) -> MqttAddress:
-        """The address in `mqtt://host:port`; ValueError when it is not one."""
+        """The address in `mqtt://host:port` or `mqtts://host:port`; ValueError when it is not one."""
         parts = urlsplit(url)
+        tls = parts.scheme == "mqtts"
         try:
-            port = parts.port or DEFAULT_PORT
+            port = parts.port or (DEFAULT_TLS_PORT if tls else DEFAULT_PORT)
         except ValueError:
             port = 0
-        if parts.scheme != "mqtt" or not parts.hostname or not port or parts.path not in ("", "/"):
-            raise ValueError(f"url is {url!r}; write mqtt://host:port")
-        return MqttAddress(parts.hostname, port)
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not port or parts.path not in ("", "/"):
+            raise ValueError(f"url is {url!r}; write mqtt://host:port, or mqtts://host:port for TLS")
+        return MqttAddress(parts.hostname, port, tls)
 
     def __str__(self) -> str:
-        return f"mqtt://{self.host}:{self.port}"
+        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -76,13 +85,17 @@ class Credentials:
 
 @dataclass(frozen=True)
 class MqttCounts:
-    """What the connection has been through since the program started."""
+    """What the connection has been through since the program started.
+
+    refused: connections that the broker ended before it had accepted them.
+    """
 
     connects: int
     received: int
     published: int
     dropped_incoming: int
     dropped_outgoing: int
+    refused: int = 0
 
 
 class MqttLink:
@@ -100,23 +113,32 @@ class MqttLink:
         on_connected: Callable[[], None],
         will: Will | None = None,
         credentials: Credentials | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
+        if address.tls != (tls is not None):
+            raise ValueError(f"{address}: TLS files go with mqtts, and mqtts with TLS files")
         self.address, self.client_id = address, client_id
         self._on_message, self._on_connected = on_message, on_connected
         self._will, self._credentials = will, credentials or Credentials()
+        self._tls = tls
+        self._context: ssl.SSLContext | None = None
         self._filters: list[str] = []
         self._client: Client | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._waiting = self._received = self._dropped_in = 0
         self._connects = self._published = self._dropped_out = 0
-        self._connected = self._said_down = False
+        self._connected = self._accepted = False
+        self._refused = 0
+        self._detail = ""
+        self._said: set[str] = set()
         self._problem = "gave no connection; start it or correct the url"
 
     @property
     def problem(self) -> str:
         """What the broker did when it last gave no connection, and what to do."""
-        return self._problem
+        times = f" ({self._refused} times so far)" if self._refused and self._tls is not None else ""
+        return self._problem + times
 
     @property
     def connected(self) -> bool:
@@ -124,14 +146,31 @@ class MqttLink:
         return self._connected
 
     def counts(self) -> MqttCounts:
-        return MqttCounts(self._connects, self._received, self._published, self._dropped_in, self._dropped_out)
+        counted = self._connects, self._received, self._published, self._dropped_in, self._dropped_out, self._refused
+        return MqttCounts(*counted)
 
     def start(self) -> None:
-        """Begins to connect in the background; returns at once and never fails for an absent broker."""
+        """Begins to connect in the background; returns at once and never fails for an absent broker.
+
+        While TLS files cannot be used it says so and waits for `reload_tls`.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._begin()
+        except TlsFilesError as error:
+            self._say_down(f"is not connected to: {error}")
+
+    def reload_tls(self) -> None:
+        """Takes up changed TLS files for the next connection; one that stands goes on. Raises TlsFilesError."""
+        if self._client is None:
+            self._begin()
+        elif self._tls is not None and self._context is not None:
+            self._tls.load_into(self._context)
+
+    def _begin(self) -> None:
         from paho.mqtt.client import Client, MQTTv311
         from paho.mqtt.enums import CallbackAPIVersion
 
-        self._loop = asyncio.get_running_loop()
         client = Client(CallbackAPIVersion.VERSION2, client_id=self.client_id, clean_session=True, protocol=MQTTv311)
         client.max_queued_messages_set(MAX_OUTGOING)
         client.max_inflight_messages_set(MAX_IN_FLIGHT)
@@ -142,6 +181,10 @@ class MqttLink:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         client.on_connect, client.on_disconnect = self._connect_done, self._disconnected
         client.on_connect_fail, client.on_message = self._connect_failed, self._arrived
+        if self._tls is not None:
+            self._context = self._tls.context()
+            client.tls_set_context(self._context)
+            client.on_log = self._heard_log
         client.connect_async(self.address.host, self.address.port, keepalive=KEEP_ALIVE_S)
         self._client = client
         client.loop_start()
@@ -197,16 +240,27 @@ class MqttLink:
         if reason.is_failure:
             self._in_loop(self._say_down, f"refused the connection ({reason}); check user name and password")
             return
+        self._accepted, self._detail = True, ""
         filters = tuple(self._filters)
         for topic_filter in filters:
             client.subscribe(topic_filter, qos=1)
         self._in_loop(self._now_connected, filters)
 
     def _disconnected(self, _client: Client, _data: Any, _flags: Any, _reason: Any, _properties: Any) -> None:
-        self._in_loop(self._now_down)
+        accepted, self._accepted = self._accepted, False
+        self._refused += not accepted
+        detail, self._detail = self._detail, ""
+        self._in_loop(self._now_down, None if accepted else explain(detail))
 
     def _connect_failed(self, _client: Client, _data: Any) -> None:
-        self._in_loop(self._say_down, "cannot be reached; start it or correct the url")
+        error = sys.exc_info()[1]  # paho calls this while it handles what went wrong
+        why = explain(str(error)) if isinstance(error, ssl.SSLError) else None
+        self._refused += why is not None
+        self._in_loop(self._say_down, why or "cannot be reached; start it or correct the url")
+
+    def _heard_log(self, _client: Client, _data: Any, _level: int, text: str) -> None:
+        if "SSL" in text:  # paho says nowhere else why a TLS connection ended
+            self._detail = text
 
     def _arrived(self, _client: Client, _data: Any, message: Any) -> None:
         try:
@@ -234,7 +288,8 @@ class MqttLink:
     def _now_connected(self, subscribed: tuple[str, ...]) -> None:
         if self._client is None:
             return
-        self._connected, self._said_down = True, False
+        self._connected = True
+        self._said.clear()
         for topic_filter in self._filters:
             if topic_filter not in subscribed:  # added between paho's callback and this one
                 self._client.subscribe(topic_filter, qos=1)
@@ -242,15 +297,15 @@ class MqttLink:
         log.info("%s: connected to broker %s", self.client_id, self.address)
         self._on_connected()
 
-    def _now_down(self) -> None:
+    def _now_down(self, why: str | None) -> None:
         self._connected = False
         if self._client is not None:
-            self._say_down("closed the connection; trying again")
+            self._say_down(why or "closed the connection; trying again")
 
     def _say_down(self, what: str) -> None:
         self._problem = what
-        if not self._said_down:
-            self._said_down = True
+        if what not in self._said and (not self._said or self._tls is not None) and len(self._said) < MAX_SAID:
+            self._said.add(what)
             log.warning("%s: broker %s %s (retrying for ever)", self.client_id, self.address, what)
 
     def _deliver(self, topic: str, payload: bytes) -> None:

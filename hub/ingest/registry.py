@@ -1,12 +1,13 @@
 """The devices that a hub listens to: name, address, microgrid and role, from its configuration.
 
-Rules: only a registered device's signature counts; a feeder is never a member of a masked group. Not here:
-who registers devices.
+Rules: only a registered device's signature counts; a feeder is never a member of a masked group. A registered device may be
+refused for the time being, when its certificate was revoked: nothing of it counts, and no new group has it. Not here:
+who registers devices, who is refused (`hub.devices.standing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from openmg.messages.topics import DEVICE_NAME
@@ -33,9 +34,13 @@ class Device:
 
 
 class Registry:
-    """Devices by name; ValueError when names or addresses repeat."""
+    """Devices by name; ValueError when names or addresses repeat.
 
-    def __init__(self, devices: Iterable[Device]) -> None:
+    refusal(name): why a device is not listened to at this moment; None when it is.
+    """
+
+    def __init__(self, devices: Iterable[Device], refusal: Callable[[str], str | None] = lambda _name: None) -> None:
+        self.refusal = refusal
         ordered = tuple(devices)
         self.by_name = {device.name: device for device in ordered}
         self.by_address = {device.address: device for device in ordered}
@@ -45,8 +50,9 @@ class Registry:
             raise ValueError(f"{len(ordered)} devices are registered; at most {MAX_DEVICES} fit one hub")
 
     def homes(self, microgrid: int) -> tuple[Device, ...]:
-        """The masked members of a microgrid."""
-        return tuple(d for d in self.by_name.values() if d.microgrid == microgrid and d.role == HOME)
+        """The masked members of a microgrid, without those that are refused now."""
+        homes = (d for d in self.by_name.values() if d.microgrid == microgrid and d.role == HOME)
+        return tuple(d for d in homes if self.refusal(d.name) is None)
 
     def microgrids(self) -> tuple[int, ...]:
         return tuple(sorted({device.microgrid for device in self.by_name.values()}))

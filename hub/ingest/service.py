@@ -86,7 +86,7 @@ class IngestService:
         self.operator = address_of(settings.operator_key)
         self._check = ReportCheck(settings.chain_id, open_report)
         self._groups = SlotGroups()
-        self._link = MqttLink(settings.address, settings.client_id, self._on_message, self._on_connected)
+        self._link = MqttLink(settings.address, settings.client_id, self._on_message, self._on_connected, tls=settings.tls)
         self._reports: asyncio.Queue[Arrived] = asyncio.Queue(MAX_QUEUED)
         self._deliveries = Deliveries(store, events)
         self._seen = {name: _Seen() for name in registry.by_name}
@@ -174,6 +174,10 @@ class IngestService:
         device = self.registry.by_name.get(parsed[0]) if parsed else None
         if parsed is None or device is None:
             self._drop(topic, "the device is not registered")
+            return
+        refused = self.registry.refusal(device.name)
+        if refused is not None:
+            self._drop(topic, refused)
             return
         leaf = parsed[1]
         if leaf in (topics.SLOT, FEEDER):

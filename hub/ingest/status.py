@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from openmg.messages.telemetry import Health
 from openmg.mqtt import MqttAddress, MqttCounts
+from openmg.mqtt_tls import TlsFiles
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class IngestSettings:
 
     first_slot: where a microgrid's first roster begins; None: the slot that runs when it is made.
     roster_wait_s: wall seconds to wait for every registered home before a roster is made without the absent ones.
+    tls: files for a broker that is spoken to over TLS.
     """
 
     address: MqttAddress
@@ -22,6 +24,7 @@ class IngestSettings:
     operator_key: bytes
     first_slot: int | None = None
     roster_wait_s: float = 20.0
+    tls: TlsFiles | None = None
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,11 @@ ALL_NULLIFIERS = f"{_HUB}/nullifiers/+"
 ALL_POOLS = f"{_HUB}/pools/+"
 ALL_MARKETS = f"{_HUB}/market/+"
 ALL_ROSTERS = f"{_HUB}/roster/+"
+ALL_SLOT_LEAVES = f"{_HUB}/slots/+/+"
+ALL_FROM_HUBS = f"{_HUB}/#"
+"""What a hub may write."""
+TOLD_TO_ALL = (f"{_HUB}/+", f"{_HUB}/+/+", ALL_SLOT_LEAVES)
+"""What hubs tell everybody; what is for one device alone lies deeper, in its own branch (`to_device`)."""
 
 
 def is_model(topic: str) -> bool:
@@ -136,3 +141,8 @@ def parse_from_meter(topic: str) -> tuple[str, str] | None:
 
 def account(device: str) -> str:
     return f"{_HUB}/device/{device}/account"
+
+
+def to_device(device: str) -> str:
+    """A subscription to all that hubs tell one device alone."""
+    return f"{_HUB}/device/{device}/+"
