@@ -13,7 +13,7 @@ from pbft_lab import Lab
 
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.consensus.decoding import decode_message
-from hub.ppdl.consensus.early import EARLY_HEIGHTS
+from hub.ppdl.consensus.early import EARLY_BLOCK_BYTES, EARLY_HEIGHTS
 from hub.ppdl.consensus.effects import Announced, Complaint, Effect, Event, Received, Report, Restored, Tip
 from hub.ppdl.consensus.messages import (
     Decided,
@@ -158,13 +158,109 @@ def test_a_new_view_brings_no_block_that_is_held() -> None:
     assert event.message.proposal.block is lab.members[0].replica.held(block.hash)
 
 
+def quorum_for(lab: Lab, view: int, height: int = 1) -> tuple[ViewChange, ...]:
+    return tuple(lab.view_change(i, view, height=height) for i in (0, 1, 2))
+
+
+def test_a_new_view_that_is_wanted_is_decoded() -> None:
+    lab = Lab()
+    message = lab.new_view(2, 1, quorum_for(lab, 1), lab.block(2, TX))
+    assert read(lab, 0, 2, encode_message(message)) == Received(lab.addresses[2], message)
+    with pytest.raises(MessageError, match="not those of its header"):
+        read(lab, 0, 2, broken(message))
+
+
+def worthless_new_views(lab: Lab) -> list[tuple[NewView, str]]:
+    """What a proposer may sign as often as it likes, and why it opens nothing."""
+    block, changes = lab.block(2, TX), quorum_for(lab, 1)
+    forged = dataclasses.replace(changes[2], signature=changes[1].signature)
+    certified = (*changes[:2], lab.view_change(2, 1, lab.cert(0, lab.block(1, b"another"))))
+    return [
+        (dataclasses.replace(lab.new_view(2, 1, changes, block), signature=bytes(64) + b"\x1b"), "signature of a NEW_VIEW"),
+        (lab.new_view(3, 1, changes, block), "not signed by the proposer"),
+        (lab.new_view(2, 1, changes[:2], block), "2 signers"),
+        (lab.new_view(2, 1, (*changes[:2], forged), block), "strictly ascending"),
+        (lab.new_view(2, 1, certified, block), "highest prepared certificate"),
+        (lab.new_view(2, 1, changes, lab.block(1, TX)), "names another proposer"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_new_view_that_proves_nothing_is_refused_undecoded(number: int) -> None:
+    lab = Lab()
+    message, why = worthless_new_views(lab)[number]
+    before = dataclasses.replace(lab.members[0].replica.state)
+    (effect,) = take(lab, 0, 2, broken(message))
+    assert isinstance(effect, Report) and effect.complaint is Complaint.INVALID and why in effect.detail
+    assert lab.members[0].replica.state == before
+
+
+def test_a_second_new_view_of_an_open_view_is_not_decoded() -> None:
+    lab = Lab()
+    take(lab, 0, 2, encode_message(lab.new_view(2, 1, quorum_for(lab, 1), lab.block(2, TX))))
+    again = broken(lab.new_view(2, 1, quorum_for(lab, 1), lab.block(2, TX, b"another")))
+    assert isinstance(read(lab, 0, 2, again), Announced)
+    (effect,) = take(lab, 0, 2, again)
+    assert isinstance(effect, Report) and effect.complaint is Complaint.EQUIVOCATION
+
+
+def test_of_the_next_height_a_sender_s_highest_new_view_is_decoded() -> None:
+    lab = Lab()
+    early, tip = lab.members[0].replica._early, tip_at(lab, 1)
+
+    def new_view(view: int, *txs: bytes, signers: int = 3) -> NewView:
+        who = (2 + view) % 4
+        return lab.new_view(who, view, quorum_for(lab, view, 2)[:signers], lab.block(who, *txs, tip=tip))
+
+    assert isinstance(read(lab, 0, 3, broken(new_view(1, TX, signers=2))), Announced)
+    assert take(lab, 0, 3, broken(new_view(1, TX, signers=2))) == [] and len(early) == 0
+    take(lab, 0, 3, encode_message(new_view(1, TX)))
+    assert isinstance(read(lab, 0, 3, broken(new_view(1, TX, b"another"))), Announced)
+    assert isinstance(read(lab, 0, 3, encode_message(new_view(5, TX, b"another"))), Received)
+    with pytest.raises(MessageError):
+        read(lab, 0, 3, broken(new_view(5, TX, b"third")))
+    far = lab.new_view(0, 1, quorum_for(lab, 1, 3), lab.block(0, TX, tip=tip_at(lab, 2)))
+    assert isinstance(read(lab, 0, 0, broken(far)), Announced)
+    assert len(early) == 1
+
+
+def test_of_later_heights_one_large_proposal_of_a_sender_is_decoded() -> None:
+    """Four validators have two turns each within EARLY_HEIGHTS."""
+    lab = Lab()
+    early, large = lab.members[0].replica._early, TX + bytes(EARLY_BLOCK_BYTES)
+    turns = [lab.pre_prepare(2, 0, lab.block(2, tx, tip=tip_at(lab, height - 1))) for height, tx in ((2, large), (6, large))]
+    small = lab.pre_prepare(2, 0, lab.block(2, TX, tip=tip_at(lab, 5)))
+    take(lab, 0, 2, encode_message(turns[0]))
+    assert isinstance(read(lab, 0, 2, broken(turns[1])), Announced)
+    take(lab, 0, 2, broken(turns[1]))
+    assert len(early) == 1 and early.missed == 6  # it will be asked for
+    lab.step(0, Received(lab.addresses[2], turns[1]))  # nor is it kept when somebody decoded it
+    assert len(early) == 1
+    assert isinstance(read(lab, 0, 2, encode_message(small)), Received)
+    other = lab.pre_prepare(3, 0, lab.block(3, large, tip=tip_at(lab, 2)))
+    assert isinstance(read(lab, 0, 3, encode_message(other)), Received)  # each has a place of its own
+
+
+# decisions
+
+
+def test_a_decision_that_proves_nothing_is_refused_undecoded() -> None:
+    lab = Lab()
+    block = lab.block(1, TX)
+    with pytest.raises(MessageError, match="not those of its header"):
+        read(lab, 0, 2, broken(Decided(block, lab.qc(0, block))))
+    (effect,) = take(lab, 0, 2, broken(Decided(block, lab.qc(0, block, signers=(0, 1)))))
+    assert isinstance(effect, Report) and effect.complaint is Complaint.INVALID and "2 signers" in effect.detail
+    assert lab.heights()[0] == 0
+
+
 # what is over
 
 
 def test_nothing_is_decoded_of_what_is_over() -> None:
     lab = Lab()
     block = lab.block(1, TX)
-    new_view, decided = lab.new_view(2, 1, (lab.view_change(0, 1),), block), Decided(block, lab.qc(0, block))
+    new_view, decided = lab.new_view(2, 1, quorum_for(lab, 1), lab.block(2, TX)), Decided(block, lab.qc(0, block))
     for message in (new_view, decided):
         with pytest.raises(MessageError):
             read(lab, 0, 2, broken(message))

@@ -41,11 +41,14 @@ from hub.ppdl.consensus.effects import (
 )
 from hub.ppdl.consensus.evidence import Evidence
 from hub.ppdl.consensus.messages import (
+    Announceable,
     Commit,
     Decided,
+    DecidedAnnouncement,
     Kind,
     Message,
     NewView,
+    NewViewAnnouncement,
     Prepare,
     PrePrepare,
     SyncResponse,
@@ -281,19 +284,24 @@ def _name(event: Event) -> str:
 
 
 def _signatures(event: Event) -> int:
-    return _carried([event.message]) if isinstance(event, Received) else int(isinstance(event, Announced))
+    match event:
+        case Received():
+            return _carried([event.message])
+        case Announced():
+            return _carried([event.announcement])
+    return 0
 
 
-def _carried(messages: Iterable[Message]) -> int:
+def _carried(messages: Iterable[Message | Announceable]) -> int:
     """How many signatures messages carry."""
     count = 0
     for message in messages:
         match message:
-            case NewView():
+            case NewView() | NewViewAnnouncement():
                 count += 2 + _carried(message.view_changes)
             case ViewChange():
                 count += 1 + (len(message.cert.signatures) if message.cert else 0)
-            case Decided():
+            case Decided() | DecidedAnnouncement():
                 count += len(message.qc.seals)
             case SyncResponse():
                 count += _carried(message.blocks)

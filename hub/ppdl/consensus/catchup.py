@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from hub.ppdl.consensus.certs import CertError, verify_qc
 from hub.ppdl.consensus.effects import Complaint, LogComplete, Send, ServeBlocks
-from hub.ppdl.consensus.messages import Decided, Kind, Status, SyncRequest, SyncResponse
+from hub.ppdl.consensus.messages import Decided, DecidedAnnouncement, Kind, Status, SyncRequest, SyncResponse
 from hub.ppdl.consensus.viewchange import ViewChanging
 
 MAX_STRANGERS = 64  # peers outside the sets known here (they came later, or left) whose heights are remembered
@@ -149,10 +149,11 @@ class CatchUp(ViewChanging):
             self._report(Complaint.INVALID, self._queue_from, str(error))
             self._queue, self._queue_from = (), b""
 
-    def _on_decided(self, sender: bytes, message: Decided) -> None:
-        """Raises CertError when the certificate does not prove the block."""
+    def _on_decided(self, sender: bytes, message: Decided | DecidedAnnouncement) -> None:
+        """Raises CertError when the certificate does not prove the block. What was only announced decides nothing."""
         if message.height != self.height or self.state.deciding:
             return
-        verify_qc(self.domain, self.tip.validators, message.block.header, message.qc)
-        self._hear_signatures(Kind.COMMIT, message.block.header, message.qc.view, message.qc.seals)
-        self._decide(message)
+        verify_qc(self.domain, self.tip.validators, message.header, message.qc)
+        self._hear_signatures(Kind.COMMIT, message.header, message.qc.view, message.qc.seals)
+        if isinstance(message, Decided):
+            self._decide(message)

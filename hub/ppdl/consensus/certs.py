@@ -17,6 +17,7 @@ from hub.ppdl.consensus.messages import (
     Commit,
     Kind,
     NewView,
+    NewViewAnnouncement,
     Prepare,
     PreparedCert,
     PrePrepare,
@@ -155,7 +156,7 @@ def select_certificate(changes: Sequence[ViewChange]) -> PreparedCert | None:
     return max(certs, key=lambda cert: (cert.view, cert.header.hash), default=None)
 
 
-def verify_new_view(domain: Domain, validators: ValidatorSet, message: NewView) -> PreparedCert | None:
+def verify_new_view(domain: Domain, validators: ValidatorSet, message: NewView | NewViewAnnouncement) -> PreparedCert | None:
     """Check a NEW-VIEW whole: signer, quorum of VIEW-CHANGEs for exactly this view, and the proposal they force.
 
     Returns the certificate that forced the proposal, or None when it is a fresh block.

@@ -23,10 +23,12 @@ from hub.ppdl.consensus.messages import (
     Announcement,
     Commit,
     Decided,
+    DecidedAnnouncement,
     Kind,
     Message,
     MessageError,
     NewView,
+    NewViewAnnouncement,
     Prepare,
     PreparedCert,
     PrePrepare,
@@ -62,8 +64,24 @@ class Opened(NamedTuple):
 
     def announcement(self) -> Announcement:
         """What a PRE-PREPARE announces. Raises MessageError."""
-        view, block, signature = _listed(self.fields, 3, 3)
-        return Announcement(_int(view, 0, MAX_VIEW), _header(block), _bytes(signature, SIGNATURE_BYTES))
+        return _announcement(self.fields)
+
+    def block_bytes(self) -> int:
+        """How long the block in a PRE-PREPARE is. Raises MessageError."""
+        return len(_encoded_block(_listed(self.fields, 3, 3)[1]))
+
+    def new_view(self) -> NewViewAnnouncement:
+        """What a NEW-VIEW announces, and its proof. Raises MessageError."""
+        try:
+            height, view, changes, proposal, signature = _new_view_parts(self.fields)
+        except HeaderError as error:
+            raise MessageError(str(error)) from error
+        return NewViewAnnouncement(height, view, changes, _announcement(proposal), signature)
+
+    def decided(self) -> DecidedAnnouncement:
+        """The header that a DECIDED proves, and its proof. Raises MessageError."""
+        block, qc = _decided_parts(self.fields)
+        return DecidedAnnouncement(_header(block), qc)
 
     def height(self) -> int:
         """The height of the block that a NEW-VIEW proposes or a DECIDED proves. Raises MessageError."""
@@ -181,20 +199,33 @@ def _bare_view_change(fields: Any) -> ViewChange:
     return message
 
 
-def _new_view(fields: Any, held: Held | None) -> NewView:
+def _announcement(fields: Any) -> Announcement:
+    view, block, signature = _listed(fields, 3, 3)
+    return Announcement(_int(view, 0, MAX_VIEW), _header(block), _bytes(signature, SIGNATURE_BYTES))
+
+
+def _new_view_parts(fields: Any) -> tuple[int, int, tuple[ViewChange, ...], Any, bytes]:
+    """The parts of a NEW-VIEW; its proposal as it came."""
     height, view, changes, proposal, signature = _listed(fields, 5, 5)
-    return NewView(
-        _int(height, 1, MAX_U64),
-        _int(view, 1, MAX_VIEW),
-        tuple(_bare_view_change(vc) for vc in _listed(changes, 1, MAX_VALIDATORS)),
-        _pre_prepare(proposal, held),
-        _bytes(signature, SIGNATURE_BYTES),
-    )
+    place = _int(height, 1, MAX_U64), _int(view, 1, MAX_VIEW)
+    bare = tuple(_bare_view_change(vc) for vc in _listed(changes, 1, MAX_VALIDATORS))
+    return *place, bare, proposal, _bytes(signature, SIGNATURE_BYTES)
+
+
+def _new_view(fields: Any, held: Held | None) -> NewView:
+    height, view, changes, proposal, signature = _new_view_parts(fields)
+    return NewView(height, view, changes, _pre_prepare(proposal, held), signature)
+
+
+def _decided_parts(fields: Any) -> tuple[Any, QuorumCert]:
+    """The block of a DECIDED as it came, and the proof of it."""
+    block, view, seals = _listed(fields, 3, 3)
+    return block, QuorumCert(_int(view, 0, MAX_VIEW), _signatures(seals))
 
 
 def _decided(fields: Any, held: Held | None) -> Decided:
-    block, view, seals = _listed(fields, 3, 3)
-    return Decided(_block(block, held), QuorumCert(_int(view, 0, MAX_VIEW), _signatures(seals)))
+    block, qc = _decided_parts(fields)
+    return Decided(_block(block, held), qc)
 
 
 def _height(fields: Any) -> int:

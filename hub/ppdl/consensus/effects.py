@@ -16,7 +16,7 @@ from functools import cached_property
 from hub.ppdl.application import Verdict
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.consensus.evidence import Evidence
-from hub.ppdl.consensus.messages import Announcement, Decided, Kind, Message, PreparedCert, SyncRequest, encode_message
+from hub.ppdl.consensus.messages import Announceable, Decided, Kind, Message, PreparedCert, SyncRequest, encode_message
 from hub.ppdl.consensus.quorum import ValidatorSet
 
 
@@ -42,10 +42,10 @@ class Received:
 
 @dataclass(frozen=True)
 class Announced:
-    """A proposal of an authenticated peer whose block is of no use to the replica, and was not decoded."""
+    """A message of an authenticated peer whose block is of no use to the replica, and was not decoded."""
 
     sender: bytes
-    announcement: Announcement
+    announcement: Announceable
 
 
 @dataclass

@@ -168,8 +168,25 @@ class NewView:
 
     @cached_property
     def digest(self) -> bytes:
-        """What its sender signs: the proposal's digest and every VIEW-CHANGE signature."""
-        return keccak256(self.proposal.digest + b"".join(vc.signature for vc in self.view_changes))
+        """What its sender signs."""
+        return _new_view_digest(self.proposal, self.view_changes)
+
+
+@dataclass(frozen=True)
+class NewViewAnnouncement:
+    """A NEW-VIEW of whose proposal only the block's header was read: what it proves can be checked all the same."""
+
+    kind: ClassVar[Kind] = Kind.NEW_VIEW
+    height: int
+    view: int
+    view_changes: tuple[ViewChange, ...]
+    proposal: Announcement
+    signature: bytes
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What its sender signs."""
+        return _new_view_digest(self.proposal, self.view_changes)
 
 
 @dataclass(frozen=True)
@@ -189,8 +206,25 @@ class Decided:
     qc: QuorumCert
 
     @property
+    def header(self) -> Header:
+        return self.block.header
+
+    @property
     def height(self) -> int:
         return self.block.height
+
+
+@dataclass(frozen=True)
+class DecidedAnnouncement:
+    """A DECIDED of which only the block's header was read, and its proof."""
+
+    kind: ClassVar[Kind] = Kind.DECIDED
+    header: Header
+    qc: QuorumCert
+
+    @property
+    def height(self) -> int:
+        return self.header.height
 
 
 @dataclass(frozen=True)
@@ -217,7 +251,14 @@ class SyncResponse:
     blocks: tuple[Decided, ...]
 
 
+Announceable = Announcement | NewViewAnnouncement | DecidedAnnouncement
+"""A message with a block of which the replica can make no use."""
 Message = PrePrepare | Prepare | Commit | ViewChange | NewView | Decided | Status | SyncRequest | SyncResponse
+
+
+def _new_view_digest(proposal: PrePrepare | Announcement, changes: tuple[ViewChange, ...]) -> bytes:
+    """Over the proposal's digest and every VIEW-CHANGE signature."""
+    return keccak256(proposal.digest + b"".join(vc.signature for vc in changes))
 
 
 def _cert_fields(cert: PreparedCert) -> list[Any]:

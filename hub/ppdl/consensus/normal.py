@@ -112,14 +112,18 @@ class NormalCase(ReplicaCore):
             fault = "fresh block names another proposer than its signer"
         return fault
 
+    def _check_header(self, message: PrePrepare | Announcement, certified: bool) -> None:
+        """Raises CertError when the header of a proposal breaks a chain rule."""
+        fault = self._fault(message, certified)
+        if fault is not None:
+            raise CertError(f"proposal is unusable: {fault}")
+
     def _accept(self, message: PrePrepare | Announcement, certified: bool) -> None:
         """Take a verified proposal of the current view; one that was only announced has no block to take.
 
         Raises CertError when the block breaks a chain rule.
         """
-        fault = self._fault(message, certified)
-        if fault is not None:
-            raise CertError(f"proposal is unusable: {fault}")
+        self._check_header(message, certified)
         if isinstance(message, Announcement):
             return
         self.state.proposal = Proposal(message.block, Verdict.ACCEPT if certified else None)

@@ -20,7 +20,7 @@ from typing import assert_never
 from hub.ppdl.application import Verdict
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.consensus.catchup import CatchUp
-from hub.ppdl.consensus.certs import CertError, Domain, Signer, verify_view_change
+from hub.ppdl.consensus.certs import CertError, Domain, Signer, verify_new_view, verify_qc, verify_view_change
 from hub.ppdl.consensus.core import HeightState, Statement
 from hub.ppdl.consensus.early import EarlyBox
 from hub.ppdl.consensus.effects import (
@@ -41,12 +41,15 @@ from hub.ppdl.consensus.effects import (
     Validated,
 )
 from hub.ppdl.consensus.messages import (
+    Announceable,
     Announcement,
     Commit,
     Decided,
+    DecidedAnnouncement,
     Kind,
     Message,
     NewView,
+    NewViewAnnouncement,
     Prepare,
     PrePrepare,
     Status,
@@ -55,7 +58,7 @@ from hub.ppdl.consensus.messages import (
     ViewChange,
 )
 
-Voting = PrePrepare | Announcement | Prepare | Commit | ViewChange | NewView
+Voting = PrePrepare | Announcement | Prepare | Commit | ViewChange | NewView | NewViewAnnouncement
 
 
 class Replica(CatchUp):
@@ -108,11 +111,11 @@ class Replica(CatchUp):
         """The block with this hash, if any message of this height or a later one brought it."""
         return self.state.body(digest) or self._early.block(digest)
 
-    def lacks_proposal(self, sender: bytes, seen: Announcement) -> bool:
-        """Whether the block that `sender` announces would be taken, now or when its height has come."""
+    def lacks_proposal(self, sender: bytes, seen: Announcement, size: int) -> bool:
+        """Whether the block of `size` bytes that `sender` announces would be taken, now or when its height has come."""
         if seen.height <= self.height:
             return seen.height == self.height and self._lacks_proposal(seen)
-        if not self._early.lacks(sender, seen, self.height, self.tip.next_validators):
+        if not self._early.lacks(sender, seen, size, self.height, self.tip.next_validators):
             return False
         try:
             return self.domain.signer(seen.kind, seen.height, seen.view, seen.digest, seen.signature) == sender
@@ -129,6 +132,31 @@ class Replica(CatchUp):
         except CertError:
             return False
         return ahead == 1 or (not self.state.deciding and self.state.view_changes.is_news(signer, change.view))
+
+    def lacks_new_view(self, sender: bytes, seen: NewViewAnnouncement) -> bool:
+        """Whether the view that `sender` announces would be entered with its block, now or at the next height."""
+        ahead = seen.height - self.height
+        if ahead not in (0, 1):
+            return False
+        if ahead == 0:
+            return self._lacks_new_view(seen)
+        if not self._early.lacks_view(sender, seen, self.tip.next_validators):
+            return False
+        try:
+            verify_new_view(self.domain, self.tip.next_validators, seen)
+        except CertError:
+            return False
+        return True
+
+    def lacks_decision(self, seen: DecidedAnnouncement) -> bool:
+        """Whether a DECIDED with this header would decide the height under way."""
+        if seen.height != self.height or self.state.deciding:
+            return False
+        try:
+            verify_qc(self.domain, self.tip.validators, seen.header, seen.qc)
+        except CertError:
+            return False
+        return True
 
     def _take(self) -> list[Effect]:
         out, self._out = self._out, []
@@ -163,10 +191,12 @@ class Replica(CatchUp):
         if self._early.missed >= self.height:
             self._ask()
 
-    def _on_received(self, sender: bytes, message: Message | Announcement) -> None:
+    def _on_received(self, sender: bytes, message: Message | Announceable) -> None:
         try:
             match message:
-                case Prepare() | Commit() | PrePrepare() | Announcement() | ViewChange() | NewView():
+                case Prepare() | Commit() | PrePrepare() | ViewChange() | NewView():
+                    self._on_voting(sender, message)
+                case Announcement() | NewViewAnnouncement():
                     self._on_voting(sender, message)
                 case Status():
                     self._on_status(sender, message)
@@ -174,7 +204,7 @@ class Replica(CatchUp):
                     self._serve(sender, message.height)
                 case SyncResponse():
                     self._on_sync_response(sender, message)
-                case Decided():
+                case Decided() | DecidedAnnouncement():
                     self._on_decided(sender, message)
                 case _:
                     assert_never(message)
@@ -187,7 +217,7 @@ class Replica(CatchUp):
         Handle mine, keep the next ones', help peers that are stuck in an old one. Whoever contradicts itself is
         noticed in the last decided height too: its other vote often comes when the first has decided.
         """
-        if not isinstance(message, NewView):
+        if not isinstance(message, NewView | NewViewAnnouncement):
             self._hear(sender, message)
         ahead = message.height - self.height
         if ahead:
@@ -202,7 +232,7 @@ class Replica(CatchUp):
                 self._on_pre_prepare(sender, message)
             case ViewChange():
                 self._on_view_change(sender, message)
-            case NewView():
+            case NewView() | NewViewAnnouncement():
                 self._on_new_view(sender, message)
             case _:
                 assert_never(message)

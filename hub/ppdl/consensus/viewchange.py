@@ -15,7 +15,7 @@ Rules
 from __future__ import annotations
 
 from hub.ppdl.consensus.block import Block, BlockError
-from hub.ppdl.consensus.certs import select_certificate, verify_new_view, verify_view_change
+from hub.ppdl.consensus.certs import CertError, select_certificate, verify_new_view, verify_view_change
 from hub.ppdl.consensus.effects import (
     Broadcast,
     CancelTimer,
@@ -27,7 +27,15 @@ from hub.ppdl.consensus.effects import (
     Timeout,
 )
 from hub.ppdl.consensus.header import HeaderError
-from hub.ppdl.consensus.messages import MAX_VIEW, Kind, NewView, PreparedCert, PrePrepare, ViewChange
+from hub.ppdl.consensus.messages import (
+    MAX_VIEW,
+    Kind,
+    NewView,
+    NewViewAnnouncement,
+    PreparedCert,
+    PrePrepare,
+    ViewChange,
+)
 from hub.ppdl.consensus.normal import NormalCase
 
 
@@ -163,13 +171,34 @@ class ViewChanging(NormalCase):
         signature = self._signature(Kind.NEW_VIEW, proposal.view, unsigned.digest)
         return NewView(self.height, proposal.view, bare, proposal, signature)
 
-    def _on_new_view(self, sender: bytes, message: NewView) -> None:
-        """Enter a later view, or the wanted one, on proof that a quorum wants it."""
+    def _is_old_view(self, view: int) -> bool:
+        """Whether nothing more is wanted of a NEW-VIEW for this view."""
+        state = self.state
+        return view < state.view or (view == state.view and state.active and state.proposal is not None)
+
+    def _lacks_new_view(self, seen: NewViewAnnouncement) -> bool:
+        """Whether the view announced, which is of this height, would be entered with the block."""
+        if self.state.deciding or self._is_old_view(seen.view):
+            return False
+        try:
+            cert = verify_new_view(self.domain, self.tip.validators, seen)
+        except CertError:
+            return False
+        return self._fault(seen.proposal, certified=cert is not None) is None
+
+    def _on_new_view(self, sender: bytes, message: NewView | NewViewAnnouncement) -> None:
+        """Enter a later view, or the wanted one, on proof that a quorum wants it.
+
+        One that was only announced opens nothing, it is only judged.
+        """
         state = self.state
         self._hear(self.tip.validators.proposer(message.height, message.view), message.proposal)
-        if message.view < state.view or (message.view == state.view and state.active and state.proposal):
+        if self._is_old_view(message.view):
             return
         cert = verify_new_view(self.domain, self.tip.validators, message)
+        if isinstance(message, NewViewAnnouncement):
+            self._check_header(message.proposal, certified=cert is not None)
+            return
         for change in message.view_changes:
             place = Kind.VIEW_CHANGE, change.height, change.view, change.digest
             self._hear_view_change(self.domain.signer(*place, change.signature), change)

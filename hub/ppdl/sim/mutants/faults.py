@@ -12,7 +12,15 @@ from hub.ppdl.application import Verdict
 from hub.ppdl.consensus import certs
 from hub.ppdl.consensus.certs import CertError, Domain
 from hub.ppdl.consensus.effects import Broadcast, Effect, Persist, Restored, SetTimer, Timeout, Tip, Validated, VoteRecord
-from hub.ppdl.consensus.messages import Decided, Kind, NewView, PreparedCert, ViewChange
+from hub.ppdl.consensus.messages import (
+    Decided,
+    DecidedAnnouncement,
+    Kind,
+    NewView,
+    NewViewAnnouncement,
+    PreparedCert,
+    ViewChange,
+)
 from hub.ppdl.consensus.quorum import ValidatorSet, max_faulty
 from hub.ppdl.consensus.replica import Replica
 from hub.ppdl.consensus.votes import ViewChangeBox, VoteBox
@@ -176,24 +184,24 @@ class TakesTheApplicationForGranted(Replica):
 class ChecksAgainstTheNextSet(Replica):
     """Verifies the block of a height with the validators of the next."""
 
-    def _on_decided(self, sender: bytes, message: Decided) -> None:
-        if message.height == self.height and not self.state.deciding:
-            certs.verify_qc(self.domain, self.tip.next_validators, message.block.header, message.qc)
+    def _on_decided(self, sender: bytes, message: Decided | DecidedAnnouncement) -> None:
+        if isinstance(message, Decided) and message.height == self.height and not self.state.deciding:
+            certs.verify_qc(self.domain, self.tip.next_validators, message.header, message.qc)
             self._decide(message)
 
 
 class BelievesPeers(Replica):
     """Takes a decided block on a peer's word."""
 
-    def _on_decided(self, sender: bytes, message: Decided) -> None:
-        if message.height == self.height and not self.state.deciding:
+    def _on_decided(self, sender: bytes, message: Decided | DecidedAnnouncement) -> None:
+        if isinstance(message, Decided) and message.height == self.height and not self.state.deciding:
             self._decide(message)
 
 
 class DeafWhileViewChanging(Replica):
     """Hears of no decision while it waits for a NEW-VIEW."""
 
-    def _on_decided(self, sender: bytes, message: Decided) -> None:
+    def _on_decided(self, sender: bytes, message: Decided | DecidedAnnouncement) -> None:
         if self.state.active:
             super()._on_decided(sender, message)
 
@@ -211,7 +219,7 @@ class KeepsTheProposal(Replica):
 class GoesBack(Replica):
     """Enters an earlier view when its NEW-VIEW comes late."""
 
-    def _on_new_view(self, sender: bytes, message: NewView) -> None:
+    def _on_new_view(self, sender: bytes, message: NewView | NewViewAnnouncement) -> None:
         if message.view < self.state.view:
             self.state.enter(message.view, active=False)
         super()._on_new_view(sender, message)
