@@ -163,6 +163,7 @@ class Overview:
                     "acked": stats.stored,
                     "lost": stats.lost,
                     "duplicates_ignored": stats.duplicates_ignored,
+                    "failed": stats.failed,
                 },
             },
         )
@@ -374,6 +375,7 @@ class Overview:
                 "lost": stats.lost,
                 "duplicates_ignored": stats.duplicates_ignored,
                 "malformed": stats.malformed,
+                "failed": stats.failed,
                 "groups_opened": stats.groups_opened,
                 "gaps": stats.gaps,
             },

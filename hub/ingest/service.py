@@ -97,8 +97,7 @@ class IngestService:
         self._first_birth: dict[int, float] = {}
         self._named: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._duplicates = self._conflicts = self._malformed = self._overflow = 0
-        self._gaps = 0
+        self._duplicates = self._conflicts = self._malformed = self._overflow = self._failed = self._gaps = 0
         self._other: dict[str, Callable[[Device, bytes], None]] = {
             topics.BIRTH: self._on_birth,
             topics.STATE: self._on_state,
@@ -145,6 +144,7 @@ class IngestService:
             conflicts=self._conflicts,
             malformed=self._malformed,
             overflow=self._overflow,
+            failed=self._failed,
             groups_opened=self._deliveries.opened,
             gaps=self._gaps,
             mqtt=self._link.counts(),
@@ -195,13 +195,21 @@ class IngestService:
         except base.InvalidMessage as error:
             self._drop(topic, str(error))
         except Exception:
-            log.exception("handling a message on %s failed; it is dropped", topic)
+            self._failed += 1
+            if self._is_news(topic):
+                log.exception("handling a message on %s failed; it is dropped (further ones are only counted)", topic[:120])
 
     def _drop(self, topic: str, why: str) -> None:
         self._malformed += 1
-        if topic not in self._named and len(self._named) < MAX_NAMED_SENDERS:
-            self._named.add(topic)
+        if self._is_news(topic):
             log.warning("message on %s dropped: %s (further ones are only counted)", topic[:120], why)
+
+    def _is_news(self, topic: str) -> bool:
+        """Whether nothing was logged of this sender yet, and there is room to remember it."""
+        news = topic not in self._named and len(self._named) < MAX_NAMED_SENDERS
+        if news:
+            self._named.add(topic)
+        return news
 
     def _open(self, cls: type[M], device: Device, payload: bytes) -> base.Signed[M]:
         return open_from(cls, device, payload, self.settings.chain_id)

@@ -45,7 +45,10 @@ class DeviceStatus:
 
 @dataclass(frozen=True)
 class IngestStats:
-    """Counted since the service started; `stored` and `lost` over the whole database."""
+    """Counted since the service started; `stored` and `lost` over the whole database.
+
+    malformed: messages that were wrong. failed: messages that this program could not handle, though it found nothing wrong.
+    """
 
     stored: int
     lost: int
@@ -53,6 +56,7 @@ class IngestStats:
     conflicts: int
     malformed: int
     overflow: int
+    failed: int
     groups_opened: int
     gaps: int
     mqtt: MqttCounts

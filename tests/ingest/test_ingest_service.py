@@ -196,6 +196,27 @@ async def test_malformed_messages_are_counted_logged_once_per_sender_and_dropped
     await until(lambda: heard.groups)
 
 
+async def test_a_message_that_cannot_be_handled_is_counted_and_told_once_per_sender(
+    world: tuple[IngestService, Meters, Heard], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, meters, heard = world
+
+    def fails(device: Device, online: bool) -> None:
+        raise KeyError(device.name)
+
+    monkeypatch.setattr(heard, "on_state", fails)
+    for name in ("home-1", "home-2", "home-1"):
+        meters.say(name, topics.STATE, b"offline")
+    await until(lambda: hub.stats().failed == 3)
+    told = [r for r in caplog.records if r.name == "hub.ingest.service" and r.levelno == logging.ERROR]
+    assert len(told) == 2 and all(record.exc_info is not None for record in told)  # with where it failed
+    assert hub.stats().malformed == 0
+    monkeypatch.undo()
+    for index in range(5):  # and the service goes on
+        meters.report(index, seq=1, slot=SLOT, import_wh=1, export_wh=1)
+    await until(lambda: heard.groups)
+
+
 async def test_a_report_of_another_roster_is_stored_but_enters_no_sum(
     world: tuple[IngestService, Meters, Heard],
 ) -> None:

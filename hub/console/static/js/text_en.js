@@ -170,6 +170,7 @@ export const TEXT = {
   acked: "Acknowledged",
   lost: "Lost",
   duplicates: "Duplicates ignored",
+  failed_messages: "Messages not handled",
   meters: "Meters",
   meters_note: "Health only: telemetry carries no home's values in clear.",
   microgrid: "Microgrid",

@@ -162,6 +162,7 @@ export const TEXT = {
   acked: "수신 확인",
   lost: "유실",
   duplicates: "무시한 중복",
+  failed_messages: "처리하지 못한 메시지",
   meters: "계량기",
   meters_note: "상태만 보입니다. 계측에는 한 집의 값이 그대로 실리지 않습니다.",
   microgrid: "마이크로그리드",

@@ -67,6 +67,7 @@ function readingsCard(readings) {
       figure(t("acked"), count(readings.acked)),
       figure(t("lost"), count(readings.lost), { tone: readings.lost > 0 ? "alarm" : "" }),
       figure(t("duplicates"), count(readings.duplicates_ignored)),
+      readings.failed > 0 && figure(t("failed_messages"), count(readings.failed), { tone: "alarm" }),
     ),
   );
 }
