@@ -384,6 +384,8 @@ class Overview:
                 "height": engine.height,
                 "mempool": engine.mempool,
                 "rounds": learning["completed"] if learning else 0,
+                "voting": engine.voting,
+                "stores_set_aside": engine.stores_set_aside,
                 "view_changes": sum(peer.status.view_changes for peer in peers),
                 "model_hash": learning["model_hash"] if learning else None,
                 "loss_first": first,

@@ -34,6 +34,7 @@ from hub.ppdl.net.queues import FairFrames
 from hub.ppdl.net.tcp import TcpTransport
 from hub.ppdl.net.transport import REFUSED_FRAMES, Channel, PeerAddress, Transport
 from hub.ppdl.proposer import Proposer
+from hub.ppdl.quarantine import open_store
 from hub.ppdl.restart import Restarted, restart
 from hub.ppdl.snapshots.incoming import Incoming, incoming_path
 from hub.ppdl.snapshots.service import SNAPSHOT_LAG, SnapshotService, Standing
@@ -125,7 +126,7 @@ class PbftEngine:
         Raises StoreError, ExecutionError or TransportError, each one sentence for the operator.
         """
         self._loop = asyncio.get_running_loop()
-        self._store = store = await asyncio.to_thread(PpdlStore, self._store_path, self.genesis)
+        self._store = store = await asyncio.to_thread(open_store, self._store_path, self.genesis)
         try:
             self._incoming = await asyncio.to_thread(Incoming, incoming_path(self._store_path))
             restarted = await asyncio.to_thread(self._restart)
@@ -264,6 +265,7 @@ class PbftEngine:
             first_height=self._first_height,
             snapshots_installed=snapshots.installed,
             snapshot_peers_dropped=snapshots.peers_dropped,
+            stores_set_aside=self._store.set_aside if self._store is not None else 0,
         )
 
     async def wait_height(self, height: int, timeout_s: float | None = None) -> int:

@@ -14,7 +14,8 @@ class EngineStatus:
     """Figures of one moment.
 
     `height`: last committed block; `first_height`: the first that is kept here; `rounds`: (height, view) pairs gone through
-    since start. `snapshots_installed`, `snapshot_peers_dropped`: of state transfer, since start.
+    since start. `snapshots_installed`, `snapshot_peers_dropped`: of state transfer, since start. `stores_set_aside`: damaged
+    stores that are kept beside this hub's.
     """
 
     height: int
@@ -35,3 +36,4 @@ class EngineStatus:
     first_height: int = 1
     snapshots_installed: int = 0
     snapshot_peers_dropped: int = 0
+    stores_set_aside: int = 0

@@ -12,7 +12,7 @@ headers that changed the set of validators are kept for ever, so that a snapshot
 `initialise_store` is called once when a validator is provisioned. A store that is created later, because the
 file is gone, is marked incomplete, and so is one that went back in time (`marker.py`): its validator stays silent
 until it has caught up (`consensus/catchup.py`), since it may have signed what it no longer knows. A file that SQLite
-finds damaged is refused.
+finds damaged is refused here; `quarantine.py` says when another takes its place.
 
 Not here: threads (the engine gives the writer one of its own) and consensus rules.
 """
@@ -24,6 +24,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.consensus.decoding import decode_cert
@@ -43,6 +44,16 @@ from hub.ppdl.rows import (
     tip_bytes,
     tip_from,
 )
+from hub.ppdl.storefiles import (
+    DAMAGE_ADVICE,
+    StoreDamaged,
+    StoreError,
+    is_damage,
+    set_aside_numbers,
+    side_files,
+    sync_directory,
+    voted_before,
+)
 from openmg import codec
 
 __all__ = ["PpdlStore", "SetChange", "SignedHeader", "StoreError", "StoredBlock", "initialise_store"]
@@ -51,6 +62,8 @@ SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0
 MAX_HEADERS_PER_READ = 512
 LOG_COMPLETE, LOG_LOST = b"complete", b"lost"
+
+File = TypeVar("File", sqlite3.Connection, Marker)
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -64,25 +77,25 @@ CREATE TABLE sets (height INTEGER PRIMARY KEY, header BLOB NOT NULL, view INTEGE
 """
 
 
-class StoreError(RuntimeError):
-    """The store cannot be used; the message is one sentence for the operator."""
-
-
 def initialise_store(path: Path, genesis: Genesis) -> None:
     """Create the store of a new validator of this chain, with an empty vote log that is known to be complete.
 
     Call it once, when provisioning; a store that exists is left as it is. Never call it to repair a validator
-    that has voted.
+    that has voted: where the traces of an earlier store lie, the new one's log counts as lost.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _create(path, genesis, LOG_COMPLETE)
+        _create(path, genesis, LOG_LOST if voted_before(path) else LOG_COMPLETE)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -93,7 +106,8 @@ def _create(path: Path, genesis: Genesis, log: bytes) -> None:
     marker.begin(Mark(name, 0))
     marker.close()
     part = path.with_name(path.name + ".part")
-    for leftover in (part, part.with_name(part.name + "-journal")):
+    of_older_file = side_files(path)  # SQLite would take them for this one's
+    for leftover in (part, part.with_name(part.name + "-journal"), *of_older_file):
         leftover.unlink(missing_ok=True)
     try:
         with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection:
@@ -105,38 +119,44 @@ def _create(path: Path, genesis: Genesis, log: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the new name survives a power cut, as the votes in the file do
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 class PpdlStore:
     """The store of one validator. Writes and `restored` from one thread at a time; the other reads from any thread
     (SQLite puts them in line).
 
-    Raises StoreError when the file belongs to another chain or is damaged.
+    Raises StoreError when the file belongs to another chain, StoreDamaged when it is malformed.
     """
 
     def __init__(self, path: Path, genesis: Genesis) -> None:
         self.path = path
+        self._opened: list[sqlite3.Connection | Marker] = []
         try:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _create(path, genesis, LOG_LOST)
-            self._writer = _connect(path)
-            self._reader = _connect(path)
+            if not path.stat().st_size:
+                raise StoreDamaged(path, "it is empty")  # SQLite would take it for a new one
+            self._writer = self._keep(_connect(path))
+            self._reader = self._keep(_connect(path))
             (layout,) = self._writer.execute("PRAGMA user_version").fetchone()
             found = self._meta("genesis") if layout == SCHEMA_VERSION else None
-            self._marker = Marker(marker_path(path))
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"cannot open PPDL store {path} ({error}): check the file and its directory") from error
-        try:
+            self._marker = self._keep(Marker(marker_path(path)))
+            self.set_aside = len(set_aside_numbers(path))
             self._check(layout, found, genesis)
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            if is_damage(error):
+                raise StoreDamaged(path, str(error)) from error
+            raise StoreError(f"cannot open PPDL store {path} ({error}): check the file and its directory") from error
         except BaseException:
             self.close()
             raise
+
+    def _keep(self, file: File) -> File:
+        self._opened.append(file)  # to be closed whatever comes
+        return file
 
     def _check(self, layout: int, found: bytes | None, genesis: Genesis) -> None:
         """Refuse what is not this chain's intact store; note a store that went back in time."""
@@ -145,12 +165,9 @@ class PpdlStore:
             raise StoreError(f"PPDL store {self.path} has {wanted}: run the version of this program that made it")
         if found != genesis.hash:
             raise StoreError(f"PPDL store {self.path} belongs to another chain: give the store of this genesis")
-        try:
-            (fault,) = self._writer.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise self.damaged("file", error) from error
+        (fault,) = self._writer.execute("PRAGMA quick_check(1)").fetchone()
         if fault != "ok":
-            raise self.damaged("file", ValueError(str(fault).replace("\n", " ")))
+            raise StoreDamaged(self.path, str(fault).replace("\n", " "))
         self._name = bytes(self._meta("name") or b"")
         self._number = int.from_bytes(self._meta("number") or b"", "big")
         self.suspicion = self._why_older(self._marker.read())
@@ -170,9 +187,8 @@ class PpdlStore:
 
     def close(self) -> None:
         """Close the files."""
-        self._writer.close()
-        self._reader.close()
-        self._marker.close()
+        for file in self._opened:
+            file.close()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -196,11 +212,7 @@ class PpdlStore:
 
     def damaged(self, what: str, error: Exception) -> StoreError:
         """The error for bytes in the file that this program did not write."""
-        advice = (
-            "check the disk and move the file away, the hub is then silent until it has caught up;"
-            " never put an older copy in its place, it has forgotten what this validator signed"
-        )
-        return StoreError(f"the {what} in PPDL store {self.path} is damaged ({error}): {advice}")
+        return StoreError(f"the {what} in PPDL store {self.path} is damaged ({error}): {DAMAGE_ADVICE}")
 
     def last_height(self) -> int:
         """Height of the last decided block (or of the snapshot under an empty chain), 0 before the first."""

@@ -118,7 +118,7 @@ async def _report(engine: PbftEngine) -> None:
         status = engine.status()
         _say(
             at=status.height, voting=status.voting, failure=status.failure, snapshots=status.snapshots_installed,
-            dropped=status.snapshot_peers_dropped, equivocations=status.equivocations,
+            dropped=status.snapshot_peers_dropped, equivocations=status.equivocations, set_aside=status.stores_set_aside,
         )  # fmt: skip
         await asyncio.sleep(STATUS_S)
 

@@ -21,10 +21,19 @@ ROOT = Path(__file__).resolve().parents[2]
 STOP_S = 30.0
 _LINE_BYTES = 1 << 20
 
-WIPES = ("everything", "store", "store and marker", "ledger", "write-ahead log")
+WIPES = ("everything", "store", "store and marker", "ledger", "write-ahead log", "pages")
 """What may be lost for good at once."""
 
 Heard = Callable[[int, dict[str, Any]], None]
+
+
+def lose_pages(database: Path) -> None:
+    """Every third page of an SQLite file is never written, as by a checkpoint that was cut off on a disk that lies."""
+    content = bytearray(database.read_bytes())
+    page = int.from_bytes(content[16:18], "big")  # of the header (SQLite's file format, section 1.3)
+    for first in range(page, len(content), 3 * page):
+        content[first : first + page] = bytes(len(content[first : first + page]))
+    database.write_bytes(content)
 
 
 class Validator:
@@ -33,7 +42,8 @@ class Validator:
     def __init__(self, config: NodeConfig, heard: Heard) -> None:
         self.config, self.directory = config, Path(config.directory)
         self.height, self.voting, self.failure = 0, False, ""
-        self.snapshots = self.equivocations = 0
+        self.abstained = False  # whether it said in this life that it does not vote
+        self.snapshots = self.equivocations = self.set_aside = 0
         self._heard = heard
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -43,7 +53,9 @@ class Validator:
         self.config = replace(self.config, life=self.config.life + 1)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.height, self.voting, self._marker = 0, False, self._marker_bytes()
-        log = (self.directory.parent / f"validator{self.config.me}.log").open("ab")
+        self.abstained = False
+        log = self.log_path.open("ab")
+        self._log_before = log.tell()
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "workbench.ppdl_soak.node", self.config.encode(), cwd=ROOT, limit=_LINE_BYTES,
@@ -63,10 +75,23 @@ class Validator:
                 continue  # cut off by the kill: it was not said
             if "at" in said:
                 self.height, self.voting, self.failure = said["at"], said["voting"], said["failure"] or ""
+                self.set_aside = said["set_aside"]
+                self.abstained = self.abstained or not self.voting
                 self.snapshots += said["snapshots"] - installed
                 self.equivocations += said["equivocations"] - equivocated
                 installed, equivocated = said["snapshots"], said["equivocations"]
             self._heard(self.config.me, said)
+
+    @property
+    def log_path(self) -> Path:
+        """What it wrote to its standard error in all its lives."""
+        return self.directory.parent / f"validator{self.config.me}.log"
+
+    def logged(self) -> str:
+        """What it wrote there in this life."""
+        with self.log_path.open("rb") as log:
+            log.seek(self._log_before)
+            return log.read().decode(errors="replace")
 
     @property
     def running(self) -> bool:
@@ -127,6 +152,9 @@ class Validator:
             self._remove(ledger.name + "*")
         elif kind == "write-ahead log":
             self._remove(store.name + "-*")
+        elif kind == "pages":
+            self._remove(store.name + "-*")
+            lose_pages(store)
         else:
             self._remove(store.name, store.name + "-*", *([store.name + ".mark"] if "marker" in kind else []))
 
