@@ -148,6 +148,6 @@ def check_bounds(engine: PbftEngine, flooder: bytes, seconds: float) -> None:
     assert intake is None or (len(intake) <= INTAKE_FRAMES and intake._bytes <= INTAKE_BYTES)
     link = transport._accepted.get(flooder)
     assert link is None or len(link.reader._buffer) <= STREAM_BYTES  # type: ignore[attr-defined]
-    assert len(transport._accepted) <= N and len(transport._allowances) <= N
+    assert len(transport._accepted) <= N and len(transport._receiver.allowances) <= N
     assert transport.stats.malformed <= BURST + RATE * (seconds + 1)
     assert len(engine._blamed) <= 3 * N

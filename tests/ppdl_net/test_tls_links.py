@@ -19,7 +19,7 @@ from hub.operators.folder import load_card
 from hub.operators.identity import activate_rotation, prepare_rotation, times
 from hub.operators.network import add_peer, keep_card, remove_peer
 from hub.ppdl.genesis import Genesis, make_genesis
-from hub.ppdl.net import tcp
+from hub.ppdl.net import link, tcp
 from hub.ppdl.net.framing import frame_of, read_frame
 from hub.ppdl.net.handshake import (
     DIALER,
@@ -34,7 +34,7 @@ from hub.ppdl.net.handshake import (
 from hub.ppdl.net.tcp import TcpTransport
 from hub.ppdl.net.tls import TlsIdentity
 from hub.ppdl.net.transport import MAX_FRAME_BYTES, MAX_TX_FRAME_BYTES, Channel, PeerAddress, TransportError
-from openmg.signing import sign_digest
+from openmg.signing import address_of, sign_digest
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def dial(
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port, ssl=context, server_hostname="")
     try:
         key = key or site.keys.validator_key
-        mine = Hello(chain.chain_id, chain.hash, tcp.address_of(key), b"n" * 32)
+        mine = Hello(chain.chain_id, chain.hash, address_of(key), b"n" * 32)
         writer.write(frame_of(Channel.CONSENSUS, mine.encode()))
         theirs = decode_hello((await read_frame(reader, 300))[1:])
         if binding is None:
@@ -201,8 +201,8 @@ async def test_a_man_in_the_middle_who_relays_the_hello_is_refused_by_both(
     try:
         await until(lambda: dialing.stats.refused >= 1 and node.stats.refused >= 1)
         assert relay.passed and not dialing.connected() and not node._accepted
-        monkeypatch.setattr(tcp, "proof_digest", lambda role, mine, theirs, _: proof_digest(role, mine, theirs))
-        monkeypatch.setattr(tcp, "check_proof", lambda role, mine, theirs, proof, _: check_proof(role, mine, theirs, proof))
+        monkeypatch.setattr(link, "proof_digest", lambda role, mine, theirs, _: proof_digest(role, mine, theirs))
+        monkeypatch.setattr(link, "check_proof", lambda role, mine, theirs, proof, _: check_proof(role, mine, theirs, proof))
         dialing.broadcast(Channel.GOSSIP, b"for hub 1 only")
         await until(lambda: ear.payloads(net.address(1)) == [b"for hub 1 only"])
         assert b"for hub 1 only" in relay.passed

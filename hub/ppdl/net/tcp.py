@@ -4,14 +4,12 @@ Every validator dials every peer and sends only on connections it dialed; it rec
 has its own connection, queue and reconnect loop, and neither waits for the other.
 
 With a `TlsIdentity` every connection is TLS 1.3 with a certificate on both sides (`tls.py`); without one it is plain, which is
-allowed between loopback addresses only. In both cases the hello then proves the validator keys (`handshake.py`).
+allowed between loopback addresses only. In both cases the hello then proves the validator keys (`link.py`).
 
 Who may cost what. A stranger gets a place at the door (`limits.Door`), HANDSHAKE_TIMEOUT_S for TLS and hello together, and
-frames of MAX_HELLO_BYTES. A peer pays for frames and bytes (`limits.PeerAllowance`); one that is over its limit is not read
-for a while, which stops it through TCP and takes nothing from the others. A large frame is read only if it can be of use
-(`transport.Gate`). A malformed frame is counted, logged once per peer and dropped (a wrong length ends the connection, since
-nothing after it can be read). A peer has one connection: when it comes again, nothing more is read of the old one. Proxies are
-never used.
+frames of MAX_HELLO_BYTES. A peer pays for what it sends (`receiver.py`). A malformed frame is counted, logged once per peer
+and dropped (a wrong length ends the connection, since nothing after it can be read). A peer has one connection: when it comes
+again, nothing more is read of the old one. Proxies are never used.
 """
 
 from __future__ import annotations
@@ -19,36 +17,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import secrets
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from hub.ppdl.genesis import Genesis
 from hub.ppdl.net.framing import frame_of as frame_of
-from hub.ppdl.net.framing import pass_over, read_head, read_payload
 from hub.ppdl.net.framing import read_frame as read_frame
-from hub.ppdl.net.handshake import (
-    DIALER,
-    LISTENER,
-    MAX_HELLO_BYTES,
-    NONCE_BYTES,
-    HandshakeError,
-    Hello,
-    check_proof,
-    check_same_chain,
-    decode_hello,
-    proof_digest,
-)
+from hub.ppdl.net.handshake import HandshakeError
 from hub.ppdl.net.heap import keep_large_payloads_off
-from hub.ppdl.net.limits import NO_PROGRESS, Door, PeerAllowance
+from hub.ppdl.net.limits import Door
+from hub.ppdl.net.link import Credentials, Link
 from hub.ppdl.net.queues import FrameQueue
-from hub.ppdl.net.sockets import CLOSE_TIMEOUT_S, accepted_stream, bound, close, expect_answers, listen
-from hub.ppdl.net.tls import TlsIdentity, TlsState
+from hub.ppdl.net.receiver import Receiver
+from hub.ppdl.net.sockets import CLOSE_TIMEOUT_S, accepted_stream, close, expect_answers, listen
+from hub.ppdl.net.tls import TlsIdentity
 from hub.ppdl.net.transport import (
     BLAME_FRAMES,
-    LARGE_PAYLOAD_BYTES,
     MAX_FRAME_BYTES,
     Channel,
     Deliver,
@@ -58,7 +43,6 @@ from hub.ppdl.net.transport import (
     is_loopback,
 )
 from hub.ppdl.net.transport import TransportError as TransportError
-from openmg.signing import address_of, sign_digest
 from openmg.tasks import end_tasks
 
 log = logging.getLogger(__name__)
@@ -72,28 +56,7 @@ STEADY_LINK_S = 5.0  # a connection that lasted so long was a good one: after it
 UNANSWERED_S = 15.0  # bytes that a peer has not acknowledged for so long end the connection
 REVIEW_S = 2.0  # how often the cards are looked at again
 ACCEPT_PAUSE_S = 0.1  # after the system has refused a connection: no descriptors are left
-PAUSE_S = 0.1  # for who is over its limit: one long pause costs this hub less than a wake-up for each frame
-FRAMES_PER_TURN = 32  # of one peer before the others' turn, when all of them are there already
 MAX_LOGGED_PER_PEER = 16  # different complaints; all strangers together count as one peer
-
-
-@dataclass
-class Link:
-    """A connection with a peer that has proved its key."""
-
-    peer: bytes
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    certificate_hash: bytes | None
-    since_s: float
-    task: asyncio.Task[None] | None = None  # that reads it, of one that was accepted
-
-    def end(self) -> None:
-        """Read nothing more, not even what has come already; or, of one that was dialed, send nothing more."""
-        if self.task is not None:
-            self.task.cancel()
-        else:
-            self.writer.close()
 
 
 def backoff(wait_s: float, jitter: random.Random) -> tuple[float, float]:
@@ -119,11 +82,10 @@ class TcpTransport:
         tls: TlsIdentity | None = None,
         jitter: random.Random | None = None,
     ) -> None:
-        self.address = address_of(private_key)
+        self._credentials = Credentials(genesis, private_key)
+        self.address = self._credentials.address
         self.stats = LinkStats()
-        self.gate: Gate | None = None  # set by a consumer that has bounds, before `start`
-        self._genesis_hash, self._chain_id = genesis.hash, genesis.chain_id
-        self._sign: Callable[[bytes], bytes] = lambda digest: sign_digest(private_key, digest)
+        self._receiver = Receiver(self.stats, self._log_once)
         self._host, self._port = host, port
         self._tls, self._jitter = tls, jitter or random.Random()
         self._places = {p.address: (p,) for p in peers if p.address != self.address} if tls is None else tls.current().places
@@ -131,7 +93,6 @@ class TcpTransport:
         self._dialing: dict[bytes, asyncio.Task[None]] = {}
         self._dialed: dict[bytes, Link] = {}
         self._accepted: dict[bytes, Link] = {}
-        self._allowances: dict[bytes, PeerAllowance] = {}
         self._door = Door()
         self._tasks: set[asyncio.Task[None]] = set()
         self._logged: dict[bytes, set[str]] = {}
@@ -142,6 +103,15 @@ class TcpTransport:
     def port(self) -> int:
         """The port listened on (useful when 0 was asked for)."""
         return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
+
+    @property
+    def gate(self) -> Gate | None:
+        """Set by a consumer that has bounds, before `start`."""
+        return self._receiver.gate
+
+    @gate.setter
+    def gate(self, gate: Gate) -> None:
+        self._receiver.gate = gate
 
     # life
 
@@ -225,8 +195,7 @@ class TcpTransport:
 
     def blame(self, peer: bytes, frames: int = BLAME_FRAMES) -> None:
         """A payload of this peer was malformed, invalid or refused: it counts as `frames` more."""
-        if peer in self._allowances:
-            self._allowances[peer].blame(frames, asyncio.get_running_loop().time())
+        self._receiver.blame(peer, frames)
 
     def _log_once(self, peer: bytes, what: str) -> None:
         said = self._logged.setdefault(peer if peer in self._places else b"", set())
@@ -275,7 +244,7 @@ class TcpTransport:
         expect_answers(writer, UNANSWERED_S)
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-                link = await self._prove(reader, writer, state, dialer=True)
+                link = await self._credentials.prove(reader, writer, state, dialer=True)
             if link.peer != place.address:
                 raise HandshakeError(f"the validator at {place.host}:{place.port} is {link.peer.hex()}: check the peer list")
             self._dialed[place.address] = link
@@ -297,27 +266,6 @@ class TcpTransport:
             writer.write(await queue.get())
             self.stats.frames_sent += 1
             await writer.drain()
-
-    # proving who is who
-
-    async def _prove(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: TlsState | None, dialer: bool
-    ) -> Link:
-        """Exchange hellos and proofs; the link with the other side's proven address."""
-        binding, their_hash = bound(writer, state, dialer)
-        mine = Hello(self._chain_id, self._genesis_hash, self.address, secrets.token_bytes(NONCE_BYTES))
-        writer.write(frame_of(Channel.CONSENSUS, mine.encode()))
-        theirs = decode_hello((await read_frame(reader, 1 + MAX_HELLO_BYTES))[1:])
-        check_same_chain(mine, theirs)
-        if state is not None and theirs.address not in state.owners_of(their_hash):
-            raise HandshakeError(
-                f"{theirs.address.hex()} showed a certificate that is on no card of it: import its newest card"
-            )
-        my_role, their_role = (DIALER, LISTENER) if dialer else (LISTENER, DIALER)
-        writer.write(frame_of(Channel.CONSENSUS, self._sign(proof_digest(my_role, mine, theirs, binding))))
-        await writer.drain()
-        check_proof(their_role, mine, theirs, (await read_frame(reader, 1 + MAX_HELLO_BYTES))[1:], binding)
-        return Link(theirs.address, reader, writer, their_hash, asyncio.get_running_loop().time())
 
     # receiving
 
@@ -353,7 +301,8 @@ class TcpTransport:
                 previous.end()  # the peer came again: its old connection is dead
             link.task = asyncio.current_task()
             self._accepted[link.peer] = link
-            await self._receive(link)
+            assert self._deliver is not None
+            await self._receiver.receive(link, self._deliver)
         except HandshakeError as error:
             self._refuse(link.peer if link else b"", str(error))
         except TimeoutError:
@@ -373,52 +322,10 @@ class TcpTransport:
         state = self._tls.current() if self._tls is not None else None
         reader, writer = await accepted_stream(connection, state.server if state is not None else None)
         try:
-            link = await self._prove(reader, writer, state, dialer=False)
+            link = await self._credentials.prove(reader, writer, state, dialer=False)
             if link.peer not in self._places:
                 raise HandshakeError(f"{link.peer.hex()} is not in the peer list")
         except BaseException:
             await close(writer)
             raise
         return link
-
-    async def _receive(self, link: Link) -> None:
-        """Deliver frames. While the peer has no tokens, or the consumer waits, only this peer's connection is not read."""
-        assert self._deliver is not None
-        loop = asyncio.get_running_loop()
-        allowance = self._allowances.setdefault(link.peer, PeerAllowance(loop.time()))
-        channels = {int(channel): channel for channel in Channel}
-        turn = 0
-        while True:
-            number, size = await read_head(link.reader)
-            channel = channels.get(number)
-            price, taken = self._weighed(link.peer, channel, size)
-            progress = self.gate.progress() if self.gate is not None else NO_PROGRESS
-            wait_s = allowance.pay(price, loop.time(), progress)
-            turn = (turn + 1) % FRAMES_PER_TURN
-            if wait_s > 0 or turn == 0:
-                self.stats.throttled += wait_s > 0
-                await asyncio.sleep(max(wait_s, PAUSE_S) if wait_s > 0 else 0)
-            if not taken:
-                await pass_over(link.reader, size)
-                continue
-            if self.gate is not None and size > LARGE_PAYLOAD_BYTES and channel is Channel.CONSENSUS:
-                await self.gate.room(link.peer, size)
-            payload = await read_payload(link.reader, size)
-            if channel is None:
-                self.stats.malformed += 1
-                self.blame(link.peer)
-                self._log_once(link.peer, "sent a frame on an unknown channel; frame dropped")
-                continue
-            self.stats.frames_received += 1
-            await self._deliver(link.peer, channel, payload)
-            del payload  # not held while the next one is read
-
-    def _weighed(self, peer: bytes, channel: Channel | None, size: int) -> tuple[int, bool]:
-        """(bytes to pay, whether to take it) of a payload that is about to be read."""
-        if channel is None or self.gate is None or size <= LARGE_PAYLOAD_BYTES:
-            return size, True
-        taken = self.gate.takes(peer, channel, size)
-        if not taken:
-            self.stats.unwanted += 1
-            self._log_once(peer, "sent a large frame that nobody had asked for; it was not read")
-        return self.gate.price(peer, channel, size), taken
