@@ -4,14 +4,14 @@ What the old file knew of this validator's votes is lost with it. So the new one
 abstains until it has caught up (`consensus/catchup.py`), as after any loss.
 
 Rules. Only what SQLite itself calls malformed is replaced, and an empty file: not a store of another chain or version, not one
-whose rows this program cannot read, not one that the disk does not give. The file and its write-ahead log are kept under other
-names, at most MAX_SET_ASIDE times; after that a human has to look at the disk. Nobody else may have the file open: another
-process would go on signing with what it knows. The chain of a validator that was alone from its genesis on is nowhere else, so
-it is left to its operator.
+whose rows this program cannot read, not one that the disk does not give. It must have a marker beside it: a wrong path could
+name any file. Nobody else may have the file open: another process would go on signing with what it knows. The file and its
+write-ahead log are kept under other names, at most MAX_SET_ASIDE times; after that a human has to look at the disk. The chain
+of a validator that was alone from its genesis on is nowhere else, so it is left to its operator.
 
 The file goes first, its write-ahead log after it: a crash between the two leaves no store, which is a lost log. The other way
-round it could leave an older store that passes for a whole one. While a marker or a file that was set aside lies there, no
-store is made that counts as complete (`store.initialise_store`).
+round it could leave an older store that passes for a whole one. While a file that was set aside lies there, or a marker that
+has counted a transaction, no store is made that counts as complete (`store.initialise_store`).
 Not here: what a store holds (`store.py`).
 """
 
@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hub.ppdl.genesis import Genesis
+from hub.ppdl.marker import marker_path
 from hub.ppdl.store import PpdlStore
 from hub.ppdl.storefiles import SIDE_FILES, StoreDamaged, StoreError, set_aside_numbers, set_aside_path, sync_directory
 
@@ -58,6 +59,8 @@ def _set_aside(path: Path, damage: StoreDamaged) -> Path:
     """Rename the file and what belongs to it; its new name. Raises StoreError when it must stay."""
     if path.is_symlink() or not path.is_file():
         raise StoreError(f"{damage}; it is a link, so it is left where it is") from damage
+    if not marker_path(path).exists():
+        raise StoreError(f"{damage}; it has no marker, so it may never have been a store: check ppdl's path") from damage
     free = set(range(1, MAX_SET_ASIDE + 1)) - set_aside_numbers(path)
     if not free:
         raise StoreError(f"{damage}; {MAX_SET_ASIDE} damaged ones before it are kept there already") from damage

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from hub.ppdl.marker import marker_path
+from hub.ppdl.marker import Marker, marker_path
 
 SIDE_FILES = ("-wal", "-shm")
 """What SQLite keeps beside a database."""
@@ -55,8 +55,21 @@ def set_aside_numbers(path: Path) -> set[int]:
 
 
 def voted_before(path: Path) -> bool:
-    """Whether traces of an earlier store lie here, whose validator may have voted."""
-    return marker_path(path).exists() or bool(set_aside_numbers(path))
+    """Whether traces of an earlier store lie here, whose validator may have voted.
+
+    A marker that counts no transaction is none: so much is there when provisioning was cut off.
+    """
+    if set_aside_numbers(path):
+        return True
+    mark_file = marker_path(path)
+    if not mark_file.exists() or not mark_file.stat().st_size:
+        return False
+    marker = Marker(mark_file)
+    try:
+        mark = marker.read()
+    finally:
+        marker.close()
+    return mark is None or mark.number > 0
 
 
 def sync_directory(path: Path) -> None:

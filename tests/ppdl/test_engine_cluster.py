@@ -370,7 +370,7 @@ def test_store_refuses_a_second_vote_and_another_chain(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="another chain"):
         PpdlStore(path, make_genesis(7, genesis.validators, b"", 0))
     (tmp_path / "junk").write_bytes(b"not a database" * 100)
-    with pytest.raises(StoreError, match="cannot open"):
+    with pytest.raises(StoreError, match="is damaged .file is not a database"):
         PpdlStore(tmp_path / "junk", genesis)
 
 

@@ -214,7 +214,7 @@ def test_what_is_not_malformed_is_never_replaced(path: Path) -> None:
     assert not list(path.parent.glob("*damaged*"))
 
 
-def test_a_link_a_lone_validator_s_chain_and_a_fifth_damaged_file_are_left_to_the_operator(path: Path) -> None:
+def test_another_file_a_link_a_lone_validator_s_chain_and_a_fifth_damaged_one_are_left_to_the_operator(path: Path) -> None:
     lone = genesis(ADDRESSES[:1])
     alone = path.with_name("alone.sqlite")
     initialise_store(alone, lone)
@@ -222,6 +222,10 @@ def test_a_link_a_lone_validator_s_chain_and_a_fifth_damaged_file_are_left_to_th
     with pytest.raises(StoreError, match="alone at first"):
         open_store(alone, lone)
     zero_first_page(path)
+    other = path.with_name("hub.key")
+    other.write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreError, match="may never have been a store"):
+        open_store(other, GENESIS)
     link = path.with_name("link.sqlite")
     link.symlink_to(path)
     with pytest.raises(StoreError, match="is a link"):
@@ -250,6 +254,7 @@ def test_no_store_counts_as_complete_where_an_earlier_one_was(path: Path) -> Non
     for file in (path, *side_files(path)):
         file.unlink(missing_ok=True)
     side_files(path)[0].write_bytes(log)
+    initialise_store(path, GENESIS)
     assert is_lost(path)
     fresh = PpdlStore(path, GENESIS)
     assert fresh.last_height() == 0 and not fresh.knows_vote(Kind.COMMIT, BLOCKS + 2, 0)  # the log of another file is not taken
