@@ -256,7 +256,10 @@ async def flooder(root: Path, genesis: Genesis, kind: str, seconds: float, phase
 
 
 async def voting_flooder(root: Path, genesis: Genesis, kind: str, seconds: float, phases: int, pace: float) -> None:
-    """The fourth validator, which does its part in every phase and floods in every second one. Prints its figures as JSON."""
+    """The fourth validator, which does its part in every phase and floods in every second one. Prints its figures as JSON.
+
+    It submits no transactions: these would count for its limits, too.
+    """
     stay_on(1)
     folder = HubFolder(root / f"hub-{N - 1}")
     keys, card = HubKeys.load(folder.hub_key), load_card(folder.own_card)
@@ -267,7 +270,6 @@ async def voting_flooder(root: Path, genesis: Genesis, kind: str, seconds: float
     await engine.start()
     await engine.wait_height(1, 60)
     begin_s = await told_to_begin()
-    filling = asyncio.create_task(keep_filled(engine))
     for phase in range(phases):
         await asyncio.sleep(max(0.0, begin_s + phase * (SETTLE_S + seconds) - time.monotonic()))
         if phase % 2 == 1 and kind != "quiet":
@@ -277,5 +279,4 @@ async def voting_flooder(root: Path, genesis: Genesis, kind: str, seconds: float
     await asyncio.sleep(max(0.0, begin_s + phases * (SETTLE_S + seconds) - time.monotonic()))
     print(json.dumps({"sent": transport.sent, "cpu_s": time.process_time()}), flush=True)
     await asyncio.sleep(1.0)  # the others measure to the end
-    filling.cancel()
     os._exit(0)
