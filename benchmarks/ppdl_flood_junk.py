@@ -171,7 +171,7 @@ class FloodingTransport(TcpTransport):
         with contextlib.suppress(OSError):
             while True:
                 await self.flooding.wait()
-                frame = next(stream)
+                frame = await asyncio.to_thread(next, stream)  # to make 2 MiB takes a while, in which its engine goes on
                 cost, bytes_ = self.junk.price(frame)
                 writer.write(frame)
                 self.sent += 1
