@@ -33,6 +33,7 @@ from edge_agent.config import AgentConfig
 from edge_agent.importer import ImportFileError, import_file
 from edge_agent.store import Store, StoreError
 from edge_agent.wallet import tool as wallet_tool
+from openmg import __version__
 from openmg.config import CONFIG_EXIT_CODE, ConfigError, load_toml
 from openmg.identity import KeyFileError
 
@@ -168,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     with_config.add_argument("--config", type=Path, required=True, help="the agent's TOML file")
     may_have_config.add_argument("--config", type=Path, help="the agent's TOML file; only --bench goes without")
     parser = argparse.ArgumentParser(prog="openmg-agent", description="The agent on a meter.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(
