@@ -20,9 +20,10 @@ from typing import IO, Any
 
 from edge_agent.certificates import CertificateKeeper, require_usable
 from edge_agent.config import AgentConfig
-from edge_agent.meter import MeterPoller
+from edge_agent.meter import MeterPoller, OnReading
 from edge_agent.modbus.link import LinkTarget, ModbusLink
 from edge_agent.modbus.reader import MeterReader
+from edge_agent.notify import STILL_S, Notifier, Pulse, Watch
 from edge_agent.publisher import Publisher
 from edge_agent.reporting import Reporter
 from edge_agent.services import AgentContext, Service, ServiceRunner
@@ -33,7 +34,7 @@ from openmg.identity import DeviceKey, KeyFileError, load_or_create_key
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER_LIVE, FeederLive
 from openmg.messages.telemetry import Birth
-from openmg.mqtt import MqttLink, Will
+from openmg.mqtt import LONGEST_TURN_S, MqttLink, Will
 from openmg.profiles.profile import load_profile
 from openmg.tasks import end_task, end_tasks
 
@@ -45,6 +46,8 @@ MAX_TASKS = 256
 """Messages being worked on; what comes beyond is dropped, and asked for or sent again later."""
 LONGEST_ASK = 12
 """Times `resend_seconds`: how far apart an agent with a roster asks for an older one, which may not exist."""
+LONGEST_POLL_TIMEOUTS = 8
+"""Times `timeout_seconds` that one poll may take before its loop counts as hung: connecting and every block of it."""
 ONLINE, OFFLINE = b"online", b"offline"
 
 
@@ -79,7 +82,13 @@ def make_reader(config: AgentConfig) -> MeterReader:
 class Agent:
     """One running agent; `run` returns after `stop` was set and everything is closed."""
 
-    def __init__(self, config: AgentConfig, services: Sequence[Service] = (), payment: PaymentIdentity | None = None) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        services: Sequence[Service] = (),
+        payment: PaymentIdentity | None = None,
+        listeners: Sequence[OnReading] = (),
+    ) -> None:
         self.config = config
         self.payment = payment or PaymentIdentity()
         if config.mqtt.tls is not None:
@@ -107,7 +116,9 @@ class Agent:
         self.poller = MeterPoller(self.reader, self.store, clock, config.meter.poll_seconds, self._on_slot, self._on_reading)
         self._clock = clock
         self._runners = [ServiceRunner(service) for service in services]
+        self._listeners = tuple(listeners)
         self._metering: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._one_report = asyncio.Lock()
         self._closing = False
@@ -128,6 +139,7 @@ class Agent:
         self._spawn(self._look_after())
         if self.config.mqtt.tls is not None:
             self._spawn(CertificateKeeper(self.config, self.link).run())
+        self._watching = loop.create_task(self._watch().run(), name="watch")
         try:
             await stop.wait()
         finally:
@@ -140,6 +152,7 @@ class Agent:
 
     async def _close(self) -> None:
         self._closing = True
+        await end_task(self._watching)
         await self.stop_metering()
         await self.reader.link.close()
         with contextlib.suppress(StoreError):  # said by the store; everything else is closed all the same
@@ -152,6 +165,17 @@ class Agent:
         await self.link.stop()
         self.store.close()
         self._lock.close()
+
+    def _watch(self) -> Watch:
+        """What has to move for systemd's watchdog to be fed."""
+        meter = self.config.meter
+        longest_s = meter.poll_seconds + LONGEST_POLL_TIMEOUTS * meter.timeout_seconds + STILL_S
+        pulses = (
+            Pulse("poll", lambda: None if self._metering is None else self.poller.rounds, longest_s),
+            Pulse("store", lambda: self.store.operations, STILL_S),
+            Pulse("mqtt", lambda: self.link.turns, LONGEST_TURN_S),
+        )
+        return Watch(pulses, Notifier(), lambda: asyncio.to_thread(self.store.touch))
 
     def _context(self, runner: ServiceRunner) -> AgentContext:
         def subscribe(topic_filter: str) -> None:
@@ -234,6 +258,8 @@ class Agent:
         self._spawn(self._report())  # a proof takes longer than the metering may wait
 
     def _on_reading(self, reading: RawReading) -> None:
+        for listener in self._listeners:
+            listener(reading)
         if self.config.home.role != "feeder" or not self.link.connected:
             return
         live = FeederLive(self.config.device.name, reading.sim_time, reading.power_w)

@@ -1,4 +1,4 @@
-"""Which services an agent runs: the one place that knows metering, learning, wallet and market.
+"""Which services an agent runs: the one place that knows metering, learning, wallet, market and the home's own Home Assistant.
 
 Rules: a section that is missing in the configuration leaves its service out, and its modules are then not
 imported.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from edge_agent.agent import Agent, PaymentIdentity
 from edge_agent.config import AgentConfig
+from edge_agent.meter import OnReading
 from edge_agent.services import Service
+from openmg.profiles.profile import load_profile
 
 
 def make_agent(config: AgentConfig) -> Agent:
@@ -34,4 +36,12 @@ def make_agent(config: AgentConfig) -> Agent:
             services.append(MarketService(wallet, keys, config.device.state_dir, config.market.calendar()))
         address = keys.spending_key.address
         payment = PaymentIdentity(keys.account, address.public_key, address.encryption_key)
-    return Agent(config, services, payment)
+    listeners: list[OnReading] = []
+    if config.homeassistant is not None and config.homeassistant.enabled:
+        from edge_agent.homeassistant import HomeAssistantService
+
+        profile = load_profile(config.meter.profile)
+        assistant = HomeAssistantService(config.homeassistant, config.device.name, profile)
+        services.append(assistant)
+        listeners.append(assistant.on_reading)
+    return Agent(config, services, payment, listeners)

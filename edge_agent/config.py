@@ -1,6 +1,6 @@
 """Configuration of one agent, read by `openmg.config.load_toml` (errors name file, line, key and remedy).
 
-Sections: device, clock, meter, mqtt, hub, home, and the optional keys, slot_proof, learning, wallet and market ones.
+Sections: device, clock, meter, mqtt, hub, home, and optionally keys, slot_proof, learning, wallet, market, homeassistant.
 Rules: paths are relative to the file; a section that has defaults for all of its keys may be left out.
 Not here: what learning and wallet do with their sections.
 """
@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from edge_agent.homeassistant_section import HomeAssistantSection
 from openmg.clock import VirtualClock
 from openmg.keys.passphrase import Passphrases
 from openmg.keys.text import ADDRESS, NETWORKS, KeyTextError, require_well_formed
@@ -326,8 +327,14 @@ class AgentConfig:
     learning: LearningSection | None = None
     wallet: WalletSection | None = None
     market: MarketSection | None = None
+    homeassistant: HomeAssistantSection | None = None
 
     def __post_init__(self) -> None:
+        home = self.homeassistant
+        if home is not None and home.enabled and home.address == self.mqtt.address:
+            raise ValueError(
+                "homeassistant names the hub's broker, where others would read this home; write the home's own as its url"
+            )
         if self.market is not None:
             self._require_trade(self.wallet)
 

@@ -56,6 +56,8 @@ class MeterPoller:
         power = reader.profile.point("power_total_w")
         self._max_power_w = max(-power.low, power.high)
         self._said_wrong = False
+        self.rounds = 0
+        """Times that the loop went round, whatever came of it."""
         self.polls = 0
         self.poll_errors = 0
         self.last_reading: RawReading | None = None
@@ -65,6 +67,7 @@ class MeterPoller:
         try:
             while True:
                 began = time.monotonic()
+                self.rounds += 1
                 try:
                     ok = await self.poll()
                 except StoreError:  # the store has said so; the next poll tries again

@@ -115,6 +115,8 @@ class Store:
         self.path = path
         self._lock = threading.RLock()
         self._failing = False
+        self.operations = 0
+        """Reads and transactions that ended, well or not."""
         self._first_seq = int(time.time()) if first_seq is None else first_seq
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -189,10 +191,18 @@ class Store:
                     self._failing = True
                     log.error("%s (trying again)", text)
                 raise StoreError(text) from error
+            finally:
+                self.operations += 1
 
     def _rows(self, sql: str, *values: int) -> list[tuple[int, ...]]:
         with self._guarded() as db:
             return db.execute(sql, values).fetchall()
+
+    def touch(self) -> None:
+        """Waits for whoever commits, becomes the writer for a moment, and writes nothing."""
+        with self._guarded() as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("ROLLBACK")
 
     # Readings and slots
 

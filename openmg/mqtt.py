@@ -33,6 +33,8 @@ DEFAULT_PORT, DEFAULT_TLS_PORT = 1883, 8883
 KEEP_ALIVE_S = 20
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 15.0
+LONGEST_TURN_S = 75.0
+"""paho's thread goes round once a second with a broker; without one it waits for the last retry, a name and connections."""
 MAX_OUTGOING = 2000
 """Messages that paho may hold for a slow broker."""
 MAX_INCOMING = 4000
@@ -132,6 +134,7 @@ class MqttLink:
         self._refused = 0
         self._detail = ""
         self._said: set[str] = set()
+        self._turns = 0
         self._problem = "gave no connection; start it or correct the url"
 
     @property
@@ -144,6 +147,11 @@ class MqttLink:
     def connected(self) -> bool:
         """Whether the broker has accepted the present connection."""
         return self._connected
+
+    @property
+    def turns(self) -> int | None:
+        """Times that paho's thread went round, with or without a broker; None while it waits for usable TLS files."""
+        return None if self._client is None else self._turns
 
     def counts(self) -> MqttCounts:
         counted = self._connects, self._received, self._published, self._dropped_in, self._dropped_out, self._refused
@@ -185,6 +193,13 @@ class MqttLink:
             self._context = self._tls.context()
             client.tls_set_context(self._context)
             client.on_log = self._heard_log
+        go_on = client.loop_misc
+
+        def count_turn() -> Any:
+            self._turns += 1
+            return go_on()
+
+        client.loop_misc = count_turn  # type: ignore[method-assign]  # paho calls it at the end of each turn
         client.connect_async(self.address.host, self.address.port, keepalive=KEEP_ALIVE_S)
         self._client = client
         client.loop_start()
@@ -261,6 +276,12 @@ class MqttLink:
     def _heard_log(self, _client: Client, _data: Any, _level: int, text: str) -> None:
         if "SSL" in text:  # paho says nowhere else why a TLS connection ended
             self._detail = text
+        self._turns += 1
+        self._in_loop(self._now_down)
+
+    def _connect_failed(self, _client: Client, _data: Any) -> None:
+        self._turns += 1
+        self._in_loop(self._say_down, "cannot be reached; start it or correct the url")
 
     def _arrived(self, _client: Client, _data: Any, message: Any) -> None:
         try:
