@@ -15,7 +15,7 @@ export NO_PROXY := $(if $(filter-out *,$(NO_PROXY)),$(NO_PROXY)$(comma))$(if $(f
 export no_proxy := $(if $(filter-out *,$(no_proxy)),$(no_proxy)$(comma))$(if $(filter *,$(no_proxy)),*,127.0.0.1,localhost,::1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-slow test-setup bench bench-learning bench-edge fuzz mutate clean
+.PHONY: help setup run demo test test-slow test-setup bench bench-learning bench-edge fuzz mutate deb test-deb clean
 
 help: ## show this list
 	@echo "make run         set up, then run the whole microgrid until Ctrl-C; prints the console's URL"
@@ -28,6 +28,7 @@ help: ## show this list
 	@echo "make test-slow   the tests that take long; make test-setup: those of the set-up itself"
 	@echo "make fuzz        witnesses with one wire changed, then bad input for the PPDL chain: ARGS=\"--seconds 600 --seed 7\""
 	@echo "make mutate      take every guard away in turn; its attack test must fail: ARGS=\"--only ConfidentialToken\""
+	@echo "make deb         the agent's Debian packages in dist/: ARGS=\"--arch arm64\"; make test-deb tries them in fresh roots (root)"
 	@echo "make clean       remove what set-up and runs made in this checkout"
 
 setup: ## .venv, packages, contract tools, native prover, development keys
@@ -70,6 +71,13 @@ fuzz: setup
 
 mutate: setup
 	@exec "$(VENV)" scripts/mutate.py $(ARGS)
+
+deb: setup
+	@exec "$(VENV)" scripts/build_deb.py $(ARGS)
+
+# As root, with mmdebstrap and, for arm64, qemu-user-static and arch-test; fetches Debian's packages.
+test-deb: deb
+	@exec "$(VENV)" -m pytest tests/packaging -m "slow or not slow"
 
 clean:
 	rm -rf .venv .setup.lock contracts/node_modules native/target dist .openmg benchmarks/results

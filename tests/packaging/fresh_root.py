@@ -65,6 +65,14 @@ class FreshRoot:
         return f"{folder}/{file.name}"
 
 
+def built(repo_root: Path, arch: str) -> Path:
+    """The newest package in dist for the architecture."""
+    found = sorted((repo_root / "dist").glob(f"openmg-agent_*_{arch}.deb"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        pytest.skip(f"there is no package for {arch} in dist; make deb builds it")
+    return found[-1]
+
+
 def need_tools(*names: str) -> None:
     """Skips what this machine cannot do, and says what is missing."""
     if os.geteuid() != 0:
