@@ -54,7 +54,7 @@ def fresh_root(repo_root: Path, tmp_path: Path) -> Iterator[Callable[[str, str],
 
     yield make
     for folder in made:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def feeder_config(root: FreshRoot, folder: Path, meter_port: int, broker_url: str) -> None:
