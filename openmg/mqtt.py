@@ -262,12 +262,14 @@ class MqttLink:
         self._in_loop(self._now_connected, filters)
 
     def _disconnected(self, _client: Client, _data: Any, _flags: Any, _reason: Any, _properties: Any) -> None:
+        self._turns += 1
         accepted, self._accepted = self._accepted, False
         self._refused += not accepted
         detail, self._detail = self._detail, ""
         self._in_loop(self._now_down, None if accepted else explain(detail))
 
     def _connect_failed(self, _client: Client, _data: Any) -> None:
+        self._turns += 1
         error = sys.exc_info()[1]  # paho calls this while it handles what went wrong
         why = explain(str(error)) if isinstance(error, ssl.SSLError) else None
         self._refused += why is not None
@@ -276,12 +278,6 @@ class MqttLink:
     def _heard_log(self, _client: Client, _data: Any, _level: int, text: str) -> None:
         if "SSL" in text:  # paho says nowhere else why a TLS connection ended
             self._detail = text
-        self._turns += 1
-        self._in_loop(self._now_down)
-
-    def _connect_failed(self, _client: Client, _data: Any) -> None:
-        self._turns += 1
-        self._in_loop(self._say_down, "cannot be reached; start it or correct the url")
 
     def _arrived(self, _client: Client, _data: Any, message: Any) -> None:
         try:
