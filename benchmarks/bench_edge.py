@@ -45,7 +45,7 @@ from openmg.signing import address_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results") / "edge.json"
-PROFILE = load_profile("eastron_sdm630")
+PROFILE = load_profile("sdm630")
 T0 = 1_781_485_200
 SPEED = 15.0
 """A slot of 15 minutes lasts one: reports and acknowledgements come 15 times as often as in the field."""

@@ -72,7 +72,7 @@ class MeterSection:
     host: str
     port: int = 502
     unit: int = 1
-    profile: str = "eastron_sdm630"
+    profile: str = "sdm630"
     transport: str = "tcp"
     poll_seconds: float = 1.0
     timeout_seconds: float = 1.0

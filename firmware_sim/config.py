@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from firmware_sim.homes import DAY_SECONDS, KOREA_UTC_OFFSET, STEP_SECONDS, Home
+from firmware_sim.homes import DAY_SECONDS, DEFAULT_BATTERY_WH, KOREA_UTC_OFFSET, STEP_SECONDS, Home
 from openmg.clock import VirtualClock, slot_of, slot_start
-from openmg.profiles.profile import ProfileError, load_profile
+from openmg.profiles.profile import Profile, ProfileError, load_profile
 
-MAX_HOMES = 500
-"""One process has served 500 ports in 31 MB."""
+MAX_HOMES = 2000
+"""One process has served 500 ports in 31 MB; with 247 units a port this many need nine."""
+MAX_UNIT = 247
+"""Modbus over Serial Line V1.02 section 2.2: unit ids are 1 to 247."""
 MAX_HISTORY_DAYS = 400
 
 
@@ -40,23 +42,33 @@ class SimSection:
 
     seed: int = 1
     host: str = "127.0.0.1"
-    profile: str = "eastron_sdm630"
+    profile: str = "sdm630"
     unit: int = 1
     utc_offset_seconds: int = KOREA_UTC_OFFSET
     history_days: int = 35
     data: Path | None = None
+    profile_dirs: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.unit <= 247:
-            raise ValueError(f"unit is {self.unit}; a Modbus unit is 1 to 247")
+        if not 1 <= self.unit <= MAX_UNIT:
+            raise ValueError(f"unit is {self.unit}; a Modbus unit is 1 to {MAX_UNIT}")
         if not 0 <= self.history_days <= MAX_HISTORY_DAYS:
             raise ValueError(f"history_days is {self.history_days}; it must be 0 to {MAX_HISTORY_DAYS}")
         if self.utc_offset_seconds % STEP_SECONDS or abs(self.utc_offset_seconds) >= DAY_SECONDS:
             raise ValueError(f"utc_offset_seconds must be a multiple of {STEP_SECONDS} below a day")
         try:
-            load_profile(self.profile)
+            self.loaded_profile()
         except ProfileError as error:
             raise ValueError(f"profile: {error}") from error
+
+    def loaded_profile(self) -> Profile:
+        """The profile, the owner's folders first."""
+        return load_profile(self.profile, self.profile_dirs)
+
+    @property
+    def phases(self) -> int:
+        """Phases of the simulated meters; a profile for all (SunSpec) is served with three."""
+        return 1 if self.loaded_profile().device.phases == 1 else 3
 
 
 @dataclass(frozen=True)
@@ -69,13 +81,17 @@ class HomeConfig:
     seed: int
     port: int
     pv_peak_w: int = 0
+    battery_wh: int | None = None
 
     def __post_init__(self) -> None:
         _check_port(self.port)
         self.home()
 
     def home(self) -> Home:
-        return Home(self.name, self.kind, self.microgrid, self.seed, self.pv_peak_w)
+        battery_wh = self.battery_wh
+        if battery_wh is None:
+            battery_wh = DEFAULT_BATTERY_WH if self.kind == "battery" else 0
+        return Home(self.name, self.kind, self.microgrid, self.seed, self.pv_peak_w, battery_wh)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 Rules: pure functions of (home, simulated time); power is a whole number of watts and constant within a step
 of 180 s, so that energy is an exact integer of watt-seconds. Shape: standby and refrigerator, morning and
 evening peaks that move on weekends, cooking and washing at the home's own habits, a little cooling in summer,
-noise; about 6 to 14 kWh a day, as Korean flats use. Not here: sun and clouds (`sun`), measured homes
-(`dataset`), meters (`meter`).
+noise; about 6 to 14 kWh a day, as Korean flats use. Not here: sun and clouds (`sun`), batteries (`storage`), cars
+(`car`), measured homes (`dataset`), meters (`meter`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ STEPS_PER_DAY = DAY_SECONDS // STEP_SECONDS
 STEPS_PER_SLOT = 5
 KOREA_UTC_OFFSET = 9 * 3600
 """Asia/Seoul keeps one offset all year, so no time zone data is needed."""
-KINDS = ("prosumer", "producer", "consumer")
+KINDS = ("prosumer", "producer", "consumer", "battery", "ev")
+"""`battery` is a prosumer with a home battery, `ev` a consumer (or, with PV, a prosumer) with an electric car."""
+_STREET_KINDS = ("prosumer", "consumer", "battery", "prosumer", "ev", "consumer")
+DEFAULT_BATTERY_WH = 10_000
 _CACHED_DAYS = 512
 """Days of load kept: 14 homes over 36 days, or 500 homes today; 17 KB each."""
 _MAX_HOMES = 10_000
@@ -33,13 +36,14 @@ _PRODUCER_PEAK_W = 12_000
 
 @dataclass(frozen=True)
 class Home:
-    """One home: its kind and place, its installed PV (W peak) and the seed of its habits."""
+    """One home: its kind and place, its installed PV (W peak), the seed of its habits, its battery's size (Wh)."""
 
     name: str
     kind: str
     microgrid: int
     seed: int
     pv_peak_w: int
+    battery_wh: int = 0
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -48,6 +52,8 @@ class Home:
             raise ValueError(f"kind {self.kind!r} is unknown; use one of {', '.join(KINDS)}")
         if self.pv_peak_w < 0:
             raise ValueError(f"pv_peak_w is {self.pv_peak_w}; it must be 0 or more")
+        if self.battery_wh < 0 or (self.battery_wh > 0) != (self.kind == "battery"):
+            raise ValueError(f"battery_wh is {self.battery_wh}; it must be above 0 for kind 'battery' and 0 for others")
 
 
 def step_of(sim_time: float) -> int:
@@ -83,6 +89,19 @@ def fleet(count: int, seed: int) -> tuple[Home, ...]:
     )
 
 
+def street(count: int, seed: int) -> tuple[Home, ...]:
+    """`count` homes of all kinds in turn, all in microgrid 1; every twelfth is a producer."""
+    if count < 1:
+        raise ValueError(f"meters is {count}; it must be 1 or more")
+    homes = []
+    for i in range(count):
+        kind = "producer" if i % 12 == 11 else _STREET_KINDS[i % len(_STREET_KINDS)]
+        peak_w = _pv_peak_w("consumer" if kind == "ev" else kind, i, seed)
+        battery_wh = DEFAULT_BATTERY_WH if kind == "battery" else 0
+        homes.append(Home(f"meter-{i + 1}", kind, 1, mix(seed, i + 1) >> 1, peak_w, battery_wh))
+    return tuple(homes)
+
+
 def _pv_peak_w(kind: str, index: int, seed: int) -> int:
     if kind == "consumer":
         return 0
@@ -103,6 +122,13 @@ def _bump(hour: float, centre: float, spread: float) -> float:
     distance = abs(hour - centre)
     distance = min(distance, 24 - distance)
     return math.exp(-0.5 * (distance / spread) ** 2) if distance < 4 * spread else 0.0
+
+
+@lru_cache(maxsize=1)
+def _fixed_bumps() -> tuple[tuple[float, float, float], ...]:
+    """(hour, bell of the middle of the day, bells of cooling) of each step: the same in all homes."""
+    hours = [(step + 0.5) * 24 / STEPS_PER_DAY for step in range(STEPS_PER_DAY)]
+    return tuple((h, _bump(h, 13.0, 2.2), _bump(h, 15.5, 2.4) + 0.7 * _bump(h, 21.5, 1.6)) for h in hours)
 
 
 def _is_weekend(day: int) -> bool:
@@ -155,11 +181,10 @@ def _day_of_load(home: Home, day: int) -> tuple[int, ...]:
     daytime = habits.daytime_w + (180.0 if weekend else 0.0)
     fridge_phase = mix(home.seed, 13)
     watts = []
-    for step in range(STEPS_PER_DAY):
-        hour = (step + 0.5) * 24 / STEPS_PER_DAY
+    for step, (hour, midday_bump, cooling_bump) in enumerate(_fixed_bumps()):
         power = habits.standby_w + habits.morning_w * _bump(hour, morning, 0.9)
-        power += habits.evening_w * _bump(hour, habits.evening, 1.9) + daytime * _bump(hour, 13.0, 2.2)
-        power += cooling * (_bump(hour, 15.5, 2.4) + 0.7 * _bump(hour, 21.5, 1.6))
+        power += habits.evening_w * _bump(hour, habits.evening, 1.9) + daytime * midday_bump
+        power += cooling * cooling_bump
         power *= level * between(0.92, 1.08, home.seed, day, step)
         if (day * STEPS_PER_DAY + step + fridge_phase) % 15 < 5:  # on 15 of every 45 minutes
             power += 95

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, timedelta
 
+from firmware_sim.car import car_w
 from firmware_sim.config import SimConfig
 from firmware_sim.dataset import load_dataset
 from firmware_sim.homes import STEP_SECONDS, Home, household_load_w
+from firmware_sim.installation import HomeMeter, Installation
 from firmware_sim.meter import Meter, NetPower
 from firmware_sim.noise import mix
 from firmware_sim.sun import Sky, local_day, pv_w
@@ -33,23 +35,31 @@ class Neighbourhood:
             clear_day=local_day(config.start, config.sim.utc_offset_seconds),
             utc_offset=config.sim.utc_offset_seconds,
         )
+        phases = config.sim.phases
         homes = tuple(item.home() for item in config.home)
-        self.net_power = dict(zip((h.name for h in homes), map(self._net, homes, self._loads(homes)), strict=True))
-        self._meters = {home.name: self._home_meter(home) for home in homes}
+        self.homes = {home.name: home for home in homes}
+        self.installations = dict(zip(self.homes, map(self._installation, homes, self._loads(homes)), strict=True))
+        self.net_power = {name: installation.net_w for name, installation in self.installations.items()}
+        self._meters: dict[str, Meter] = {
+            name: HomeMeter(self.installations[name], config.since, home.seed, phases) for name, home in self.homes.items()
+        }
         for feeder in config.feeder:
             members = tuple(self.net_power[home.name] for home in homes if home.microgrid == feeder.microgrid)
-            self._meters[feeder.name] = Meter(_sum_of(members), config.since, mix(config.sim.seed, feeder.microgrid))
+            seed = mix(config.sim.seed, feeder.microgrid)
+            self._meters[feeder.name] = Meter(_sum_of(members), config.since, seed, phases)
 
     def meter(self, name: str) -> Meter:
         """The meter of a home or feeder, with counters that have only been asked forward."""
         return self._meters[name]
 
-    def _home_meter(self, home: Home) -> Meter:
-        return Meter(self.net_power[home.name], self.config.since, home.seed)
+    def _installation(self, home: Home, load: LoadPower) -> Installation:
+        sky, offset = self.sky, self.config.sim.utc_offset_seconds
 
-    def _net(self, home: Home, load: LoadPower) -> NetPower:
-        sky = self.sky
-        return lambda step: load(step * STEP_SECONDS) - pv_w(home, sky, step * STEP_SECONDS)
+        def demand_w(step: int) -> int:
+            return load(step * STEP_SECONDS) + (car_w(home, step * STEP_SECONDS, offset) if home.kind == "ev" else 0)
+
+        made_w = (lambda step: pv_w(home, sky, step * STEP_SECONDS)) if home.pv_peak_w else None
+        return Installation(demand_w, made_w, home.battery_wh, self.config.since // STEP_SECONDS)
 
     def _loads(self, homes: tuple[Home, ...]) -> list[LoadPower]:
         offset = self.config.sim.utc_offset_seconds

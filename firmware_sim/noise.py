@@ -15,9 +15,9 @@ def mix(seed: int, *keys: int) -> int:
     """64 well-mixed bits of the seed and the keys."""
     state = seed & _MASK
     for key in (0, *keys):
-        state = (state + _GOLDEN + (key & _MASK) * 0xD1342543DE82EF95) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state = (state + _GOLDEN + key * 0xD1342543DE82EF95) & _MASK
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
         state ^= state >> 31
     return state
 

@@ -1,74 +1,56 @@
-"""Modbus TCP servers of simulated meters: one port each, all in one asyncio process.
+"""Modbus TCP ports of simulated meters: one or many units behind each, all in one asyncio process.
 
 Rules: requests of a connection are answered one after the other with their own transaction id, so that no
 answer can carry another's; an unknown unit is silent, as on a real bus; malformed frames close the
-connection. A fault (delay, silence) can be set on a running meter, for tests. Framing: Modbus TCP (MBAP), or
-RTU over TCP as serial gateways speak it.
-Source: Modbus Messaging on TCP/IP V1.0b section 3; Modbus over Serial Line V1.02 section 2.5.
-Not here: what registers hold (`pdu`, `meter`).
+connection. Framing: Modbus TCP, or RTU over TCP as serial gateways speak it.
+Not here: frames (`framing`), answers (`device`, `pdu`), serial lines (`serial_line`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from firmware_sim.meter import Meter
-from firmware_sim.pdu import registers_of, respond, value_starts
-from openmg.clock import VirtualClock
-from openmg.profiles.profile import Profile
+from firmware_sim.device import Clock, Coder, Outcome, Shows, SimDevice
+from firmware_sim.faults import ManualFaults, garbled
+from firmware_sim.framing import Framing, Request, RtuFraming, TcpFraming, crc16
+from firmware_sim.image import ImageCoder
+from firmware_sim.pdu import rules_of
 
+if TYPE_CHECKING:
+    from openmg.profiles.profile import Profile
+
+__all__ = ["MAX_CONNECTIONS", "MeterPort", "MeterServer", "PortInUse", "crc16"]
 log = logging.getLogger(__name__)
-MAX_PDU_BYTES = 253
 MAX_CONNECTIONS = 8
-"""Real meters and gateways take one to eight; more are refused."""
-RTU_REQUEST_BYTES = 8
-_MBAP = struct.Struct(">HHHB")
-
-
-@dataclass
-class Faults:
-    """What is wrong with a meter right now: answers this late (s), or none at all."""
-
-    delay_s: float = 0.0
-    delay_answers: int = 0
-    silent: bool = False
+"""Real meters take one to eight; more are refused."""
+MAX_GATEWAY_CONNECTIONS = 64
+"""A port with many units is a gateway, which takes more."""
+MAX_BUFFER_BYTES = 4096
+"""Some 300 requests on the way; a peer that sends more does not wait for answers and is cut off."""
 
 
 class PortInUse(Exception):
     """A port cannot be opened; the text says which and what to do."""
 
 
-class MeterServer:
-    """Serves one meter on one port; `port` is the real one after `start` (0 asks for any free port)."""
+class MeterPort:
+    """Serves the devices of a port by unit id; `port` is the real one after `start` (0 asks for any free port)."""
 
-    def __init__(
-        self,
-        meter: Meter,
-        profile: Profile,
-        clock: VirtualClock,
-        host: str,
-        port: int,
-        unit: int = 1,
-        rtu: bool = False,
-    ) -> None:
-        self.host, self.port, self.unit = host, port, unit
-        self.faults = Faults()
-        self.requests = 0
-        self._meter, self._profile, self._clock = meter, profile, clock
-        self._inside = value_starts(profile)
-        self._serve = self._serve_rtu if rtu else self._serve_tcp
-        self._latest = 0.0
-        self._connections: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+    def __init__(self, devices: Mapping[int, SimDevice], host: str, port: int, rtu: bool = False) -> None:
+        self.devices, self.host, self.port = dict(devices), host, port
+        self.framing: Framing = RtuFraming if rtu else TcpFraming
+        self.max_connections = MAX_CONNECTIONS if len(self.devices) == 1 else MAX_GATEWAY_CONNECTIONS
+        self.connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Opens the port; PortInUse when that fails."""
+        loop = asyncio.get_running_loop()
         try:
-            self._server = await asyncio.start_server(self._accept, self.host, self.port, limit=1024)
+            self._server = await loop.create_server(lambda: _Connection(self), self.host, self.port, backlog=512)
         except OSError as error:
             raise PortInUse(f"port {self.port} on {self.host} cannot be opened ({error.strerror}); choose another") from error
         self.port = self._server.sockets[0].getsockname()[1]
@@ -78,74 +60,112 @@ class MeterServer:
         if self._server is None:
             return
         self._server.close()
-        for writer in tuple(self._connections):
-            writer.transport.abort()
-        await asyncio.gather(*self._connections.values(), return_exceptions=True)
+        for connection in tuple(self.connections):
+            connection.abort()
         await self._server.wait_closed()
         self._server = None
 
-    def answer(self, request: bytes) -> bytes:
-        """The response PDU at this moment; a wall clock that was set back does not turn the meter back."""
-        self.requests += 1
-        self._latest = max(self._latest, self._clock.now(), self._meter.earliest)
-        image = registers_of(self._profile, self._meter.values(self._latest))
-        return respond(self._profile, self._inside, image, request)
+    def outcome(self, request: Request) -> Outcome | None:
+        """What the addressed device answers; None when no device has the unit id."""
+        device = self.devices.get(request.unit)
+        return device.answer(request.pdu) if device is not None else None
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= MAX_CONNECTIONS:
-            writer.close()
+
+class MeterServer(MeterPort):
+    """One meter on one port."""
+
+    def __init__(
+        self,
+        meter: Shows,
+        profile: Profile,
+        clock: Clock,
+        host: str,
+        port: int,
+        unit: int = 1,
+        rtu: bool = False,
+        coder: Coder | None = None,
+    ) -> None:
+        self.device = SimDevice(meter, coder or ImageCoder(profile), rules_of(profile), clock)
+        self.unit = unit
+        super().__init__({unit: self.device}, host, port, rtu)
+
+    @property
+    def faults(self) -> ManualFaults:
+        """What is wrong with the meter right now."""
+        return self.device.faults
+
+    @property
+    def requests(self) -> int:
+        """Requests that were answered or kept silent about."""
+        return self.device.requests
+
+
+class _Connection(asyncio.Protocol):
+    """One peer: takes its requests in turn, each only when the one before has been answered."""
+
+    def __init__(self, port: MeterPort) -> None:
+        self._port, self._framing = port, port.framing
+        self._buffer = bytearray()
+        self._late: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._port.connections) >= self._port.max_connections:
+            transport.close()
             return
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[writer] = task
-        try:
-            await self._serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, ValueError):
-            pass  # the peer left or sent no Modbus: the connection ends, the meter goes on
-        finally:
-            self._connections.pop(writer, None)
-            writer.close()
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await writer.wait_closed()
+        self._port.connections.add(self)
 
-    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            transaction, protocol, length, unit = _MBAP.unpack(await reader.readexactly(_MBAP.size))
-            if protocol != 0 or not 2 <= length <= MAX_PDU_BYTES + 1:
-                raise ValueError("not a Modbus TCP header")
-            request = await reader.readexactly(length - 1)
-            answer = await self._answer_unit(unit, request)
-            if answer is not None:
-                writer.write(_MBAP.pack(transaction, 0, len(answer) + 1, unit) + answer)
-                await writer.drain()
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._port.connections.discard(self)
+        if self._late is not None:
+            self._late.cancel()
 
-    async def _serve_rtu(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """RTU frames without silent gaps: every read request is eight bytes long."""
-        while True:
-            frame = await reader.readexactly(RTU_REQUEST_BYTES)
-            if crc16(frame[:-2]) != frame[-2:]:
-                raise ValueError("CRC of the request is wrong")
-            answer = await self._answer_unit(frame[0], frame[1:-2])
-            if answer is not None:
-                body = frame[:1] + answer
-                writer.write(body + crc16(body))
-                await writer.drain()
+    def abort(self) -> None:
+        """Ends the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
-    async def _answer_unit(self, unit: int, request: bytes) -> bytes | None:
-        if unit != self.unit or self.faults.silent:
-            return None
-        answer = self.answer(request)
-        if self.faults.delay_answers > 0:
-            self.faults.delay_answers -= 1
-            await asyncio.sleep(self.faults.delay_s)
-        return answer
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > MAX_BUFFER_BYTES:
+            self.abort()
+        elif self._late is None:
+            self._serve()
+
+    def _serve(self) -> None:
+        """Answers what lies in the buffer, up to the first late answer."""
+        self._late = None
+        assert self._transport is not None
+        while not self._transport.is_closing():
+            try:
+                request = self._framing.take(self._buffer)
+            except ValueError:
+                self._transport.close()  # no Modbus: the connection ends, the meter goes on
+                return
+            if request is None:
+                return
+            outcome = self._port.outcome(request)
+            if outcome is None or outcome.answer is None:
+                continue
+            frame = framed(self._framing, request, outcome)
+            if outcome.delay_s > 0:
+                self._late = asyncio.get_running_loop().call_later(outcome.delay_s, self._send_late, frame)
+                return
+            self._transport.write(frame)
+
+    def _send_late(self, frame: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(frame)
+        self._serve()
 
 
-def crc16(data: bytes) -> bytes:
-    """CRC-16/MODBUS, low byte first (Modbus over Serial Line V1.02 section 6.2.2)."""
-    crc = 0xFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ 0xA001 if crc & 1 else crc >> 1
-    return struct.pack("<H", crc)
+def framed(framing: Framing, request: Request, outcome: Outcome) -> bytes:
+    """The frame of an answer; garbage is in the PDU over TCP, whose headers the network protects, else anywhere."""
+    assert outcome.answer is not None
+    if outcome.garble_seed is None:
+        return framing.wrap(request, outcome.answer)
+    if framing is TcpFraming:
+        return framing.wrap(request, garbled(outcome.answer, outcome.garble_seed))
+    return garbled(framing.wrap(request, outcome.answer), outcome.garble_seed)

@@ -25,6 +25,9 @@ _CLOUD_KNOT_SECONDS = 1500
 """Clouds change over about 25 minutes."""
 _CACHED_DAYS = 512
 """Days kept, of the sky and of each plant (as `homes` does)."""
+_CACHED_SKY_DAYS = 64
+"""Neighbours share the sky, so few of its days serve many plants; 60 KB each."""
+_CACHED_KNOTS = 4096
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,28 @@ def _clearness(sky: Sky, day: int) -> tuple[float, float]:
     return between(0.18, 0.35, sky.seed, day, 2), 0.10
 
 
+@lru_cache(maxsize=_CACHED_KNOTS)
+def _knot(seed: int, knot: int) -> float:
+    return between(-1, 1, seed, knot, 5)
+
+
 def _drift(seed: int, sim_time: float) -> float:
     """Smooth noise in [-1, 1] that turns over in about 25 minutes."""
     knot, part = divmod(sim_time, _CLOUD_KNOT_SECONDS)
     ease = (1 - math.cos(math.pi * part / _CLOUD_KNOT_SECONDS)) / 2
-    left, right = (between(-1, 1, seed, int(knot) + i, 5) for i in (0, 1))
+    left, right = _knot(seed, int(knot)), _knot(seed, int(knot) + 1)
     return left + (right - left) * ease
+
+
+@lru_cache(maxsize=_CACHED_SKY_DAYS)
+def _day_of_sky(sky: Sky, day: int) -> tuple[tuple[float, float, float], ...]:
+    """(middle of the step, sine of the sun's height, drift of the clouds) of each step of a local day."""
+    found = []
+    for step in range(STEPS_PER_DAY):
+        middle = day * DAY_SECONDS + (step + 0.5) * STEP_SECONDS - sky.utc_offset
+        sine = sine_of_elevation(sky, middle)
+        found.append((middle, sine, _drift(sky.seed, middle) if sine > 0.0 else 0.0))
+    return tuple(found)
 
 
 def pv_w(home: Home, sky: Sky, sim_time: float) -> int:
@@ -89,11 +108,9 @@ def _day_of_pv(home: Home, sky: Sky, day: int) -> tuple[int, ...]:
     """Watts of each step of a local day, taken at the middle of the step."""
     mean, swing = _clearness(sky, day)
     watts = []
-    for step in range(STEPS_PER_DAY):
-        middle = day * DAY_SECONDS + (step + 0.5) * STEP_SECONDS - sky.utc_offset
-        sine = sine_of_elevation(sky, middle)
+    for middle, sine, drift in _day_of_sky(sky, day):
         if sine > 0.0:
-            clouds = mean + swing * (0.8 * _drift(sky.seed, middle) + 0.2 * _drift(home.seed, middle))
+            clouds = mean + swing * (0.8 * drift + 0.2 * _drift(home.seed, middle))
             sine = sine**_AIR_EXPONENT * min(1.0, max(0.05, clouds))
         watts.append(round(home.pv_peak_w * _EFFICIENCY * sine))
     return tuple(watts)

@@ -40,8 +40,8 @@ class _Reader:
         return ConfigError(f"{self.path}:{self.line_of(section, key)}: {name}: {problem}")
 
     def line_of(self, section: tuple[str, ...], key: str | None) -> int:
-        """Line on which the key, or else its table, stands; 1 when neither is written."""
-        header, found, current, seen = ".".join(section), 1, "", 0
+        """Line on which the key, or else its table, stands (`name = { ... }` is a table too); 1 when neither is written."""
+        header, found, current, seen = ".".join(section), 0, "", 0
         for number, line in enumerate(self.lines, 1):
             table = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
             if table:
@@ -54,7 +54,9 @@ class _Reader:
                         current = ""  # another item of the list
             elif key and current == header and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", line):
                 return number
-        return found
+        if found or not section:
+            return found or 1
+        return self.line_of(section[:-1], section[-1])
 
     def build(self, cls: type[Any], table: dict[str, Any], section: tuple[str, ...]) -> Any:
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from edge_agent.modbus.link import BadAnswer, ModbusLink, Refused
 from edge_agent.modbus.plan import Block, plan_blocks
 from openmg.profiles.profile import Point, Profile
-from openmg.profiles.registers import decode, width
 
 log = logging.getLogger(__name__)
 ILLEGAL_ADDRESS = 2
@@ -67,7 +66,7 @@ class MeterReader:
         return (await self.read((probe,))).number(probe.name)
 
     def _shorter(self, block: Block, error: Refused) -> tuple[Block, ...]:
-        widest = max(width(point.type) for point in block.points)
+        widest = max(point.width for point in block.points)
         limit = max(block.count // 2, widest)
         if error.code != ILLEGAL_ADDRESS or len(block.points) < 2:
             raise error
@@ -77,8 +76,8 @@ class MeterReader:
 
     def _value(self, point: Point, block: Block, registers: tuple[int, ...]) -> float | None:
         start = point.address - block.address
-        value = decode(point.type, point.order, registers[start : start + width(point.type)])
-        if value is not None and not point.low <= value <= point.high:
+        value = point.decode(registers[start : start + point.width])
+        if value is not None and not point.plausible(value):
             raise BadAnswer(
                 f"meter {self.link.target}: {point.name} is {value:g} {point.unit}, outside {point.low:g} to "
                 f"{point.high:g}; check the profile's address and order"

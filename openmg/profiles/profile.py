@@ -1,32 +1,51 @@
 """A meter profile: registers, types, orders, limits and quirks of one meter model, read from one TOML file.
 
-Rules: addresses are PDU addresses (0-based, as on the wire; manuals print one more). Every point has a
-plausible range, because an address that is off by one reads a plausible wrong value; the profile names its
-source. An unknown key, a missing one, an overlap or an impossible value is a ProfileError with file, place
-and remedy.
-Not here: reading a meter (`edge_agent.modbus`) or being one (`firmware_sim`).
+Rules: the profile's name is the name of its file. Addresses are PDU addresses (0-based, as on the wire; manuals
+print one more). Point names come from `quantities`, so that all meters give the same words with the same units and
+signs. Every point has a plausible range; the profile names its source, and says of what is not verified why. An
+unknown key, a missing one, an overlap or an impossible value is a ProfileError with file, line and remedy. The
+owner's folders (`profile_dirs`) come before the bundled profiles. `profile.schema.json` says the same to editors.
+Not here: reading a meter (`edge_agent.modbus`), being one (`firmware_sim`), the file's tables (`profile_file`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
-from collections.abc import Mapping
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from openmg.profiles.registers import FORMATS, ORDERS, width
+from openmg.config import ConfigError, load_toml
+from openmg.profiles.point import Point, Probe
+from openmg.profiles.profile_file import (
+    MAX_REGISTERS,
+    TRANSPORTS,
+    Device,
+    Link,
+    PointFile,
+    ProbeFile,
+    ProfileFile,
+    Simulation,
+    SunSpecOptions,
+    line_of,
+)
+from openmg.profiles.quantities import BILLING, QUANTITIES, factor
 
-SCHEMA = 1
-GROUPS = ("fast", "slow")
-"""`fast` points are read at every poll, `slow` ones (per-phase values) more seldom."""
-KINDS = ("gauge", "counter")
-TRANSPORTS = ("tcp", "rtu_over_tcp")
-QUIRKS = ("single_register_type_code", "whole_values_only")
-MAX_REGISTERS = 125
-"""Modbus Application Protocol V1.1b3 section 6.4: most registers one answer can carry."""
-MAX_POINTS = 512
+__all__ = [
+    "MAX_REGISTERS",
+    "TRANSPORTS",
+    "Device",
+    "Link",
+    "Point",
+    "Probe",
+    "Profile",
+    "ProfileError",
+    "Simulation",
+    "SunSpecOptions",
+    "bundled",
+    "known_profiles",
+    "load_profile",
+]
 _FOLDER = Path(__file__).parent
 
 
@@ -35,76 +54,54 @@ class ProfileError(Exception):
 
 
 @dataclass(frozen=True)
-class Device:
-    """Which meter the profile describes and where its registers were found."""
-
-    id: str
-    vendor: str
-    model: str
-    phases: int
-    source: str
-
-
-@dataclass(frozen=True)
-class Link:
-    """Limits of the wire: transports, registers per request and silence after a time-out."""
-
-    transports: tuple[str, ...]
-    max_registers: int
-    drain_ms: int
-    function_code: int
-
-
-@dataclass(frozen=True)
-class Point:
-    """One measured quantity: where it lies, how it is coded, its unit and its plausible range."""
+class Profile:
+    """One meter model; `points` are ordered by address and empty for a SunSpec device, whose map is discovered."""
 
     name: str
-    address: int
-    type: str
-    order: str
-    unit: str
-    group: str
-    kind: str
-    low: float
-    high: float
-
-    @property
-    def end(self) -> int:
-        """First address after the point."""
-        return self.address + width(self.type)
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """What only a simulated meter needs: its register span, hard limit and quirks."""
-
-    span: int
-    exception_over: int
-    type_code: int
-    quirks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """One meter model; `points` are ordered by address, `detect` names the point that proves the model."""
-
     device: Device
     link: Link
-    detect: str
     points: tuple[Point, ...]
+    probes: tuple[Probe, ...]
     sim: Simulation
+    sunspec: SunSpecOptions | None = None
+
+    @property
+    def detect(self) -> str:
+        """Name of the point that proves that such a meter answers: the first probe's; "" for SunSpec."""
+        return next((probe.point.name for probe in self.probes if probe.point is not None), "")
 
     def point(self, name: str) -> Point:
         """The point of that name; KeyError when the meter has none."""
         for point in self.points:
             if point.name == name:
                 return point
-        raise KeyError(f"profile {self.device.id} has no point {name!r}")
+        raise KeyError(f"profile {self.name} has no point {name!r}")
 
     def group(self, name: str) -> tuple[Point, ...]:
         """All points of a read group, by address."""
         return tuple(point for point in self.points if point.group == name)
+
+    def likeness(self, answers: Sequence[Sequence[int] | None]) -> int | None:
+        """How many probes the answers match, one answer for each of `probes` (None: refused); None for another meter.
+
+        Every probe that is verified must match; one that is not only adds to the count.
+        """
+        matched = [answer is not None and probe.matches(answer) for probe, answer in zip(self.probes, answers, strict=True)]
+        if any(probe.unverified is None and not hit for probe, hit in zip(self.probes, matched, strict=True)):
+            return None
+        return sum(matched)
+
+    def counter_limit(self, point: Point) -> float | None:
+        """The value (in the point's unit) at which the meter's counter begins again at 0; None when it is unknown."""
+        limits = [limit for limit in (point.modulus, self.sim.rollover_kwh) if limit is not None]
+        return float(min(limits)) if point.kind == "counter" and limits else None
+
+    def unverified(self) -> tuple[str, ...]:
+        """What is not verified on a device, one sentence each."""
+        reasons = [f"profile: {self.device.unverified}"] if self.device.unverified else []
+        reasons += [f"{point.name}: {point.unverified}" for point in self.points if point.unverified]
+        reasons += [f"probe at {probe.address:#06x}: {probe.unverified}" for probe in self.probes if probe.unverified]
+        return tuple(reasons)
 
 
 def bundled() -> tuple[str, ...]:
@@ -112,152 +109,104 @@ def bundled() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
-def load_profile(name: str | Path) -> Profile:
-    """The bundled profile of that name, or the profile in the file of that path."""
+def known_profiles(profile_dirs: Sequence[Path] = ()) -> dict[str, Path]:
+    """Every profile that can be named, with its file; the owner's folders first, then the bundled ones."""
+    found: dict[str, Path] = {}
+    for folder in (*profile_dirs, _FOLDER):
+        if not folder.is_dir():
+            raise ProfileError(f"profile folder {folder} is no directory; correct profile_dirs")
+        for path in sorted(folder.glob("*.toml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def load_profile(name: str | Path, profile_dirs: Sequence[Path] = ()) -> Profile:
+    """The profile of that name (owner's folders first), or in the file of that path; ProfileError."""
     path = Path(name)
     if path.suffix != ".toml":
-        path = _FOLDER / f"{name}.toml"
-        if str(name) not in bundled():
-            known = ", ".join(bundled())
-            raise ProfileError(f"meter profile {str(name)!r} is unknown; use one of {known}, or the path of a .toml file")
+        known = known_profiles(profile_dirs)
+        if str(name) not in known:
+            names = ", ".join(sorted(known))
+            raise ProfileError(f"meter profile {str(name)!r} is unknown; use one of {names}, or the path of a .toml file")
+        path = known[str(name)]
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProfileError(f"meter profile {path} cannot be read ({error.strerror}); check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"meter profile {path} is not valid TOML: {error}") from error
-    return parse_profile(table, str(path))
+        file = load_toml(path, ProfileFile)
+    except ConfigError as error:
+        raise ProfileError(f"meter profile {error}") from error
+    return _Builder(path, file).profile()
 
 
-def parse_profile(table: Mapping[str, Any], where: str) -> Profile:
-    """The profile in a parsed TOML table; `where` names it in errors."""
-    top = _Table(table, where, "")
-    if top.take("schema", int) != SCHEMA:
-        raise top.error("schema", f"must be {SCHEMA}; this program reads no other version")
-    device = top.record("device", Device)
-    link = _link(top)
-    defaults = top.table("defaults")
-    kind, order = defaults.choice("type", FORMATS), defaults.choice("order", ORDERS)
-    defaults.finish()
-    points_table = top.table("points")
-    names = tuple(points_table.rest())
-    if not 0 < len(names) <= MAX_POINTS:
-        raise top.error("points", f"must hold 1 to {MAX_POINTS} tables")
-    points = tuple(sorted((_point(points_table, n, kind, order) for n in names), key=lambda p: p.address))
-    detect, sim = str(top.take("detect", str)), _simulation(top)
-    top.finish()
-    profile = Profile(device, link, detect, points, sim)
-    _check(profile, where)
-    return profile
+class _Builder:
+    """Makes the checked profile of a file's tables; errors name the line of the point or table."""
 
+    def __init__(self, path: Path, file: ProfileFile) -> None:
+        self.path, self.file = path, file
+        self._text = path.read_text(encoding="utf-8")
 
-class _Table:
-    """A TOML table that gives each key out once and complains about the ones nobody asked for."""
+    def error(self, where: tuple[str, ...], problem: str) -> ProfileError:
+        line = line_of(self._text, where)
+        return ProfileError(f"meter profile {self.path}:{line}: {'.'.join(where)} {problem}")
 
-    def __init__(self, values: Mapping[str, Any], where: str, name: str) -> None:
-        self._values, self.where, self.name = dict(values), where, name
+    def profile(self) -> Profile:
+        points = tuple(sorted((self._point(n, p) for n, p in self.file.points.items()), key=lambda p: p.address))
+        self._check(points)
+        probes = tuple(self._probe(probe, points) for probe in self.file.probe)
+        file = self.file
+        return Profile(self.path.stem, file.device, file.link, points, probes, file.sim, file.sunspec)
 
-    def error(self, key: str, problem: str) -> ProfileError:
-        return ProfileError(f"meter profile {self.where}: {f'{self.name}.{key}'.lstrip('.')} {problem}")
+    def _point(self, name: str, point: PointFile) -> Point:
+        where, defaults = ("points", name), self.file.defaults
+        if name not in QUANTITIES:
+            near = difflib.get_close_matches(name, QUANTITIES, 1)
+            raise self.error(where, f"is no known quantity{f'; did you mean {near[0]!r}?' if near else ''}")
+        quantity, kind, order = QUANTITIES[name], point.type or defaults.type, point.order or defaults.order
+        if kind is None:
+            raise self.error(where, "has no type; add type = ... to it or to [defaults]")
+        if order is None:
+            raise self.error(where, "has no order; add order = ... to it or to [defaults]")
+        try:
+            multiplier = factor(point.unit, quantity.unit)
+        except KeyError:
+            raise self.error(where, f"has unit {point.unit!r}, which does not convert to {quantity.unit}; mend it") from None
+        return Point(
+            name=name,
+            address=point.address,
+            type=kind,
+            order=order,
+            unit=quantity.unit,
+            meter_unit=point.unit,
+            divisor=point.divisor,
+            factor=multiplier,
+            group=point.group,
+            kind=quantity.kind,
+            low=point.range[0],
+            high=point.range[1],
+            not_available=point.not_available or defaults.not_available,
+            unverified=point.unverified,
+        )
 
-    def take(self, key: str, kind: type, default: Any = None) -> Any:
-        if key not in self._values and default is None:
-            raise self.error(key, "is missing")
-        value = self._values.pop(key, default)
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self.error(key, f"is {value!r}; it must be {kind.__name__}")
-        return value
+    def _probe(self, probe: ProbeFile, points: tuple[Point, ...]) -> Probe:
+        fc = self.file.link.function_code
+        if probe.point is None:
+            assert probe.address is not None
+            return Probe(
+                probe.address, probe.count, fc, values=probe.values, text=probe.text or "", unverified=probe.unverified
+            )
+        point = next((point for point in points if point.name == probe.point), None)
+        if point is None:
+            raise self.error(("probe",), f"point {probe.point!r} is not one of [points]; use a name from there")
+        low, high = probe.range or (point.low, point.high)
+        return Probe(point.address, point.width, fc, point=point, low=low, high=high, unverified=probe.unverified)
 
-    def choice(self, key: str, allowed: Any, default: str | None = None) -> str:
-        value = str(self.take(key, str, default))
-        if value not in allowed:
-            raise self.error(key, f"is {value!r}; it must be one of {', '.join(allowed)}")
-        return value
-
-    def choices(self, key: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
-        values = self.take(key, list)
-        for value in values:
-            if value not in allowed:
-                raise self.error(key, f"holds {value!r}; allowed are {', '.join(allowed)}")
-        return tuple(values)
-
-    def within(self, key: str, low: int, high: int) -> int:
-        value = int(self.take(key, int))
-        if not low <= value <= high:
-            raise self.error(key, f"is {value}; it must be {low} to {high}")
-        return value
-
-    def table(self, key: str) -> _Table:
-        return _Table(self.take(key, dict), self.where, f"{self.name}.{key}".lstrip("."))
-
-    def record(self, key: str, cls: type[Any]) -> Any:
-        table = self.table(key)
-        hints = {"str": str, "int": int}
-        values = {f.name: table.take(f.name, hints[str(f.type)]) for f in dataclasses.fields(cls)}
-        table.finish()
-        return cls(**values)
-
-    def rest(self) -> list[str]:
-        return list(self._values)
-
-    def finish(self) -> None:
-        for key in self._values:
-            raise self.error(key, "is an unknown key; remove it")
-
-
-def _link(top: _Table) -> Link:
-    table = top.table("link")
-    link = Link(
-        transports=table.choices("transports", TRANSPORTS),
-        max_registers=table.within("max_registers", 1, MAX_REGISTERS),
-        drain_ms=table.within("drain_ms", 0, 10_000),
-        function_code=table.within("function_code", 3, 4),
-    )
-    table.finish()
-    return link
-
-
-def _simulation(top: _Table) -> Simulation:
-    table = top.table("sim")
-    sim = Simulation(
-        span=table.within("span", 1, 65_536),
-        exception_over=table.within("exception_over", 1, MAX_REGISTERS),
-        type_code=table.within("type_code", 0, 0xFFFF),
-        quirks=table.choices("quirks", QUIRKS),
-    )
-    table.finish()
-    return sim
-
-
-def _point(parent: _Table, name: str, kind: str, order: str) -> Point:
-    table = parent.table(name)
-    bounds = table.take("range", list)
-    if len(bounds) != 2 or not all(isinstance(b, int | float) for b in bounds) or not bounds[0] < bounds[1]:
-        raise table.error("range", f"is {bounds!r}; it must be [low, high] with low < high")
-    point = Point(
-        name=name,
-        address=table.within("address", 0, 0xFFFF),
-        type=table.choice("type", FORMATS, kind),
-        order=table.choice("order", ORDERS, order),
-        unit=str(table.take("unit", str)),
-        group=table.choice("group", GROUPS),
-        kind=table.choice("kind", KINDS, "gauge"),
-        low=float(bounds[0]),
-        high=float(bounds[1]),
-    )
-    table.finish()
-    return point
-
-
-def _check(profile: Profile, where: str) -> None:
-    for before, after in zip(profile.points, profile.points[1:], strict=False):
-        if before.end > after.address:
-            raise ProfileError(f"meter profile {where}: points {before.name} and {after.name} overlap; mend one address")
-    if profile.points[-1].end > profile.sim.span:
-        raise ProfileError(f"meter profile {where}: sim.span ends before point {profile.points[-1].name}; raise it")
-    if profile.detect not in {point.name for point in profile.points}:
-        raise ProfileError(f"meter profile {where}: detect names no point; use the name of one of [points]")
-    if any(width(point.type) > profile.link.max_registers for point in profile.points):
-        raise ProfileError(f"meter profile {where}: link.max_registers is smaller than one value; raise it")
+    def _check(self, points: tuple[Point, ...]) -> None:
+        for before, after in zip(points, points[1:], strict=False):
+            if before.end > after.address:
+                raise self.error(("points", after.name), f"overlaps {before.name}; mend one address")
+        for point in points:
+            if point.width > self.file.link.max_registers:
+                raise self.error(("link", "max_registers"), f"is smaller than {point.name}; raise it")
+            if not any(low <= point.address and point.end <= high for low, high in self.file.sim.spans):
+                raise self.error(("points", point.name), "lies outside sim.spans; widen them")
+        missing = [name for name in BILLING if name not in self.file.points]
+        if self.file.sunspec is None and missing:
+            raise self.error(("points",), f"must have {', '.join(missing)}; a home's meter gives them")

@@ -28,7 +28,7 @@ def make_meter() -> Callable[..., MeterServer]:
         port: int = 0,
         longest: int = 80,
     ) -> MeterServer:
-        profile = load_profile("eastron_sdm630")
+        profile = load_profile("sdm630")
         profile = replace(profile, sim=replace(profile.sim, exception_over=longest))
         clock = clock or VirtualClock(T0, time.time(), 1.0)
         return MeterServer(Meter(power, T0 - 900, seed=3), profile, clock, "127.0.0.1", port, rtu=rtu)

@@ -19,7 +19,7 @@ from firmware_sim.server import MeterServer, crc16
 from openmg.profiles.profile import load_profile
 
 Make = Callable[..., MeterServer]
-PROFILE = load_profile("eastron_sdm630")
+PROFILE = load_profile("sdm630")
 
 
 def link_to(port: int, transport: str = "tcp", timeout_s: float = 0.2, drain_s: float = 0.4, unit: int = 1) -> ModbusLink:

@@ -84,7 +84,7 @@ class Wire:
 
     def birth(self, index: int) -> None:
         key, name = PEERS[index], f"home-{index + 1}"
-        birth = Birth(name, 1, "eastron_sdm630", key.mask_public, bytes(20), 0, bytes(32))
+        birth = Birth(name, 1, "sdm630", key.mask_public, bytes(20), 0, bytes(32))
         self.link.publish(topics.from_meter(name, topics.BIRTH), base.sign(birth, CHAIN_ID, key.signing_key))
 
     def report(self, index: int, roster: Roster, seq: int, slot: int) -> None:
@@ -230,7 +230,7 @@ async def test_a_report_under_an_unknown_roster_brings_the_right_one(
     await asyncio.sleep(0.1)
     for index in range(4):
         wire.birth(index)
-    birth = Birth("home-5", 1, "eastron_sdm630", last.mask_public, bytes(20), 0, bytes(32))
+    birth = Birth("home-5", 1, "sdm630", last.mask_public, bytes(20), 0, bytes(32))
     wire.link.publish(topics.from_meter("home-5", topics.BIRTH), base.sign(birth, CHAIN_ID, last.signing_key))
     await until(lambda: wire.count(topics.roster(1)) >= 2)  # once at once, once more until it is in force
     await asyncio.sleep(0.6)
@@ -350,7 +350,7 @@ async def test_a_full_disk_stops_neither_metering_nor_energy(
         closed.append(slot)
         store.report(slot.slot, "slot", lambda seq, rows: b"")
 
-    reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", server.port, 1)), load_profile("eastron_sdm630"))
+    reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", server.port, 1)), load_profile("sdm630"))
     reader.link.open()
     poller = MeterPoller(reader, store, clock, 0.05, on_slot, lambda _reading: None)
     polling = asyncio.create_task(poller.run())
@@ -389,7 +389,7 @@ async def test_nothing_is_metered_before_the_clock_begins(make_meter: Callable[.
     async def on_slot(slot: ClosedSlot) -> None:
         closed.append(slot)
 
-    reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", server.port, 1)), load_profile("eastron_sdm630"))
+    reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", server.port, 1)), load_profile("sdm630"))
     reader.link.open()
     poller = MeterPoller(reader, store, clock, 0.05, on_slot, lambda _reading: None)
     polling = asyncio.create_task(poller.run())
@@ -405,7 +405,7 @@ async def test_nothing_is_metered_before_the_clock_begins(make_meter: Callable[.
 
 def test_readings_that_the_disk_refused_are_kept_and_counted(tmp_path: Path, make_meter: Callable[..., MeterServer]) -> None:
     store = Store(tmp_path / "store.sqlite", first_seq=1)
-    reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", 9, 1)), load_profile("eastron_sdm630"))
+    reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", 9, 1)), load_profile("sdm630"))
 
     async def on_slot(_slot: ClosedSlot) -> None:
         raise AssertionError("no slot closes here")

@@ -13,7 +13,9 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "edge"))
 
 from edge_kit import processes  # noqa: E402
 
-__all__ = ["processes"]
+from firmware_sim.pytest_plugin import openmg_meter, openmg_microgrid  # noqa: E402
+
+__all__ = ["openmg_meter", "openmg_microgrid", "processes"]
 
 T0 = 1_781_485_200
 

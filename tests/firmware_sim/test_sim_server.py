@@ -168,7 +168,7 @@ def test_a_port_in_use_is_one_sentence(sim_file: Write, repo_root: Path) -> None
         ("speed = 1.0", "speed = 0", ("clock.speed", "above 0")),
         ("history_days = 2", 'history_days = "two"', ("sim.history_days", "whole number")),
         ("microgrid = 1", "", ("microgrid", "is missing")),
-        ("[sim]", '[sim]\nprofile = "sdm999"', ("sim.profile", "sdm999", "eastron_sdm630")),
+        ("[sim]", '[sim]\nprofile = "sdm999"', ("sim.profile", "sdm999", "sdm630")),
     ],
 )
 def test_a_wrong_config_names_file_line_and_key(
@@ -196,7 +196,7 @@ async def test_a_clock_set_back_does_not_turn_the_meter_back(sim_file: Write) ->
 
     clock = Jumping()
     meter = Neighbourhood(config).meter("home-2")
-    server = MeterServer(meter, load_profile("eastron_sdm630"), clock, "127.0.0.1", 0)  # type: ignore[arg-type]
+    server = MeterServer(meter, load_profile("sdm630"), clock, "127.0.0.1", 0)  # type: ignore[arg-type]
     await server.start()
     reader = await asyncio.to_thread(RawModbus, server.port)
     first = await asyncio.to_thread(reader.floats, 0x48, 1)

@@ -134,7 +134,7 @@ def registry(homes: int = 5) -> Registry:
 
 
 def birth(key: DeviceKey, payment_key: int = 0) -> Birth:
-    return Birth(NAMES[key.address], 1, "eastron_sdm630", key.mask_public, bytes(20), payment_key, bytes(32))
+    return Birth(NAMES[key.address], 1, "sdm630", key.mask_public, bytes(20), payment_key, bytes(32))
 
 
 def test_the_first_roster_waits_for_every_home_and_begins_where_it_is_told() -> None:

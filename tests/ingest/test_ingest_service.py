@@ -102,7 +102,7 @@ class Meters:
 
     def birth(self, index: int) -> None:
         key = KEYS[index]
-        message = Birth(NAMES[index], 1, "eastron_sdm630", key.mask_public, bytes(20), 0, bytes(32))
+        message = Birth(NAMES[index], 1, "sdm630", key.mask_public, bytes(20), 0, bytes(32))
         self.say(NAMES[index], topics.BIRTH, base.sign(message, CHAIN_ID, key.signing_key))
 
     def report(self, index: int, seq: int, slot: int, import_wh: int, export_wh: int, waiting: int = 1) -> bytes:
@@ -304,7 +304,7 @@ async def test_numbers_no_database_holds_spoil_no_other_report(world: tuple[Inge
 
 async def test_a_mask_key_that_would_spoil_the_roster_is_refused(world: tuple[IngestService, Meters, Heard]) -> None:
     hub, meters, _heard = world
-    message = Birth("home-1", 1, "eastron_sdm630", bytes(32), bytes(20), 0, bytes(32))
+    message = Birth("home-1", 1, "sdm630", bytes(32), bytes(20), 0, bytes(32))
     meters.say("home-1", topics.BIRTH, base.sign(message, CHAIN_ID, KEYS[0].signing_key))
     await until(lambda: hub.stats().malformed == 1)
     await asyncio.sleep(2 * CHECK_S)
@@ -317,7 +317,7 @@ async def test_births_that_change_all_the_time_make_one_roster_a_look(world: tup
     before = len(meters.rosters)
     began = time.monotonic()
     for payment_key in range(1, 200):
-        message = Birth("home-1", 1, "eastron_sdm630", KEYS[0].mask_public, bytes(20), payment_key, bytes(32))
+        message = Birth("home-1", 1, "sdm630", KEYS[0].mask_public, bytes(20), payment_key, bytes(32))
         meters.say("home-1", topics.BIRTH, base.sign(message, CHAIN_ID, KEYS[0].signing_key))
     await until(lambda: any(m.payment_key == 199 for m in hub.rosters.known(1)[-1].members))
     looks = (time.monotonic() - began) / CHECK_S + 2

@@ -14,7 +14,9 @@ from openmg.forecast.spec import ForecastSpec
 from openmg.forecast.trainer_tflite import asset_name
 
 NEEDED = (
-    "openmg/profiles/eastron_sdm630.toml",
+    "openmg/profiles/sdm630.toml",
+    "openmg/profiles/profile.schema.json",
+    "openmg/profiles/sunspec_models/meter.toml",
     *(f"openmg/forecast/assets/{asset_name(ForecastSpec(resolution_minutes=minutes))}" for minutes in (60, 30, 15)),
     "openmg/py.typed",
     "hub/console/static/index.html",
