@@ -34,7 +34,7 @@ SPEED = 900 / 0.6
 async def simulated():
     clock = VirtualClock(T0, time.time(), SPEED)
     meter = SimulatedMeter(lambda _step: 1_200, T0 - 900, seed=3)
-    server = MeterServer(meter, load_profile("eastron_sdm630"), clock, "127.0.0.1", 0)
+    server = MeterServer(meter, load_profile("sdm630"), clock, "127.0.0.1", 0)
     await server.start()
     yield server, clock
     await server.stop()

@@ -26,7 +26,7 @@ DEVICE_KEYS = {"identifiers", "connections", "manufacturer", "model", "name", "h
 ROOT_KEYS = {"device", "origin", "components", "state_topic", "availability_topic", "qos", "encoding", "command_topic"}
 UNITS = {"power": {"mW", "W", "kW", "MW", "GW", "TW"}, "energy": {"Wh", "kWh", "MWh", "GWh", "J", "kJ", "MJ", "GJ"}}
 STATE_CLASSES = {"power": {"measurement"}, "energy": {"total", "total_increasing"}}
-PROFILE = load_profile("eastron_sdm630")
+PROFILE = load_profile("sdm630")
 
 
 def require_valid(payload: dict[str, Any]) -> None:
