@@ -7,7 +7,7 @@ is left out of training (`gaps` fills what a forecast needs). Energies are signe
 Order of the inputs: the latest steps less the week's mean; the 7-day profile of a day from the origin's time on, less
 that mean; its spread (mean absolute deviation of the seven days from their profile), by which the median of a home's
 ragged hours differs from their mean; the same-weekday profile of the target steps less the week's mean; the channels;
-the calendar; the week's mean.
+the calendar; the week's mean, or nought where the spec has no level.
 Not here: the same inputs in integers (`fixedpoint`), which must follow every change made here.
 """
 
@@ -149,7 +149,7 @@ def inputs_and_base(spec: ForecastSpec, of: Series, origins: I64) -> tuple[F64, 
     spread = known_mean(np.abs(days - daily[:, None]), 1)
     weekly = known_mean(same_weekday_rows(spec, values, origins), 1)
     date = calendar_rows(spec, of.start_step, origins, of.almanac)
-    parts = [lags, daily - mean, spread, weekly - mean, *_channel_rows(spec, of, origins), date, mean]
+    parts = [lags, daily - mean, spread, weekly - mean, *_channel_rows(spec, of, origins), date, mean * spec.level]
     return np.hstack(parts), (np.tile(daily, spec.horizon_steps // spec.steps_per_day) + weekly) / 2
 
 

@@ -124,7 +124,9 @@ def inputs_and_base(
     starts = [len(values) - week_steps * number for number in range(1, weeks + 1)]
     weekly = divide_round(np.stack([values[s : s + horizon] for s in starts]).sum(0), weeks)
     date = calendar_row(spec, origin_step, holiday_days, utc_offset_hours)
-    inputs = np.concatenate([week[-spec.lag_steps :] - mean, daily - mean, spread, weekly - mean, date, mean[None]])
+    inputs = np.concatenate(
+        [week[-spec.lag_steps :] - mean, daily - mean, spread, weekly - mean, date, mean[None] * int(spec.level)]
+    )
     assert inputs.shape == (spec.features,)
     return clip(inputs), divide_round(np.tile(daily, horizon // spec.steps_per_day) + weekly, 2)
 

@@ -50,7 +50,8 @@ class ForecastSpec:
     quantity: what the series is (net_energy, import_energy, export_energy, generation, price). resolution_minutes: length
     of a step. horizon_hours: how far ahead. lag_hours: latest values among the inputs. channels: names of further series
     whose values at the target steps are inputs (a weather forecast, the expected demand). annual: two inputs for the day
-    of the year, for series of several years.
+    of the year, for series of several years. level: the last input is the week's mean; without it nought. In units of
+    the training span's deviation a mean tells the season, and what follows a cold week in spring does not in autumn.
     Raises ValueError for a value outside its bounds.
     """
 
@@ -61,6 +62,7 @@ class ForecastSpec:
     hidden: tuple[int, int] = (64, 32)
     channels: tuple[str, ...] = ()
     annual: bool = False
+    level: bool = True
 
     def __post_init__(self) -> None:
         self._demand(self.resolution_minutes in RESOLUTIONS_MINUTES, f"a step has {RESOLUTIONS_MINUTES} minutes")
@@ -83,7 +85,11 @@ class ForecastSpec:
     def model_id(self) -> str:
         """Name of the model: every field that changes its meaning or its shape."""
         shape = "-".join(str(size) for size in (self.features, *self.hidden, self.outputs))
-        extra = "".join(f"+{name}" for name in self.channels) + ("+annual" if self.annual else "")
+        extra = (
+            "".join(f"+{name}" for name in self.channels)
+            + ("+annual" if self.annual else "")
+            + ("" if self.level else "-level")
+        )
         times = f"{self.resolution_minutes}min.{self.horizon_hours}h.{self.lag_hours}h"
         return f"openmg.forecast.2.{self.quantity}{extra}.{times}.{shape}"
 
@@ -125,7 +131,7 @@ class ForecastSpec:
 
     @cached_property
     def features(self) -> int:
-        """Lags, day profile and its spread, same-weekday profile, channels, calendar, the week's mean."""
+        """Lags, day profile and its spread, same-weekday profile, channels, calendar, the week's mean (or nought)."""
         ahead = (1 + len(self.channels)) * self.horizon_steps
         return self.lag_steps + 2 * self.steps_per_day + ahead + self.calendar_features + 1
 

@@ -27,6 +27,8 @@ class Spec(Protocol):
     def lag_hours(self) -> int: ...
     @property
     def hidden(self) -> tuple[int, int]: ...
+    @property
+    def level(self) -> bool: ...
 
 
 def half_up(numerator: int, denominator: int) -> int:
@@ -101,7 +103,12 @@ def forecast_wh(
     weeks = range(1, min(4, end // week) + 1)
     weekly = [half_up(sum(values[end + step - week * w] for w in weeks), len(weeks)) for step in range(horizon)]
     inputs = [value - level for value in values[-steps(spec, spec.lag_hours) :] + daily]
-    inputs += spread + [value - level for value in weekly] + calendar(spec, origin_step, holidays, offset) + [level]
+    inputs += (
+        spread
+        + [value - level for value in weekly]
+        + calendar(spec, origin_step, holidays, offset)
+        + [level if spec.level else 0]
+    )
     base = [half_up(daily[step % day] + weekly[step], 2) for step in range(horizon)]
     output = network(spec, master, inputs)
     rows = [output[head * horizon : (head + 1) * horizon] for head in range(4)]

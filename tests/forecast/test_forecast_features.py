@@ -195,6 +195,16 @@ def test_holidays_are_flagged_on_every_day_that_a_forecast_touches(minutes: int,
     assert flags(midnight - 1, day - 1)[0] == 1.0
 
 
+def test_without_a_level_the_inputs_do_not_tell_how_high_the_series_lies(past: Series) -> None:
+    origins, higher = np.array([200, 500]), replace(past, values=past.values + 3.0)
+    flat = replace(NET_ENERGY, level=False)
+    inputs, base = features.inputs_and_base(flat, past, origins)
+    shifted, base_shifted = features.inputs_and_base(flat, higher, origins)
+    assert shifted == pytest.approx(inputs, abs=1e-9) and base_shifted == pytest.approx(base + 3.0)
+    levels = features.inputs_and_base(NET_ENERGY, higher, origins)[0][:, -1] - inputs[:, -1]
+    assert levels == pytest.approx([past.values[o - 168 : o].mean() + 3.0 for o in origins])
+
+
 def test_annual_waves_turn_once_a_year() -> None:
     spec = spec_of(60, 24, annual=True)
     day = np.array([0, 91, 365, 365 * 4 + 1])

@@ -21,14 +21,14 @@ from openmg.forecast.spec import MASTER_SCALE_BITS, MAX_FEATURES, MAX_HIDDEN, NE
 
 START_HOUR = 494_000
 VECTORS = json.loads(forecast_vectors.FILE.read_text(encoding="utf-8"))["cases"]
-SMALL = [
+SMALL = [ForecastSpec(hidden=(5, 3), level=False)] + [
     ForecastSpec(resolution_minutes=minutes, horizon_hours=horizon, lag_hours=lag, hidden=(5, 3))
     for minutes, horizon, lag in [
         (60, 24, 48), (60, 48, 168), (60, 72, 1), (30, 24, 24), (30, 72, 48), (15, 24, 48), (15, 48, 6), (5, 24, 12),
         (5, 72, 48),
     ]
 ]  # fmt: skip
-IDS = [f"{spec.resolution_minutes}min-{spec.horizon_hours}h" for spec in SMALL]
+IDS = [f"{spec.resolution_minutes}min-{spec.horizon_hours}h{'' if spec.level else '-flat'}" for spec in SMALL]
 
 
 def feeder(spec: ForecastSpec, seed: int, steps: int, scale_wh: int) -> list[int]:

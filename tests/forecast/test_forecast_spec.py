@@ -29,6 +29,7 @@ def specs(draw: st.DrawFn) -> ForecastSpec:
             (draw(st.integers(1, 5)), draw(st.integers(1, 5))),
             tuple(channels),
             draw(st.booleans()),
+            draw(st.booleans()),
         )
     except ValueError:
         assume(False)
@@ -84,6 +85,7 @@ def test_every_field_changes_the_id_and_so_the_hash_of_a_model() -> None:
         "hidden": (2, 3),
         "channels": ("price",),
         "annual": True,
+        "level": False,
     }
     assert set(changes) == {field.name for field in fields(ForecastSpec)}
     others = [replace(small, **{name: value}) for name, value in changes.items()]  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ def specs(draw: st.DrawFn) -> ForecastSpec:
         "hidden": (draw(st.integers(1, 256)), draw(st.integers(1, 256))),
         "channels": tuple(channels),
         "annual": draw(st.booleans()),
+        "level": draw(st.booleans()),
     }
     try:
         return ForecastSpec(**fields)
@@ -60,6 +61,7 @@ MALFORMED: list[Any] = [
     {"channels": [b"price"]},
     {"channels": [["price"]]},
     {"annual": 1},
+    {"level": 0},
     {"extra": 1},
 ]
 
@@ -71,7 +73,7 @@ def test_a_malformed_forecaster_is_refused(change: dict[str, Any]) -> None:
         LearningPlan.decode(codec.encode({**whole, "spec": {**whole["spec"], **change}}))
 
 
-@pytest.mark.parametrize("name", ["quantity", "hidden", "channels", "annual"])
+@pytest.mark.parametrize("name", ["quantity", "hidden", "channels", "annual", "level"])
 def test_a_forecaster_without_one_of_its_fields_is_refused(name: str) -> None:
     whole = codec.decode(PLAN.encode())
     spec = {key: item for key, item in whole["spec"].items() if key != name}
