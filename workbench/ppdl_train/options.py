@@ -83,7 +83,8 @@ class TrainOptions:
 
     @property
     def spec(self) -> ForecastSpec:
-        return ForecastSpec("demand", self.resolution_minutes, self.horizon_hours)
+        """Without a level: trained on the seasons of one year, what it teaches of them misleads in the next."""
+        return ForecastSpec("demand", self.resolution_minutes, self.horizon_hours, level=False)
 
     @property
     def privacy_mode(self) -> str:
