@@ -29,9 +29,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from edge_agent.modbus.link import LinkTarget, ModbusLink
+from edge_agent.modbus.link import ModbusLink
 from edge_agent.modbus.plan import plan_blocks
 from edge_agent.modbus.reader import MeterReader
+from edge_agent.modbus.target import BusTarget
 from openmg.profiles.profile import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +104,7 @@ async def poll(reader: MeterReader, until: float, milliseconds: list[float]) -> 
 
 async def measure(ports: list[int], seconds: float) -> tuple[float, float]:
     """(polls per second, median milliseconds of a poll) with one task a port."""
-    readers = [MeterReader(ModbusLink(LinkTarget("127.0.0.1", port, 1)), PROFILE) for port in ports]
+    readers = [MeterReader(ModbusLink(BusTarget("127.0.0.1", port)).unit(1), PROFILE) for port in ports]
     for reader in readers:
         reader.link.open()
         await reader.read_group("fast")

@@ -13,30 +13,35 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import IO, Any
+from dataclasses import asdict, dataclass
+from typing import IO, TYPE_CHECKING, Any
 
 from edge_agent.certificates import CertificateKeeper, require_usable
 from edge_agent.config import AgentConfig
 from edge_agent.meter import MeterPoller, OnReading
-from edge_agent.modbus.link import LinkTarget, ModbusLink
-from edge_agent.modbus.reader import MeterReader
+from edge_agent.modbus.errors import ProxyError
+from edge_agent.modbus.link import ModbusLink
+from edge_agent.modbus.reader import MeterReader, Reader
 from edge_agent.notify import STILL_S, Notifier, Pulse, Watch
 from edge_agent.publisher import Publisher
 from edge_agent.reporting import Reporter
 from edge_agent.services import AgentContext, Service, ServiceRunner
 from edge_agent.slot_prover import slot_prover
 from edge_agent.slots import ClosedSlot
+from edge_agent.status import WRITE_SECONDS, remove_status, write_status
 from edge_agent.store import RawReading, Store, StoreError
 from openmg.identity import DeviceKey, KeyFileError, load_or_create_key
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER_LIVE, FeederLive
 from openmg.messages.telemetry import Birth
 from openmg.mqtt import LONGEST_TURN_S, MqttLink, Will
-from openmg.profiles.profile import load_profile
 from openmg.tasks import end_task, end_tasks
+
+if TYPE_CHECKING:  # most agents have no proxy
+    from edge_agent.modbus.proxy import ModbusProxy
 
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 5.0
@@ -46,6 +51,8 @@ MAX_TASKS = 256
 """Messages being worked on; what comes beyond is dropped, and asked for or sent again later."""
 LONGEST_ASK = 12
 """Times `resend_seconds`: how far apart an agent with a roster asks for an older one, which may not exist."""
+FIRST_STATUS_SECONDS = 2.0
+"""Wall time between status files while the meter has not answered yet."""
 LONGEST_POLL_TIMEOUTS = 8
 """Times `timeout_seconds` that one poll may take before its loop counts as hung: connecting and every block of it."""
 ONLINE, OFFLINE = b"online", b"offline"
@@ -70,13 +77,25 @@ def load_device_key(config: AgentConfig) -> DeviceKey:
     return DeviceKey(load_or_create_key(config.device.key_file, config.passphrases))
 
 
-def make_reader(config: AgentConfig) -> MeterReader:
+def make_reader(config: AgentConfig) -> Reader:
     """A reader of the configured meter on a link that is not open yet."""
-    meter, profile = config.meter, load_profile(config.meter.profile)
-    target = LinkTarget(
-        meter.host, meter.port, meter.unit, meter.transport, meter.timeout_seconds, profile.link.drain_ms / 1000
-    )
-    return MeterReader(ModbusLink(target), profile)
+    profile = config.meter.load_profile()
+    unit = ModbusLink(config.meter.target(profile)).unit(config.meter.unit)
+    if profile.sunspec is None:
+        return MeterReader(unit, profile)
+    from edge_agent.modbus.sunspec_reader import SunSpecReader
+
+    return SunSpecReader(unit, profile)
+
+
+def make_proxy(config: AgentConfig, reader: Reader) -> ModbusProxy | None:
+    """The proxy of the reader's bus, not started; None when none is configured."""
+    section = config.proxy
+    if section is None:
+        return None
+    from edge_agent.modbus.proxy import ModbusProxy
+
+    return ModbusProxy(reader.link, config.meter.unit, section.listen, section.port, config.meter.poll_seconds)
 
 
 class Agent:
@@ -110,6 +129,7 @@ class Agent:
             config.mqtt.tls,
         )
         self.reader = make_reader(config)
+        self.proxy = make_proxy(config, self.reader)
         self.reporter = Reporter(config, self.key, self.store, prover)
         self.publisher = Publisher(config, self.store, self.link)
         clock = config.clock.clock()
@@ -122,6 +142,7 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._one_report = asyncio.Lock()
         self._closing = False
+        self._began = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until `stop` is set."""
@@ -133,10 +154,12 @@ class Agent:
         for runner in self._runners:
             runner.start(self._context(runner))
         self.reader.link.open()
+        await self._start_proxy()
         self.link.start()
         self._metering = loop.create_task(self.poller.run(), name="metering")
         self._spawn(self.publisher.run())
         self._spawn(self._look_after())
+        self._spawn(self._tell_status())
         if self.config.mqtt.tls is not None:
             self._spawn(CertificateKeeper(self.config, self.link).run())
         self._watching = loop.create_task(self._watch().run(), name="watch")
@@ -144,6 +167,13 @@ class Agent:
             await stop.wait()
         finally:
             await self._close()
+
+    async def _start_proxy(self) -> None:
+        try:
+            if self.proxy is not None:
+                await self.proxy.start()
+        except ProxyError as error:
+            log.error("%s; metering goes on without it", error)
 
     async def stop_metering(self) -> None:
         """Ends polling; reports, services and the connection go on."""
@@ -154,6 +184,8 @@ class Agent:
         self._closing = True
         await end_task(self._watching)
         await self.stop_metering()
+        if self.proxy is not None:
+            await self.proxy.stop()
         await self.reader.link.close()
         with contextlib.suppress(StoreError):  # said by the store; everything else is closed all the same
             await self._report()
@@ -164,7 +196,32 @@ class Agent:
         await end_tasks(self._tasks)
         await self.link.stop()
         self.store.close()
+        remove_status(self.config.device.state_dir)
         self._lock.close()
+
+    def status(self) -> dict[str, Any]:
+        """What the agent says of itself: meter, bus, broker, roster, proxy."""
+        last = self.poller.last_reading
+        return {
+            "device": self.config.device.name,
+            "profile": self.config.meter.profile,
+            "uptime_s": round(time.monotonic() - self._began),
+            "polls": self.poller.polls,
+            "poll_errors": self.poller.poll_errors,
+            "implausible": self.reader.implausible,
+            "last_reading": None if last is None else asdict(last),
+            "bus": self.reader.link.status(),
+            "broker": {"url": self.config.mqtt.url, "connected": self.link.connected, "problem": self.link.problem},
+            "has_roster": self.reporter.has_roster,
+            "proxy": None if self.proxy is None else self.proxy.status(),
+        }
+
+    async def _tell_status(self) -> None:
+        """Writes the status file again and again; runs until cancelled. A full disk is the store's to tell."""
+        while True:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(write_status, self.config.device.state_dir, self.status())
+            await asyncio.sleep(FIRST_STATUS_SECONDS if self.poller.last_reading is None else WRITE_SECONDS)
 
     def _watch(self) -> Watch:
         """What has to move for systemd's watchdog to be fed."""

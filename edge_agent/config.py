@@ -1,8 +1,9 @@
 """Configuration of one agent, read by `openmg.config.load_toml` (errors name file, line, key and remedy).
 
-Sections: device, clock, meter, mqtt, hub, home, and optionally keys, slot_proof, learning, wallet, market, homeassistant.
+Sections: device, clock, meter, mqtt, hub, home, and optionally proxy, keys, slot_proof, learning, wallet, market,
+homeassistant.
 Rules: paths are relative to the file; a section that has defaults for all of its keys may be left out.
-Not here: what learning and wallet do with their sections.
+Not here: the sections of the meter (`meter_section`) and of the wallet (`wallet_section`), what the parts do with theirs.
 """
 
 from __future__ import annotations
@@ -14,26 +15,41 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from edge_agent.homeassistant_section import HomeAssistantSection
+from edge_agent.meter_section import MeterSection, ProxySection
+from edge_agent.wallet_section import (
+    ACCOUNT,
+    MAX_NAME,
+    WALLET_CIRCUITS,
+    MarketSection,
+    ProvingKeySection,
+    SlotProofSection,
+    WalletSection,
+)
 from openmg.clock import VirtualClock
 from openmg.keys.passphrase import Passphrases
-from openmg.keys.text import ADDRESS, NETWORKS, KeyTextError, require_well_formed
-from openmg.market.calendar import BANDS, HOURS_PER_DAY, Calendar
 from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt import Credentials, MqttAddress
 from openmg.mqtt_tls import TlsFiles, tls_files
-from openmg.profiles.profile import TRANSPORTS, ProfileError, load_profile
 
+__all__ = [
+    "MAX_NAME",
+    "AgentConfig",
+    "ClockSection",
+    "DeviceSection",
+    "HomeSection",
+    "HubSection",
+    "KeysSection",
+    "LearningSection",
+    "MarketSection",
+    "MeterSection",
+    "MqttSection",
+    "ProvingKeySection",
+    "ProxySection",
+    "SlotProofSection",
+    "WalletSection",
+]
 ROLES = ("home", "feeder")
-PROVERS = ("auto", "native", "portable")
-MIN_POLL_SECONDS = 0.05
-MAX_NAME = 32
-SPENDING_CIRCUITS = ("transfer", "merge")
-"""What every wallet proves."""
-WALLET_CIRCUITS = (*SPENDING_CIRCUITS, "mint", "buy", "burn", "period")
-"""What a wallet in a private market proves."""
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _PLACE = re.compile(r"[^\s:@/]+:[1-9][0-9]{0,4}")
-_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True)
@@ -63,37 +79,6 @@ class ClockSection:
 
     def clock(self) -> VirtualClock:
         return VirtualClock(self.t0, self.w0, self.speed)
-
-
-@dataclass(frozen=True)
-class MeterSection:
-    """Where the meter is and how it is read; `poll_seconds` is wall time."""
-
-    host: str
-    port: int = 502
-    unit: int = 1
-    profile: str = "sdm630"
-    transport: str = "tcp"
-    poll_seconds: float = 1.0
-    timeout_seconds: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.port <= 65_535:
-            raise ValueError(f"port is {self.port}; it must be 1 to 65535")
-        if not 1 <= self.unit <= 247:
-            raise ValueError(f"unit is {self.unit}; a Modbus unit is 1 to 247")
-        if self.transport not in TRANSPORTS:
-            raise ValueError(f"transport is {self.transport!r}; use one of {', '.join(TRANSPORTS)}")
-        if not MIN_POLL_SECONDS <= self.poll_seconds <= 900:
-            raise ValueError(f"poll_seconds is {self.poll_seconds}; it must be {MIN_POLL_SECONDS} to 900")
-        if not 0.05 <= self.timeout_seconds <= 60:
-            raise ValueError(f"timeout_seconds is {self.timeout_seconds}; it must be 0.05 to 60")
-        try:
-            profile = load_profile(self.profile)
-        except ProfileError as error:
-            raise ValueError(f"profile: {error}") from error
-        if self.transport not in profile.link.transports:
-            raise ValueError(f"transport {self.transport!r} is not one of profile {self.profile}")
 
 
 @dataclass(frozen=True)
@@ -149,7 +134,7 @@ class HubSection:
     chain_id: int
 
     def __post_init__(self) -> None:
-        if not _ADDRESS.fullmatch(self.operator):
+        if not ACCOUNT.fullmatch(self.operator):
             raise ValueError(f"operator is {self.operator!r}; write 0x and 40 hex digits")
         if self.chain_id < 1:
             raise ValueError(f"chain_id is {self.chain_id}; it must be 1 or more")
@@ -186,130 +171,10 @@ class KeysSection:
 
 
 @dataclass(frozen=True)
-class SlotProofSection:
-    """How a home proves what it reports, in the circuit `commit`; a demo's wallet may stand in for it.
-
-    prover: native, portable or auto. key_file, key_sha256: what a ceremony made and the digest that it printed; demo: the
-    development key in cache_dir instead, with which anybody can forge.
-    """
-
-    prover: str = "auto"
-    cache_dir: Path | None = None
-    key_file: Path | None = None
-    key_sha256: str = ""
-    demo: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.key_file is None) != self.demo:
-            raise ValueError("key_file is what a ceremony made, with key_sha256; write it, or demo = true, and not both")
-        if self.key_file is not None and not _SHA256.fullmatch(self.key_sha256):
-            raise ValueError(f"key_sha256 is {self.key_sha256!r}; write the 64 hex digits that the ceremony printed")
-        if self.prover not in PROVERS:
-            raise ValueError(f"prover is {self.prover!r}; use one of {', '.join(PROVERS)}")
-
-
-@dataclass(frozen=True)
 class LearningSection:
     """Whether the agent takes part in learning rounds."""
 
     enabled: bool = True
-
-
-@dataclass(frozen=True)
-class ProvingKeySection:
-    """What a ceremony made for one circuit, and the digest that it printed: an item of [[wallet.proving_keys]]."""
-
-    circuit: str
-    file: Path
-    sha256: str
-
-    def __post_init__(self) -> None:
-        if self.circuit not in WALLET_CIRCUITS:
-            raise ValueError(f"circuit is {self.circuit!r}; use one of {', '.join(WALLET_CIRCUITS)}")
-        if not _SHA256.fullmatch(self.sha256):
-            raise ValueError(f"sha256 is {self.sha256!r}; write the 64 hex digits that the ceremony printed")
-
-
-@dataclass(frozen=True)
-class WalletSection:
-    """The owner's wallet on this device.
-
-    seed_file: the owner's 32-byte seed (0600, made when missing). provides_liquidity: opens the microgrid's pool with
-    its first energy. shield_wei: PETH turned into a note once. pay_to, pay_wei: a private payment to another meter's
-    owner, or to a shielded address, after so many slots, and again every so many (0: once). share_account,
-    share_microgrid: a quarter of the surplus goes to this account. prover: native, portable or auto. proving_keys: a
-    ceremony's key for each circuit that the wallet proves; demo: the development keys in cache_dir instead, with which
-    anybody can forge. network: main or test, the prefix of addresses.
-    """
-
-    seed_file: Path
-    provides_liquidity: bool = False
-    shield_wei: int = 0
-    pay_to: str = ""
-    pay_wei: int = 0
-    pay_after_slots: int = 0
-    pay_every_slots: int = 0
-    share_account: str = ""
-    share_microgrid: int = 0
-    prover: str = "auto"
-    cache_dir: Path | None = None
-    network: str = "test"
-    proving_keys: tuple[ProvingKeySection, ...] = ()
-    demo: bool = False
-
-    def __post_init__(self) -> None:
-        named = [key.circuit for key in self.proving_keys]
-        missing = [circuit for circuit in SPENDING_CIRCUITS if circuit not in named]
-        if bool(named) == self.demo:
-            raise ValueError(
-                "proving_keys are what ceremonies made; write [[wallet.proving_keys]], or demo = true, and not both"
-            )
-        if len(set(named)) != len(named) or (missing and not self.demo):
-            raise ValueError(f"proving_keys need one key for each circuit, and one for each of {', '.join(SPENDING_CIRCUITS)}")
-        if min(self.shield_wei, self.pay_wei, self.pay_after_slots, self.pay_every_slots) < 0:
-            raise ValueError("shield_wei, pay_wei and the slots of payments must be 0 or more")
-        if self.prover not in PROVERS:
-            raise ValueError(f"prover is {self.prover!r}; use one of {', '.join(PROVERS)}")
-        if self.share_account and not _ADDRESS.fullmatch(self.share_account):
-            raise ValueError(f"share_account is {self.share_account!r}; write 0x and 40 hex digits")
-        if self.network not in NETWORKS:
-            raise ValueError(f"network is {self.network!r}; use one of {', '.join(NETWORKS)}")
-        if self.pays_address:
-            try:
-                require_well_formed(self.pay_to, ADDRESS, self.network)
-            except KeyTextError as error:
-                raise ValueError(f"pay_to is no address to pay to: {error}") from None
-
-    def proving_key(self, circuit: str) -> ProvingKeySection | None:
-        """The ceremony's key of a circuit; None in a demo, and for a circuit that is not configured."""
-        return next((key for key in self.proving_keys if key.circuit == circuit), None)
-
-    @property
-    def pays_address(self) -> bool:
-        """Whether `pay_to` is a shielded address; a meter's name is shorter."""
-        return len(self.pay_to) > MAX_NAME
-
-
-@dataclass(frozen=True)
-class MarketSection:
-    """The home trades its energy privately, in place of the public market; the wallet's section has its keys.
-
-    The tariff calendar as the microgrid's energy registry counts it: utc_offset_slots (36 in Korea), period_days of a
-    billing period, band_of_hour with the tariff band of each of a day's 24 local hours.
-    """
-
-    utc_offset_slots: int = 0
-    period_days: int = 28
-    band_of_hour: tuple[int, ...] = (0,) * HOURS_PER_DAY
-
-    def __post_init__(self) -> None:
-        if not all(0 <= band < BANDS for band in self.band_of_hour):
-            raise ValueError(f"band_of_hour holds tariff bands from 0 to {BANDS - 1}")
-        self.calendar()
-
-    def calendar(self) -> Calendar:
-        """The calendar; ValueError for one that cannot be."""
-        return Calendar(self.utc_offset_slots, self.period_days, bytes(self.band_of_hour))
 
 
 @dataclass(frozen=True)
@@ -322,6 +187,7 @@ class AgentConfig:
     hub: HubSection
     home: HomeSection
     clock: ClockSection = ClockSection()
+    proxy: ProxySection | None = None
     keys: KeysSection = KeysSection()
     slot_proof: SlotProofSection | None = None
     learning: LearningSection | None = None

@@ -1,33 +1,35 @@
 """`openmg-agent doctor`: looks at everything an agent needs and says in one sentence each what is wrong.
 
-Rules: each check is independent, touches nothing but what an agent would touch (it may make the key and the
-store), and ends within seconds. `bench`, which is asked for by name, takes as long as some proofs and looks at nothing
-else. Not here: mending anything.
+Rules: each check touches nothing but what an agent would touch (it may make the key and the store), and ends within
+seconds. A check whose ground another one found missing is left out: without broker nobody knows what the hub says. `bench`,
+which is asked for by name, takes as long as some proofs and looks at nothing else.
+Not here: mending anything; the board (`doctor_host`) and the meter (`doctor_meter`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-from edge_agent import certificates, key_tool
-from edge_agent.agent import load_device_key, make_reader
+from edge_agent import certificates, doctor_host, doctor_meter, key_tool
+from edge_agent.agent import load_device_key
 from edge_agent.config import AgentConfig
-from edge_agent.modbus.link import LinkError
-from edge_agent.store import Store, StoreError
+from edge_agent.doctor_finding import CheckFailed, Finding
+from edge_agent.modbus.errors import LinkError
+from edge_agent.store import StoreError
 from openmg.config import ConfigError
 from openmg.identity import KeyFileError
+from openmg.masking import MIN_GROUP
 from openmg.messages import base, topics
 from openmg.messages.market import ChainNotice
+from openmg.messages.telemetry import Roster
 from openmg.mqtt import MqttLink
 from openmg.zk.bench import BenchRow, measure
 
+__all__ = ["CheckFailed", "Finding", "bench", "examine"]
 BROKER_SECONDS = 3.0
-MIN_FREE_BYTES = 50 * 1024 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MIN_RELAYS = 2
 """With fewer, carrier and relay of an envelope may be the same hub."""
@@ -35,34 +37,26 @@ BENCH_CIRCUIT = "transfer"
 """What is measured where no other is named: the statement of a private payment, which a wallet proves most often."""
 
 
-class CheckFailed(Exception):
-    """What a check found wrong; the text says what and what to do."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check."""
-
-    check: str
-    ok: bool
-    text: str
-
-
 async def examine(config: AgentConfig) -> tuple[Finding, ...]:
     """All checks, in the order in which an agent depends on them."""
-    checks: tuple[tuple[str, Callable[[AgentConfig], Awaitable[str]]], ...] = (
-        ("key", _key),
-        ("keys", _keys),
-        ("store", _store),
-        ("disk", _disk),
-        ("clock", _clock),
-        ("meter", _meter),
-        ("certificate", _certificate),
-        ("broker", _broker),
-        ("relays", _relays),
+    checks: tuple[tuple[str, str, Callable[[AgentConfig], Awaitable[str]]], ...] = (
+        ("key", "", _key),
+        ("keys", "", _keys),
+        ("folder", "", doctor_host.folder),
+        ("store", "", doctor_host.store),
+        ("disk", "store", doctor_host.disk),
+        ("clock", "", doctor_host.clock),
+        ("meter", "", doctor_meter.meter),
+        ("wiring", "meter", doctor_meter.wiring),
+        ("certificate", "", _certificate),
+        ("broker", "", _broker),
+        ("group", "broker", _group),
+        ("relays", "broker", _relays),
     )
-    findings = []
-    for name, check in checks:
+    findings: list[Finding] = []
+    for name, ground, check in checks:
+        if any(finding.check == ground and not finding.ok for finding in findings):
+            continue
         try:
             findings.append(Finding(name, True, await check(config)))
         except (CheckFailed, KeyFileError, StoreError, LinkError, OSError) as error:
@@ -76,41 +70,6 @@ async def _key(config: AgentConfig) -> str:
 
 async def _keys(config: AgentConfig) -> str:
     return key_tool.describe(config)
-
-
-async def _store(config: AgentConfig) -> str:
-    store = Store(config.store_path)
-    try:
-        totals = store.totals()
-    finally:
-        store.close()
-    return f"{totals.slots} slots, {totals.outbox_rows} reports waiting, {totals.lost} lost"
-
-
-async def _disk(config: AgentConfig) -> str:
-    stat = os.statvfs(config.device.state_dir)
-    free = stat.f_bavail * stat.f_frsize
-    if free < MIN_FREE_BYTES:
-        raise CheckFailed(f"only {free // 2**20} MiB free in {config.device.state_dir}; make room")
-    return f"{free // 2**20} MiB free"
-
-
-async def _clock(config: AgentConfig) -> str:
-    clock = config.clock.clock()
-    if clock.now() < 1_577_836_800:  # 1 January 2020: a board without battery wakes up in 1970
-        raise CheckFailed("the clock stands before 2020; set the time (chrony, timedatectl) or correct [clock]")
-    return f"slot {clock.slot()}, {clock.slot_wall_seconds():g} s each"
-
-
-async def _meter(config: AgentConfig) -> str:
-    reader = make_reader(config)
-    reader.link.open()
-    try:
-        value = await reader.detect()
-        point = reader.profile.point(reader.profile.detect)
-        return f"{reader.profile.device.model} answers, {point.name} {value:.2f} {point.unit}"
-    finally:
-        await reader.link.close()
 
 
 def _link(config: AgentConfig, hear: Callable[[str, bytes], None], connected: asyncio.Event) -> MqttLink:
@@ -144,10 +103,8 @@ async def _broker(config: AgentConfig) -> str:
     return f"{config.mqtt.address} accepts the device"
 
 
-async def _relays(config: AgentConfig) -> str:
-    """Whether another hub than the home's own can open what the wallet sends: with one relay, hub and relay are the same."""
-    if config.wallet is None:
-        return "no wallet, nothing is sent through relays"
+async def _heard(config: AgentConfig, topic: str) -> bytes | None:
+    """What the hub told everybody last on a topic; None when it has told nothing."""
     heard: asyncio.Queue[bytes] = asyncio.Queue(1)
 
     def hear(_topic: str, payload: bytes) -> None:
@@ -155,16 +112,55 @@ async def _relays(config: AgentConfig) -> str:
             heard.put_nowait(payload)
 
     link = _link(config, hear, asyncio.Event())
-    link.subscribe(topics.CHAIN)
+    link.subscribe(topic)
     link.start()
     try:
-        notice = base.decode(ChainNotice, await asyncio.wait_for(heard.get(), BROKER_SECONDS))
+        return await asyncio.wait_for(heard.get(), BROKER_SECONDS)
     except TimeoutError:
-        raise CheckFailed("the hub has not said which relays there are; start it, then look again") from None
-    except base.InvalidMessage as error:
-        raise CheckFailed(f"the hub's notice of relays cannot be read ({error}); update agent and hub together") from error
+        return None
     finally:
         await link.stop()
+
+
+async def _group(config: AgentConfig) -> str:
+    """Whether the home has a group to hide in, as the hub said last."""
+    microgrid = config.home.microgrid
+    if config.home.role == "feeder":
+        return "a feeder reports in clear and needs no group"
+    payload = await _heard(config, topics.roster(microgrid))
+    if payload is None:
+        raise CheckFailed(
+            f"the hub has named no group for microgrid {microgrid}: it needs {MIN_GROUP} homes that have announced themselves,"
+            " and a smaller one publishes nothing; start the agents of the others, or ask the operator"
+        )
+    try:
+        signed = base.open_signed(Roster, payload, config.hub.chain_id)
+    except base.InvalidMessage as error:
+        raise CheckFailed(f"the hub's roster cannot be read ({error}); compare [hub] with the operator's words") from error
+    if signed.signer != config.hub.address:
+        raise CheckFailed(f"the roster is signed by 0x{signed.signer.hex()}, not by [hub] operator; ask the operator")
+    members = signed.message.members
+    if len(members) < MIN_GROUP:
+        raise CheckFailed(
+            f"the group of microgrid {microgrid} has {len(members)} homes, fewer than {MIN_GROUP}: nothing is published,"
+            " since a sum would say too much of each; it begins by itself when more have joined"
+        )
+    if load_device_key(config).address not in {member.address for member in members}:
+        raise CheckFailed(f"the group of microgrid {microgrid} does not hold this home; is it registered, and does it run?")
+    return f"one of {len(members)} homes from slot {signed.message.from_slot} on"
+
+
+async def _relays(config: AgentConfig) -> str:
+    """Whether another hub than the home's own can open what the wallet sends: with one relay, hub and relay are the same."""
+    if config.wallet is None:
+        return "no wallet, nothing is sent through relays"
+    payload = await _heard(config, topics.CHAIN)
+    if payload is None:
+        raise CheckFailed("the hub has not said which relays there are; start it, then look again")
+    try:
+        notice = base.decode(ChainNotice, payload)
+    except base.InvalidMessage as error:
+        raise CheckFailed(f"the hub's notice of relays cannot be read ({error}); update agent and hub together") from error
     if len(set(notice.relays)) < MIN_RELAYS:
         raise CheckFailed("envelopes can go to one relay only, so its hub may see who sends what; ask for another operator's")
     return f"{len(set(notice.relays))} relays open envelopes"

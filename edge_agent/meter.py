@@ -16,8 +16,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from edge_agent.modbus.link import LinkDown, LinkError
-from edge_agent.modbus.reader import MeterReader, Reading
+from edge_agent.modbus.errors import LinkDown, LinkError
+from edge_agent.modbus.reader import Reader, Reading
 from edge_agent.slots import ClosedSlot, carry, observe
 from edge_agent.store import RawReading, Store, StoreError
 from openmg.clock import VirtualClock, slot_of, slot_start
@@ -39,7 +39,7 @@ class MeterPoller:
 
     def __init__(
         self,
-        reader: MeterReader,
+        reader: Reader,
         store: Store,
         clock: VirtualClock,
         poll_seconds: float,
@@ -53,8 +53,7 @@ class MeterPoller:
         self._batch: list[RawReading] = []
         self._polled = self._errors = 0
         self._unflushed_since = time.monotonic()
-        power = reader.profile.point("power_total_w")
-        self._max_power_w = max(-power.low, power.high)
+        self._max_power_w = reader.max_power_w
         self._said_wrong = False
         self.rounds = 0
         """Times that the loop went round, whatever came of it."""

@@ -1,108 +1,100 @@
-"""`ModbusLink`: the one way to a meter, which makes the traps of the Modbus client library harmless.
+"""`ModbusLink`: the one way to a bus and its units, which makes the traps of cheap meters and of the library harmless.
 
 Theory of operation. One task owns the connection and serves one request at a time; callers only wait for its
 result, so a caller that is cancelled never cuts a transaction in two (its answer would be taken for the next
-one's). After a time-out or a wrong answer the connection is closed, the line stays silent for the profile's
-`drain_ms`, longer than any late answer, and is opened anew: on RTU framing a late answer would otherwise be
-read as the next request's, without an error, for ever. An answer with another number of registers than asked
-is refused, and whatever the library makes of garbage is a failed read. An unreachable meter is tried again with
-back-off, meanwhile requests fail at once; it is said once when it goes and once when it comes back.
-Not here: which registers mean what (`reader`, profiles).
+one's). After a missing answer the bus stays silent for `drain_s`, longer than any late answer, and longer when bytes still
+arrive: on RTU framing a late answer would otherwise be read as the next request's, without an error, for ever. The
+connection stays open meanwhile, because the other units behind it are well; it is opened anew when none of them answers
+any more, and after an answer that is none.
+
+Each unit has its own back-off. While it lasts, reads of this unit fail at once, so that a dead unit costs its
+neighbours one time-out a step; what it is asked then goes behind their requests, but not for longer than
+RETRY_PATIENCE_S. The bus as a whole is backed off from only when its port or host is gone. Guests (`proxy`) come last, and
+their failures are counted apart: a guest that asks for something impossible does not take the meter away from its owner.
+What is wrong is said once when it begins and once when it ends.
+Not here: which registers mean what (`reader`, profiles), framing and sockets (`connection`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from edge_agent.modbus.connection import Connection, Garbled, NoAnswer, Unreachable, open_connection
+from edge_agent.modbus.errors import BadAnswer, LinkDown, LinkError, Refused
+from edge_agent.modbus.patience import Patience
+from edge_agent.modbus.target import BusTarget
 from openmg.tasks import end_task
-
-if TYPE_CHECKING:
-    from pymodbus.client import AsyncModbusTcpClient
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 16
-"""Requests in the queue: a poll makes three, so more means that somebody does not wait for answers."""
+"""Requests of one unit in the queue: a poll makes three, so more means that somebody does not wait for answers."""
+MAX_QUEUE = 512
+"""Requests of all units together: two a unit of a full bus."""
+RETRY_PATIENCE_S = 5.0
+"""A busy bus may put the retry of a dead unit off for so long, not for ever."""
+MAX_DRAIN_S = 3.0
+"""A line that is not silent for so long is opened anew."""
 ABSENT_CODES = (6, 10, 11)
 """Exceptions of a gateway for a unit that is busy, has no path or does not answer (Application Protocol section 7)."""
-FIRST_BACK_OFF_S = 0.25
-LAST_BACK_OFF_S = 15.0
-
-
-class LinkError(Exception):
-    """A read that brought nothing; the text says where and why."""
-
-
-class LinkDown(LinkError):
-    """The meter cannot be reached or does not answer; it is tried again later."""
-
-
-class BadAnswer(LinkError):
-    """The meter answered something else than asked."""
-
-
-class Refused(LinkError):
-    """The meter answered with a Modbus exception code (2: illegal address)."""
-
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class LinkTarget:
-    """Where a meter is: host, port, unit, framing, answer time-out and the silence after it (s)."""
-
-    host: str
-    port: int
-    unit: int
-    transport: str = "tcp"
-    timeout_s: float = 1.0
-    drain_s: float = 0.4
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port} unit {self.unit}"
 
 
 @dataclass
-class LinkCounts:
-    """What the link has been through."""
+class UnitCounts:
+    """What one unit has been through; `refused_at_once` are requests that its back-off answered."""
 
     requests: int = 0
+    answers: int = 0
     timeouts: int = 0
     bad_answers: int = 0
-    connects: int = 0
+    exceptions: int = 0
+    refused_at_once: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
+class _Asked:
+    """A unit as its owner, or as guests, ask it."""
+
+    counts: UnitCounts = field(default_factory=UnitCounts)
+    patience: Patience = field(default_factory=Patience)
+    waiting: int = 0
+
+
+@dataclass(order=True)
 class _Request:
-    function_code: int
-    address: int
-    count: int
-    result: asyncio.Future[tuple[int, ...]]
+    guest: bool
+    due: float
+    number: int
+    unit: int = field(compare=False)
+    what: tuple[int, int, int] = field(compare=False)
+    queued_at: float = field(compare=False)
+    result: asyncio.Future[tuple[int, ...]] = field(compare=False)
 
 
 class ModbusLink:
-    """One connection to one meter; use between `open` and `close`, from one loop."""
+    """One connection to one bus; use between `open` and `close`, from one loop. A scan expects failures: `quiet`."""
 
-    def __init__(self, target: LinkTarget, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, target: BusTarget, now: Callable[[], float] = time.monotonic, quiet: bool = False) -> None:
         self.target = target
-        self.counts = LinkCounts()
+        self._level = logging.DEBUG if quiet else logging.WARNING
+        self.connects = 0
         self._now = now
-        self._queue: asyncio.Queue[_Request] = asyncio.Queue(MAX_WAITING)
-        self._client: AsyncModbusTcpClient | None = None
+        self._queue: asyncio.PriorityQueue[_Request] = asyncio.PriorityQueue(MAX_QUEUE)
+        self._numbers = itertools.count()
+        self._units: dict[tuple[int, bool], _Asked] = {}
+        self._bus = Patience()
+        self._connection: Connection | None = None
         self._worker: asyncio.Task[None] | None = None
-        self._failures = 0
-        self._silent_until = 0.0
-        self._said_down = False
+        self._quiet_until = 0.0
+        self._draining = self._reopen = False
 
     def open(self) -> None:
-        """Starts the task that owns the connection; the meter need not be there yet."""
-        _tame_library()
+        """Starts the task that owns the connection; nobody need be there yet."""
         self._worker = asyncio.get_running_loop().create_task(self._work(), name=f"modbus {self.target}")
 
     async def close(self) -> None:
@@ -111,131 +103,214 @@ class ModbusLink:
         await end_task(worker)
         self._disconnect()
         while not self._queue.empty():
-            _fail(self._queue.get_nowait().result, LinkDown(f"meter {self.target}: the link was closed"))
+            self._fail(self._queue.get_nowait(), LinkDown(f"bus {self.target}: the link was closed"))
 
-    async def read(self, function_code: int, address: int, count: int) -> tuple[int, ...]:
-        """`count` registers from `address`; raises LinkDown, BadAnswer or Refused."""
+    def unit(self, number: int) -> Unit:
+        """The unit of that number, for its owner."""
+        return Unit(self, number)
+
+    async def read(self, unit: int, function: int, address: int, count: int, guest: bool = False) -> tuple[int, ...]:
+        """`count` registers or bits from `address`; raises LinkDown, BadAnswer or Refused."""
+        asked, now = self._asked(unit, guest), self._now()
         if self._worker is None:
-            raise LinkDown(f"meter {self.target}: the link is not open")
+            raise LinkDown(f"meter {self._name(unit)}: the link is not open")
+        self._require_patience(unit, asked, now)
+        if asked.waiting >= MAX_WAITING or self._queue.full():
+            raise LinkDown(f"meter {self._name(unit)}: {asked.waiting} requests are waiting already; ask more slowly")
+        due = now + (RETRY_PATIENCE_S if asked.patience.failures else 0.0)
         result: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait(_Request(function_code, address, count, result))
-        except asyncio.QueueFull:
-            raise LinkDown(f"meter {self.target}: {MAX_WAITING} requests are waiting already") from None
+        asked.waiting += 1
+        self._queue.put_nowait(_Request(guest, due, next(self._numbers), unit, (function, address, count), now, result))
         return await result
+
+    @property
+    def problem(self) -> str:
+        """Why the bus cannot be reached; "" when it can, or was not tried."""
+        return self._bus.problem
+
+    def forgive(self, unit: int) -> None:
+        """Ends the back-off of a unit: for who asks a unit for what it may not have."""
+        self._asked(unit, guest=False).patience.recovered()
+
+    def counts_of(self, unit: int, guest: bool = False) -> UnitCounts:
+        """The counts of a unit."""
+        return self._asked(unit, guest).counts
+
+    def status(self) -> dict[str, Any]:
+        """The bus and its units, for people and scripts: counts, and what is wrong."""
+
+        def rows(guest: bool) -> dict[str, Any]:
+            return {
+                str(unit): asdict(asked.counts) | {"problem": asked.patience.problem}
+                for (unit, is_guest), asked in sorted(self._units.items())
+                if is_guest == guest
+            }
+
+        return {
+            "bus": self.target.where,
+            "connects": self.connects,
+            "problem": self._bus.problem,
+            "units": rows(False),
+            "guests": rows(True),
+        }
+
+    def _asked(self, unit: int, guest: bool) -> _Asked:
+        return self._units.setdefault((unit, guest), _Asked())
+
+    def _name(self, unit: int) -> str:
+        return f"{self.target} unit {unit}"
+
+    def _require_patience(self, unit: int, asked: _Asked, now: float) -> None:
+        """LinkDown while the bus or the unit is backed off from."""
+        for patience in (self._bus, asked.patience):
+            wait_s = patience.wait_s(now)
+            if wait_s > 0:
+                asked.counts.refused_at_once += 1
+                what = f"bus {self.target}" if patience is self._bus else f"meter {self._name(unit)}"
+                raise LinkDown(f"{what} {patience.problem} (next try in {wait_s:.1f} s)")
 
     async def _work(self) -> None:
         while True:
             request = await self._queue.get()
-            if request.result.cancelled():
+            if request.result.done():  # the caller went away
+                self._asked(request.unit, request.guest).waiting -= 1
                 continue
             try:
-                registers = await self._transact(request)
+                answer = await self._serve(request)
             except LinkError as error:
-                _fail(request.result, error)
+                self._fail(request, error)
             except asyncio.CancelledError:
-                _fail(request.result, LinkDown(f"meter {self.target}: the link was closed"))
+                self._fail(request, LinkDown(f"bus {self.target}: the link was closed"))
                 raise
             else:
+                self._asked(request.unit, request.guest).waiting -= 1
                 if not request.result.done():
-                    request.result.set_result(registers)
+                    request.result.set_result(answer)
 
-    async def _transact(self, request: _Request) -> tuple[int, ...]:
-        from pymodbus.exceptions import ModbusException
+    def _fail(self, request: _Request, error: LinkError) -> None:
+        self._asked(request.unit, request.guest).waiting -= 1
+        if not request.result.done():
+            request.result.set_exception(error)
 
-        client = await self._connected()
-        self.counts.requests += 1
-        read = client.read_input_registers if request.function_code == 4 else client.read_holding_registers
+    async def _serve(self, request: _Request) -> tuple[int, ...]:
+        asked = self._asked(request.unit, request.guest)
+        if request.queued_at <= asked.patience.failed_at:  # asked before its unit was found dead: that was its answer
+            asked.counts.refused_at_once += 1
+            raise LinkDown(f"meter {self._name(request.unit)} {asked.patience.problem}")
+        await self._silence()
+        connection = await self._connected()
+        asked.counts.requests += 1
         try:
-            answer = await read(request.address, count=request.count, device_id=self.target.unit)
-        except (ModbusException, TimeoutError, OSError) as error:
-            self.counts.timeouts += 1
-            raise self._lost(f"did not answer within {self.target.timeout_s:g} s; check unit and wiring") from error
-        except Exception as error:
-            self.counts.bad_answers += 1
-            raise self._lost(f"sent something that is no Modbus answer ({error}); check port and transport") from error
-        return self._checked(request, answer)
+            answer = await connection.read(request.unit, *request.what)
+        except NoAnswer:
+            raise self._missed(request, asked) from None
+        except Garbled as error:
+            raise self._garbled(request, asked, str(error)) from error
+        except Refused as error:
+            raise self._refused(request, asked, error.code) from error
+        finally:
+            self._quiet_until = max(self._quiet_until, self._now() + self.target.gap_s)
+        self._answered(request.unit, asked)
+        asked.counts.answers += 1
+        return answer
 
-    def _checked(self, request: _Request, answer: Any) -> tuple[int, ...]:
-        if answer.isError():
-            code = int(getattr(answer, "exception_code", 0))
-            if code in ABSENT_CODES:
-                raise self._lost(f"is not reached by its gateway (exception {code}); check unit and wiring")
-            self._recovered()
-            what = f"{request.count} registers from {request.address:#06x}"
-            raise Refused(f"meter {self.target} refused {what} with exception {code}; check the profile", code)
-        registers = tuple(int(register) for register in answer.registers)
-        if len(registers) != request.count:
-            self.counts.bad_answers += 1
-            self._lost("answered another question")
-            raise BadAnswer(f"meter {self.target} sent {len(registers)} registers instead of {request.count}")
-        self._recovered()
-        return registers
-
-    async def _connected(self) -> AsyncModbusTcpClient:
-        """The open connection, made anew when needed; LinkDown during back-off or when nobody is there."""
-        if self._client is not None and self._client.connected:
-            return self._client
-        self._disconnect()
-        wait_s = self._silent_until - self._now()
-        if wait_s > 0:
-            if wait_s > self.target.drain_s:
-                raise LinkDown(f"meter {self.target} is down; next try in {wait_s:.1f} s")
+    async def _silence(self) -> None:
+        """Waits until the bus may be spoken to, and closes a connection that is to be made anew."""
+        began = self._now()
+        while (wait_s := self._quiet_until - self._now()) > 0:
             await asyncio.sleep(wait_s)
-        client = self._new_client()
-        try:
-            reached = await client.connect()
-        except OSError:
-            reached = False
-        if not reached:
-            client.close()
-            raise self._lost("cannot be reached; check host and port, and that it is on")
-        self._client = client
-        self.counts.connects += 1
-        return client
+            if self._draining and self._connection is not None:
+                self._quiet_until = max(self._quiet_until, self._connection.last_byte_at + self.target.drain_s)
+            if self._now() - began > MAX_DRAIN_S:
+                self._reopen = True
+                break
+        if self._reopen:
+            self._disconnect()
+        self._draining = self._reopen = False
 
-    def _new_client(self) -> AsyncModbusTcpClient:
-        from pymodbus.client import AsyncModbusTcpClient
-        from pymodbus.framer import FramerType
-
-        return AsyncModbusTcpClient(
-            self.target.host,
-            port=self.target.port,
-            framer=FramerType.RTU if self.target.transport == "rtu_over_tcp" else FramerType.SOCKET,
-            timeout=self.target.timeout_s,
-            retries=0,  # a repeated request is how a late answer finds the wrong one
-            reconnect_delay=0,  # this class reconnects
-        )
-
-    def _lost(self, why: str) -> LinkDown:
-        """Closes the connection, sets silence and back-off, says so once, and returns the error to raise."""
+    async def _connected(self) -> Connection:
+        """The open connection, made anew when needed; LinkDown during back-off or when nobody is there."""
+        if self._connection is not None and self._connection.is_open:
+            return self._connection
         self._disconnect()
-        back_off_s = min(FIRST_BACK_OFF_S * 2**self._failures, LAST_BACK_OFF_S) if self._failures else 0.0
-        self._failures = min(self._failures + 1, 16)
-        self._silent_until = self._now() + max(back_off_s, self.target.drain_s)
-        text = f"meter {self.target} {why}"
-        if not self._said_down:
-            self._said_down = True
-            log.warning("%s (retrying with back-off)", text)
+        if self._bus.wait_s(self._now()) > 0:
+            raise LinkDown(f"bus {self.target} {self._bus.problem}")
+        try:
+            self._connection = await open_connection(self.target)
+        except Unreachable as error:
+            if self._bus.failed(self._now(), str(error)):
+                log.log(self._level, "bus %s %s (retrying with back-off)", self.target, error)
+            raise LinkDown(f"bus {self.target} {error}") from None
+        self.connects += 1
+        if self._bus.recovered():
+            log.info("bus %s is reached again", self.target)
+        return self._connection
+
+    def _missed(self, request: _Request, asked: _Asked) -> LinkDown:
+        asked.counts.timeouts += 1
+        lost = self._connection is None or not self._connection.is_open
+        if lost:
+            problem = "closed the connection; is another program connected to it?"
+        else:
+            problem = f"did not answer within {self.target.timeout_s:g} s; check unit and wiring"
+        error = self._failed(request, asked, problem)
+        self._drain(reopen=lost or (not request.guest and self._all_silent()))
+        return error
+
+    def _garbled(self, request: _Request, asked: _Asked, what: str) -> BadAnswer:
+        asked.counts.bad_answers += 1
+        error = BadAnswer(str(self._failed(request, asked, what)))
+        self._drain(reopen=True)
+        return error
+
+    def _refused(self, request: _Request, asked: _Asked, code: int) -> LinkError:
+        asked.counts.exceptions += 1
+        if code in ABSENT_CODES:
+            what = f"is not reached by its gateway (exception {code}); check unit and wiring"
+            return self._failed(request, asked, what)
+        self._answered(request.unit, asked)
+        function, address, count = request.what
+        what = f"{count} items from {address:#06x} with function {function}"
+        return Refused(f"meter {self._name(request.unit)} refused {what} (exception {code}); check the profile", code)
+
+    def _failed(self, request: _Request, asked: _Asked, problem: str) -> LinkDown:
+        text = f"meter {self._name(request.unit)} {problem}"
+        if asked.patience.failed(self._now(), problem) and not request.guest:
+            log.log(self._level, "%s (retrying with back-off)", text)
         return LinkDown(text)
 
-    def _recovered(self) -> None:
-        self._failures = 0
-        if self._said_down:
-            self._said_down = False
-            log.info("meter %s answers again", self.target)
+    def _answered(self, unit: int, asked: _Asked) -> None:
+        if asked.patience.recovered() and asked is self._asked(unit, guest=False):
+            log.info("meter %s answers again", self._name(unit))
+
+    def _all_silent(self) -> bool:
+        return all(asked.patience.failures for (_, guest), asked in self._units.items() if not guest)
+
+    def _drain(self, reopen: bool) -> None:
+        self._quiet_until = self._now() + self.target.drain_s
+        self._draining = True
+        self._reopen = self._reopen or reopen
 
     def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
-def _fail(result: asyncio.Future[tuple[int, ...]], error: LinkError) -> None:
-    if not result.done():
-        result.set_exception(error)
+@dataclass(frozen=True)
+class Unit:
+    """One unit of a bus, as its owner reads it."""
 
+    link: ModbusLink
+    number: int
 
-def _tame_library() -> None:
-    """The library writes whole frame dumps for any error; this class reports each error itself."""
-    logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
+    @property
+    def counts(self) -> UnitCounts:
+        return self.link.counts_of(self.number)
+
+    async def read(self, function: int, address: int, count: int) -> tuple[int, ...]:
+        """`count` registers or bits from `address`; raises LinkDown, BadAnswer or Refused."""
+        return await self.link.read(self.number, function, address, count)
+
+    def __str__(self) -> str:
+        return f"{self.link.target} unit {self.number}"

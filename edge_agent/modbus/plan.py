@@ -29,7 +29,7 @@ def plan_blocks(points: Iterable[Point], max_registers: int) -> tuple[Block, ...
     """The requests for the points; ValueError when one value is wider than the limit."""
     blocks: list[list[Point]] = []
     for point in sorted(points, key=lambda item: item.address):
-        if point.end - point.address > max_registers:
+        if point.width > max_registers:
             raise ValueError(f"point {point.name} needs more than {max_registers} registers in one request")
         last = blocks[-1] if blocks else None
         if (

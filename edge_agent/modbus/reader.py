@@ -1,18 +1,21 @@
-"""Reads a meter's points by its profile and believes no implausible value.
+"""Reads a meter's points by its profile and passes no implausible value on.
 
-Rules: a reading is whole or fails: a value outside the profile's range means a wrong register, a wrong byte
-order or a broken answer, and none of its neighbours can be trusted. A unit that refuses long requests with
-exception 2 is asked in shorter ones from then on. Not here: connections (`link`), when to poll
-(`edge_agent.agent`).
+Rules: a value outside the profile's range means a wrong register, a wrong byte order or a broken answer; it is None in the
+reading, with the reason beside it, and counted. Who must have it asks with `Reading.number`, which refuses. A unit that
+answers a long request with exception 2 is asked in shorter ones from then on; a length that it has answered before is not
+what it refuses, and so is split for this reading only.
+Not here: connections (`link`), when to poll (`edge_agent.agent`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from edge_agent.modbus.link import BadAnswer, ModbusLink, Refused
+from edge_agent.modbus.errors import BadAnswer, Refused
+from edge_agent.modbus.link import ModbusLink, Unit
 from edge_agent.modbus.plan import Block, plan_blocks
 from openmg.profiles.profile import Point, Profile
 
@@ -22,64 +25,104 @@ ILLEGAL_ADDRESS = 2
 
 @dataclass(frozen=True)
 class Reading:
-    """Values by point name in the profile's units; None where the meter has no value."""
+    """Values by point name in the profile's units; None where the meter has no value, or `rejected` says why not."""
 
     values: Mapping[str, float | None]
+    rejected: Mapping[str, str] = field(default_factory=dict)
 
     def number(self, name: str) -> float:
         """The value of a point that must be there; BadAnswer when it is not."""
         value = self.values.get(name)
         if value is None:
-            raise BadAnswer(f"the meter has no value for {name}; check its profile")
+            raise BadAnswer(self.rejected.get(name) or f"the meter has no value for {name}; check its profile")
         return value
 
 
-class MeterReader:
-    """A link and a profile."""
+class Reader(Protocol):
+    """What the agent needs of a meter, whatever finds its values."""
 
-    def __init__(self, link: ModbusLink, profile: Profile) -> None:
-        self.link, self.profile = link, profile
+    unit: Unit
+    profile: Profile
+    implausible: int
+    max_power_w: float
+
+    @property
+    def link(self) -> ModbusLink:
+        """The bus that the unit is on."""
+
+    async def read_group(self, group: str) -> Reading:
+        """All values of a read group (`fast` or `slow`); raises LinkDown, Refused or BadAnswer."""
+
+    async def detect(self) -> tuple[str, float]:
+        """A quantity that proves the model, and its value; raises as `read_group` when this is not such a meter."""
+
+
+class MeterReader:
+    """A unit and its profile."""
+
+    def __init__(self, unit: Unit, profile: Profile) -> None:
+        self.unit, self.profile = unit, profile
         self.max_registers = profile.link.max_registers
+        self._longest_answered = 0
+        self.implausible = 0
+        """Values that were not passed on."""
+        power = profile.point("power_total_w")
+        self.max_power_w = max(-power.low, power.high)
+
+    @property
+    def link(self) -> ModbusLink:
+        """The bus that the unit is on."""
+        return self.unit.link
 
     async def read(self, points: tuple[Point, ...]) -> Reading:
         """All points, checked; raises LinkDown, Refused or BadAnswer."""
         values: dict[str, float | None] = {}
+        rejected: dict[str, str] = {}
         pending = list(plan_blocks(points, self.max_registers))
         while pending:
             block = pending.pop(0)
             try:
-                registers = await self.link.read(self.profile.link.function_code, block.address, block.count)
+                registers = await self.unit.read(self.profile.link.function_code, block.address, block.count)
             except Refused as error:
                 pending[:0] = self._shorter(block, error)
                 continue
+            self._longest_answered = max(self._longest_answered, block.count)
             for point in block.points:
-                values[point.name] = self._value(point, block, registers)
-        return Reading(values)
+                value = _decoded(point, block, registers)
+                problem = None if value is None else _implausible(point, value)
+                if problem is not None:
+                    self.implausible += 1
+                    rejected[point.name] = f"meter {self.unit}: {problem}"
+                values[point.name] = value if problem is None else None
+        return Reading(values, rejected)
 
     async def read_group(self, group: str) -> Reading:
         """All points of a read group (`fast` or `slow`)."""
         return await self.read(self.profile.group(group))
 
-    async def detect(self) -> float:
-        """The value of the profile's probe; raises as `read` when this is not such a meter."""
+    async def detect(self) -> tuple[str, float]:
+        """Name and value of the profile's first probe; raises as `read` when this is not such a meter."""
         probe = self.profile.point(self.profile.detect)
-        return (await self.read((probe,))).number(probe.name)
+        return probe.name, (await self.read((probe,))).number(probe.name)
 
     def _shorter(self, block: Block, error: Refused) -> tuple[Block, ...]:
         widest = max(point.width for point in block.points)
         limit = max(block.count // 2, widest)
         if error.code != ILLEGAL_ADDRESS or len(block.points) < 2:
             raise error
-        self.max_registers = min(self.max_registers, limit)
-        log.info("meter %s refuses %d registers at once; asking for %d", self.link.target, block.count, limit)
+        if block.count > self._longest_answered:
+            self.max_registers = min(self.max_registers, limit)
+            log.info("meter %s refuses %d registers at once; asking for %d", self.unit, block.count, limit)
         return plan_blocks(block.points, limit)
 
-    def _value(self, point: Point, block: Block, registers: tuple[int, ...]) -> float | None:
-        start = point.address - block.address
-        value = point.decode(registers[start : start + point.width])
-        if value is not None and not point.plausible(value):
-            raise BadAnswer(
-                f"meter {self.link.target}: {point.name} is {value:g} {point.unit}, outside {point.low:g} to "
-                f"{point.high:g}; check the profile's address and order"
-            )
-        return value
+
+def _decoded(point: Point, block: Block, registers: tuple[int, ...]) -> float | None:
+    start = point.address - block.address
+    return point.decode(registers[start : start + point.width])
+
+
+def _implausible(point: Point, value: float) -> str | None:
+    if point.plausible(value):
+        return None
+    text = f"{point.name} is {value:g} {point.unit}, outside {point.low:g} to {point.high:g}"
+    return f"{text}; check the profile's address and order"

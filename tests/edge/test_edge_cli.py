@@ -6,17 +6,19 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from edge_kit import Processes, agent_toml, run_agent_command, start_simulator
+from edge_kit import Processes, agent_toml, run_agent_command, start_simulator, wait_for
 
 from edge_agent.agent import Agent
 from edge_agent.cli import _parser, main
 from edge_agent.config import AgentConfig
+from edge_agent.status import is_running, read_status, write_status
 from edge_agent.store import Store, StoreError
 from openmg.config import load_toml
 
@@ -81,20 +83,79 @@ def test_read_prints_the_meter_once(tmp_path: Path, repo_root: Path, simulated: 
 
 @pytest.mark.parametrize(
     "command",
-    [["run"], ["import"], ["read"], ["check"], ["doctor"], ["store", "info"], ["store", "query"], ["store", "export"]],
+    [
+        ["run"],
+        ["import"],
+        ["read"],
+        ["check"],
+        ["status"],
+        ["doctor"],
+        ["init"],
+        ["detect"],
+        ["store", "info"],
+        ["store", "query"],
+        ["store", "export"],
+    ],  # fmt: skip
 )
 def test_help_shows_an_example_that_is_a_right_command(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([*command, "--help"])
     example = " ".join(capsys.readouterr().out.split("example: ")[1].split())
     parsed = _parser().parse_args(shlex.split(example)[1:])
-    assert example.startswith(f"openmg-agent {' '.join(command)} ") and parsed.config == Path("agent.toml")
+    named = {"init": "output", "detect": "write"}.get(command[0], "config")
+    assert example.startswith(f"openmg-agent {' '.join(command)} ") and getattr(parsed, named) == Path("agent.toml")
 
 
 def test_read_from_an_absent_meter_says_so(tmp_path: Path, repo_root: Path, free_port: Callable[[], int]) -> None:
     path = agent_toml(tmp_path, free_port(), "mqtt://127.0.0.1:1883")
     result = run_agent_command(repo_root, "read", path)
     assert result.returncode == 1 and "cannot be reached; check host and port" in result.stderr
+
+
+def test_read_again_and_again_goes_on_over_a_failure(tmp_path: Path, repo_root: Path, simulated: int) -> None:
+    path = agent_toml(tmp_path, simulated, "mqtt://127.0.0.1:1883")
+    result = run_agent_command(repo_root, "read", path, "--watch", "--count", "3", "--json")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 0 and len(rows) == 3 and rows[0]["units"]["power_total_w"] == "W"
+    assert 0.1 < rows[2]["time"] - rows[0]["time"] < 5.0 and rows[2]["values"]["frequency_hz"] == pytest.approx(60, abs=0.1)
+
+
+def test_status_tells_of_a_running_agent_of_its_guests_and_of_one_that_stopped(
+    tmp_path: Path, repo_root: Path, simulated: int, free_port: Callable[[], int], processes: Processes
+) -> None:
+    path, proxy = agent_toml(tmp_path, simulated, f"mqtt://127.0.0.1:{free_port()}"), free_port()
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"\n[proxy]\nport = {proxy}\n")
+    before = run_agent_command(repo_root, "status", path)
+    assert before.returncode == 1 and "home-1 does not run; start it with `openmg-agent run`" in before.stdout
+    agent = processes.python("edge_agent.cli", "run", "--config", str(path), stderr=subprocess.DEVNULL)
+    folder = load_toml(path, AgentConfig).device.state_dir
+    wait_for(lambda: (read_status(folder) or {}).get("last_reading"), 20)
+    with socket.create_connection(("127.0.0.1", proxy), timeout=5) as guest:
+        guest.sendall(bytes.fromhex("000100000006010400340002"))
+        assert guest.recv(64)[:9].hex() == "000100000007010404"
+    table = json.loads(run_agent_command(repo_root, "status", path, "--json").stdout)
+    said = table["agent"]
+    assert table["running"] and said["pid"] == agent.pid and said["polls"] >= 1 and said["implausible"] == 0
+    assert said["bus"]["units"]["1"]["timeouts"] == 0 and said["last_reading"]["power_w"] > 0
+    assert said["broker"]["connected"] is False and said["proxy"]["listen"] == f"127.0.0.1:{proxy}"
+    text = run_agent_command(repo_root, "status", path).stdout
+    assert "home-1 runs since" in text and "unit 1    answers" in text and "no roster yet" in text
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(15) == 0
+    after = json.loads(run_agent_command(repo_root, "status", path, "--json").stdout)
+    assert not after["running"] and after["agent"] is None and after["store"]["polled"] >= 1
+
+
+def test_status_of_an_agent_that_was_killed_is_not_believed(tmp_path: Path) -> None:
+    write_status(tmp_path, {"polls": 1})
+    said = read_status(tmp_path)
+    assert said is not None and is_running(said)
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    assert not is_running(said | {"pid": ended.pid}) and not is_running(said | {"pid": 1})
+    (tmp_path / "status.json").write_text("{", encoding="ascii")
+    assert read_status(tmp_path) is None
 
 
 def test_import_then_store_info_query_and_export(tmp_path: Path, repo_root: Path) -> None:

@@ -11,10 +11,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from bus_kit import Chain, on_tcp
 
-from edge_agent.modbus.link import BadAnswer, LinkDown, LinkError, LinkTarget, ModbusLink, Refused
+from edge_agent.modbus.errors import BadAnswer, LinkDown, LinkError, Refused
+from edge_agent.modbus.link import ModbusLink, Unit
 from edge_agent.modbus.plan import plan_blocks
 from edge_agent.modbus.reader import MeterReader
+from edge_agent.modbus.target import BusTarget
 from firmware_sim.server import MeterServer, crc16
 from openmg.profiles.profile import load_profile
 
@@ -22,10 +25,10 @@ Make = Callable[..., MeterServer]
 PROFILE = load_profile("sdm630")
 
 
-def link_to(port: int, transport: str = "tcp", timeout_s: float = 0.2, drain_s: float = 0.4, unit: int = 1) -> ModbusLink:
-    link = ModbusLink(LinkTarget("127.0.0.1", port, unit, transport, timeout_s, drain_s))
+def link_to(port: int, transport: str = "tcp", timeout_s: float = 0.2, drain_s: float = 0.4, unit: int = 1) -> Unit:
+    link = ModbusLink(BusTarget("127.0.0.1", port, transport, timeout_s, drain_s))
     link.open()
-    return link
+    return link.unit(unit)
 
 
 @pytest.mark.parametrize("transport", ["tcp", "rtu_over_tcp"])
@@ -36,7 +39,7 @@ async def test_every_point_of_the_profile_round_trips(make_meter: Make, transpor
     values = (await reader.read(PROFILE.points)).values
     assert set(values) == {point.name for point in PROFILE.points}
     assert values["power_total_w"] == 1200
-    assert await reader.detect() == pytest.approx(60, abs=0.05)
+    assert await reader.detect() == ("frequency_hz", pytest.approx(60, abs=0.05))
     await reader.link.close()
     await server.stop()
 
@@ -54,7 +57,7 @@ async def test_a_late_answer_is_never_taken_for_the_next_one(make_meter: Make, t
         power = await link.read(4, 0x34, 2)
         assert struct.unpack(">f", struct.pack(">2H", *power))[0] == 1200.0
         assert await link.read(4, 0, 2) == volts
-    await link.close()
+    await link.link.close()
     await server.stop()
 
 
@@ -69,8 +72,8 @@ async def test_a_cancelled_caller_does_not_shift_the_answers(make_meter: Make, t
     for _ in range(3):
         power = await link.read(4, 0x34, 2)
         assert struct.unpack(">f", struct.pack(">2H", *power))[0] == 1200.0
-    assert link.counts.connects == 1
-    await link.close()
+    assert link.link.connects == 1
+    await link.link.close()
     await server.stop()
 
 
@@ -100,9 +103,9 @@ async def test_a_dead_meter_is_backed_off_from_and_found_again(
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
     messages = [record.message for record in caplog.records if record.name.startswith("edge_agent")]
-    assert len(messages) == 2 and "cannot be reached" in messages[0] and "answers again" in messages[1]
+    assert len(messages) == 2 and "cannot be reached" in messages[0] and "is reached again" in messages[1]
     assert not [record for record in caplog.records if record.name.startswith("pymodbus")]
-    await link.close()
+    await link.link.close()
     await server.stop()
 
 
@@ -112,14 +115,14 @@ async def test_a_silent_unit_times_out_and_recovers(make_meter: Make) -> None:
     wrong = link_to(server.port, unit=7, drain_s=0.05)
     with pytest.raises(LinkDown, match="unit 7 did not answer"):
         await wrong.read(4, 0, 2)
-    await wrong.close()
+    await wrong.link.close()
     server.faults.silent = True
     link = link_to(server.port, drain_s=0.05)
     with pytest.raises(LinkDown):
         await link.read(4, 0, 2)
     server.faults.silent = False
     assert len(await link.read(4, 0, 2)) == 2
-    await link.close()
+    await link.link.close()
     await server.stop()
 
 
@@ -154,7 +157,7 @@ async def test_an_answer_with_another_count_is_refused() -> None:
         with pytest.raises(BadAnswer, match="1 registers instead of 2"):
             await link.read(4, 0, 2)
         assert link.counts.bad_answers == 1
-        await link.close()
+        await link.link.close()
 
 
 @pytest.mark.parametrize("garbage", [b"\x00" * 12, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x04\x04\x00"])
@@ -164,7 +167,7 @@ async def test_garbage_is_a_failed_read_and_nothing_more(garbage: bytes, caplog:
         for _ in range(2):
             with pytest.raises((LinkDown, BadAnswer, Refused)):
                 await link.read(4, 0, 2)
-        await link.close()
+        await link.link.close()
     assert not [record for record in caplog.records if record.name.startswith("pymodbus")]
 
 
@@ -180,10 +183,10 @@ async def test_no_bytes_end_the_link() -> None:
     async with lying_meter(answer) as port:
         link = link_to(port, timeout_s=0.05, drain_s=0.0)
         for _ in range(150):
-            link._silent_until = 0.0  # no back-off: this test has no time for it
+            link.link._asked(1, False).patience.recovered()  # no back-off: this test has no time for it
             with contextlib.suppress(LinkError):
                 await asyncio.wait_for(link.read(4, 0, 2), 2.0)
-        await link.close()
+        await link.link.close()
 
 
 async def test_an_error_of_the_library_is_a_failed_read(make_meter: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,11 +195,11 @@ async def test_an_error_of_the_library_is_a_failed_read(make_meter: Make, monkey
     link = link_to(server.port, drain_s=0.0)
     await link.read(4, 0, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(link._client, "read_input_registers", lambda *_a, **_k: {}[0])
-        with pytest.raises(LinkDown, match="no Modbus answer"):
+        patch.setattr(link.link._connection._client, "read_input_registers", lambda *_a, **_k: {}[0])
+        with pytest.raises(BadAnswer, match="no Modbus answer"):
             await asyncio.wait_for(link.read(4, 0, 2), 2.0)
     assert len(await link.read(4, 0, 2)) == 2
-    await link.close()
+    await link.link.close()
     await server.stop()
 
 
@@ -206,7 +209,7 @@ async def test_a_gateway_without_its_unit_is_a_meter_that_is_away(caplog: pytest
         for _ in range(3):
             with pytest.raises(LinkDown, match="not reached by its gateway|next try"):
                 await link.read(4, 0, 2)
-        await link.close()
+        await link.link.close()
     assert caplog.text.count("not reached by its gateway") == 1
 
 
@@ -217,8 +220,8 @@ async def test_an_exception_answer_is_told_and_keeps_the_connection(make_meter: 
     with pytest.raises(Refused, match="exception 2") as caught:
         await link.read(4, 0, 90)
     assert caught.value.code == 2
-    assert len(await link.read(4, 0, 2)) == 2 and link.counts.connects == 1
-    await link.close()
+    assert len(await link.read(4, 0, 2)) == 2 and link.link.connects == 1
+    await link.link.close()
     await server.stop()
 
 
@@ -228,11 +231,50 @@ async def test_a_unit_that_refuses_long_requests_is_asked_in_shorter_ones(make_m
     reader = MeterReader(link_to(server.port), PROFILE)
     assert len((await reader.read(PROFILE.points)).values) == len(PROFILE.points)
     assert reader.max_registers <= 20
-    before = reader.link.counts.requests
+    before = reader.unit.counts.requests
     await reader.read(PROFILE.points)
-    assert reader.link.counts.requests - before == len(plan_blocks(PROFILE.points, reader.max_registers))
+    assert reader.unit.counts.requests - before == len(plan_blocks(PROFILE.points, reader.max_registers))
     await reader.link.close()
     await server.stop()
+
+
+async def test_an_exception_at_a_length_that_was_answered_before_is_not_remembered() -> None:
+    chain, refusing = Chain(units=range(1, 2)), [False]
+
+    def answer(pdu: bytes) -> bytes:
+        _, address, count = struct.unpack(">BHH", pdu)
+        if refusing[0] and count > 4:
+            return b"\x84\x02"
+        return bytes([4, 2 * count]) + struct.pack(">f", 60.0) * (count // 2)
+
+    chain.respond = answer
+    async with on_tcp(chain) as port:
+        reader = MeterReader(link_to(port), PROFILE)
+        whole = reader.max_registers
+        assert len((await reader.read_group("fast")).values) == len(PROFILE.group("fast"))
+        refusing[0] = True
+        assert len((await reader.read_group("fast")).values) == len(PROFILE.group("fast"))
+        assert reader.max_registers == whole
+        await reader.link.close()
+
+
+async def test_an_implausible_value_is_none_and_counted_and_its_neighbours_are_told() -> None:
+    shown = {point.address: 60.0 for point in PROFILE.group("fast")}
+    shown |= {PROFILE.point("power_factor_total").address: 0.9, PROFILE.point("frequency_hz").address: 7.0}
+
+    def answer(pdu: bytes) -> bytes:
+        _, address, count = struct.unpack(">BHH", pdu)
+        return bytes([4, 2 * count]) + b"".join(struct.pack(">f", shown.get(address + i, 0.0)) for i in range(0, count, 2))
+
+    async with on_tcp(Chain(units=range(1, 2), respond=answer)) as port:
+        reader = MeterReader(link_to(port), PROFILE)
+        for count in (1, 2):
+            reading = await reader.read_group("fast")
+            assert reading.values["frequency_hz"] is None and reader.implausible == count
+            assert reading.number("power_total_w") == 60.0 and set(reading.rejected) == {"frequency_hz"}
+            with pytest.raises(BadAnswer, match="frequency_hz is 7 Hz, outside 40 to 70"):
+                reading.number("frequency_hz")
+        await reader.link.close()
 
 
 async def test_an_implausible_value_spoils_the_reading() -> None:
@@ -252,7 +294,7 @@ async def test_waiting_requests_are_bounded_and_fail_when_the_link_closes(make_m
     await asyncio.sleep(0.1)
     failed = [task for task in waiting if task.done()]
     assert failed and all(isinstance(task.exception(), LinkDown) for task in failed)
-    await link.close()
+    await link.link.close()
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(result, LinkDown) for result in results)
     with pytest.raises(LinkDown, match="not open"):
@@ -264,7 +306,7 @@ async def test_a_link_closes_at_any_moment_of_a_transaction(make_meter: Make) ->
     server = make_meter()
     await server.start()
 
-    async def keep_reading(link: ModbusLink) -> None:
+    async def keep_reading(link: Unit) -> None:
         with contextlib.suppress(LinkDown):
             while True:
                 await link.read(4, 0, 2)
@@ -273,7 +315,7 @@ async def test_a_link_closes_at_any_moment_of_a_transaction(make_meter: Make) ->
         link = link_to(server.port)
         reading = asyncio.create_task(keep_reading(link))
         await asyncio.sleep(0.002 + i * 0.00005)
-        await asyncio.wait_for(link.close(), 2.0)
+        await asyncio.wait_for(link.link.close(), 2.0)
         await reading
     await server.stop()
 

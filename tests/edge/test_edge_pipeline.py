@@ -249,4 +249,4 @@ async def test_an_agent_without_hub_and_meter_waits_and_then_catches_up(
     await hub.stop()
     simulator.stop()
     said = log.read_text(encoding="utf-8")
-    assert said.count("cannot be reached") == 1 and said.count("answers again") == 1 and "Traceback" not in said
+    assert said.count("cannot be reached") == 1 and said.count("is reached again") == 1 and "Traceback" not in said

@@ -17,8 +17,9 @@ from edge_agent import store as store_module
 from edge_agent.agent import Agent
 from edge_agent.config import AgentConfig
 from edge_agent.meter import MeterPoller
-from edge_agent.modbus.link import LinkTarget, ModbusLink
+from edge_agent.modbus.link import ModbusLink
 from edge_agent.modbus.reader import MeterReader
+from edge_agent.modbus.target import BusTarget
 from edge_agent.slots import Baseline, ClosedSlot
 from edge_agent.store import RawReading, Store, StoreError
 from firmware_sim.server import MeterServer
@@ -350,7 +351,7 @@ async def test_a_full_disk_stops_neither_metering_nor_energy(
         closed.append(slot)
         store.report(slot.slot, "slot", lambda seq, rows: b"")
 
-    reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", server.port, 1)), load_profile("sdm630"))
+    reader = MeterReader(ModbusLink(BusTarget("127.0.0.1", server.port)).unit(1), load_profile("sdm630"))
     reader.link.open()
     poller = MeterPoller(reader, store, clock, 0.05, on_slot, lambda _reading: None)
     polling = asyncio.create_task(poller.run())
@@ -389,7 +390,7 @@ async def test_nothing_is_metered_before_the_clock_begins(make_meter: Callable[.
     async def on_slot(slot: ClosedSlot) -> None:
         closed.append(slot)
 
-    reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", server.port, 1)), load_profile("sdm630"))
+    reader = MeterReader(ModbusLink(BusTarget("127.0.0.1", server.port)).unit(1), load_profile("sdm630"))
     reader.link.open()
     poller = MeterPoller(reader, store, clock, 0.05, on_slot, lambda _reading: None)
     polling = asyncio.create_task(poller.run())
@@ -405,7 +406,7 @@ async def test_nothing_is_metered_before_the_clock_begins(make_meter: Callable[.
 
 def test_readings_that_the_disk_refused_are_kept_and_counted(tmp_path: Path, make_meter: Callable[..., MeterServer]) -> None:
     store = Store(tmp_path / "store.sqlite", first_seq=1)
-    reader = MeterReader(ModbusLink(LinkTarget("127.0.0.1", 9, 1)), load_profile("sdm630"))
+    reader = MeterReader(ModbusLink(BusTarget("127.0.0.1", 9)).unit(1), load_profile("sdm630"))
 
     async def on_slot(_slot: ClosedSlot) -> None:
         raise AssertionError("no slot closes here")

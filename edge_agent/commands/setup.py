@@ -1,0 +1,233 @@
+"""`openmg-agent init` and `detect`: from a meter on a wire to a file that `check` passes.
+
+Rules: what is not given is asked for at a terminal and is an error anywhere else; nothing is written unless a file is
+named. Not here: the scan (`edge_agent.modbus.detect`), the file (`edge_agent.config_file`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge_agent.commands.common import CommandError, add_place, meter_of, print_json, say, transport_of
+from edge_agent.config import AgentConfig, MeterSection
+from edge_agent.config_file import Identity, require_free, write_config
+from edge_agent.meter_section import BAUD_RATES, MAX_UNIT
+from edge_agent.modbus.target import PARITIES, BusTarget
+from openmg.config import ConfigError
+from openmg.profiles.profile import ProfileError, known_profiles, load_profile
+
+PROGRESS_SECONDS = 2.0
+QUESTIONS = {
+    "name": "name of this device (lower-case letters, digits, dashes)",
+    "microgrid": "number of the microgrid",
+    "mqtt": "broker, as mqtt://host:port",
+    "operator": "the operator's address, 0x and 40 hex digits",
+    "chain_id": "the number of the operator's chain",
+}
+
+
+def init(arguments: argparse.Namespace) -> int:
+    return _write(arguments, meter_of(arguments, arguments.profile), _identity(arguments), arguments.output)
+
+
+def _identity(arguments: argparse.Namespace) -> Identity:
+    answers = {key: _answer(arguments, key, question) for key, question in QUESTIONS.items()}
+    return Identity(
+        name=answers["name"],
+        microgrid=_whole("microgrid", answers["microgrid"]),
+        mqtt=answers["mqtt"],
+        operator=answers["operator"],
+        chain_id=_whole("chain-id", answers["chain_id"]),
+        timezone=arguments.timezone,
+        role=arguments.role,
+        slot_key=str(arguments.slot_key.absolute()) if arguments.slot_key else "",
+        slot_key_sha256=arguments.slot_key_sha256,
+        demo_key=arguments.demo_key,
+    )
+
+
+def _write(arguments: argparse.Namespace, meter: MeterSection, identity: Identity, path: Path) -> int:
+    _tell_written(arguments, path, write_config(path, meter, identity, arguments.force))
+    return 0
+
+
+def _tell_written(arguments: argparse.Namespace, path: Path, config: AgentConfig) -> None:
+    if config.home.role == "home" and config.slot_keys is None:
+        say("a home proves what it reports: add [slot_proof] with the operator's key before `run` (docs/METERS.md)")
+    if arguments.json:
+        meter = config.meter
+        print_json({"file": str(path), "device": config.device.name, "meter": meter.where, "profile": meter.profile})
+    else:
+        print(f"{path} is written; next: openmg-agent doctor --config {path}")
+
+
+def _answer(arguments: argparse.Namespace, key: str, question: str) -> str:
+    given = getattr(arguments, key)
+    if given is not None:
+        return str(given)
+    if not sys.stdin.isatty():
+        raise ConfigError(f"--{key.replace('_', '-')} is missing: {question}")
+    print(f"{question}: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}; write a whole number") from None
+
+
+def detect(arguments: argparse.Namespace) -> int:
+    """Exit code 0 when a meter was named, 1 when not."""
+    from edge_agent.modbus.detect import scan, serial_settings
+    from edge_agent.modbus.errors import LinkError
+
+    transport = transport_of(arguments)
+    identity = None
+    if arguments.write is not None:  # asked for before the scan, which may take minutes
+        require_free(arguments.write, arguments.force)
+        identity = _identity(arguments)
+    target = BusTarget(
+        host=arguments.host,
+        port=arguments.port,
+        transport=transport,
+        timeout_s=arguments.timeout,
+        drain_s=min(arguments.timeout, 0.1),
+        serial=arguments.serial,
+    )
+    try:
+        profiles = [load_profile(name) for name in known_profiles()]
+    except ProfileError as error:
+        raise ConfigError(str(error)) from error
+    targets = serial_settings(target, arguments.baud, arguments.parity)
+    try:
+        found = asyncio.run(scan(targets, arguments.units, profiles, _Progress()))
+    except LinkError as error:
+        raise CommandError(str(error)) from error
+    if arguments.json and identity is None:
+        print_json([_row(meter) for meter in found])
+    for meter in () if arguments.json else found:
+        print(f"{_place(meter.target)} unit {meter.unit}: {' or '.join(meter.profiles) or 'unknown'} ({meter.text})")
+    if not found:
+        raise CommandError(f"nobody answers on {target}; check wiring (A and B swapped?), units, baud and parity")
+    if identity is not None:
+        return _write(arguments, _chosen(arguments, found), identity, arguments.write)
+    return 0 if any(meter.profile for meter in found) else 1
+
+
+def _row(meter: Any) -> dict[str, Any]:
+    target = meter.target
+    place: dict[str, Any] = {"transport": target.transport}
+    if target.transport == "rtu":
+        place |= {"serial": target.serial, "baud": target.baud, "parity": target.parity}
+    else:
+        place |= {"host": target.host, "port": target.port}
+    return {**place, "unit": meter.unit, "profile": meter.profile, "profiles": list(meter.profiles), "text": meter.text}
+
+
+def _place(target: BusTarget) -> str:
+    return f"{target} at {target.baud} {target.parity}" if target.transport == "rtu" else str(target)
+
+
+def _chosen(arguments: argparse.Namespace, found: tuple[Any, ...]) -> MeterSection:
+    """The one meter that a file is written for."""
+    known = [meter for meter in found if meter.profile is not None]
+    if len(known) != 1:
+        names = ", ".join(f"unit {meter.unit}" for meter in found)
+        raise CommandError(f"a file is for one meter, but {len(known)} are known ({names}); narrow --units, or use `init`")
+    meter = known[0]
+    place = argparse.Namespace(**vars(arguments))
+    place.unit, place.transport = meter.unit, meter.target.transport
+    place.baud = place.parity = place.stop_bits = None
+    section = meter_of(place, meter.profile)
+    if meter.target.transport == "rtu":
+        section = replace(section, baud=meter.target.baud, parity=meter.target.parity)
+    return section
+
+
+class _Progress:
+    """Says what the scan does, every two seconds."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._said >= PROGRESS_SECONDS:
+            self._said = time.monotonic()
+            say(text)
+
+
+def _units(text: str) -> tuple[int, ...]:
+    """`1-10`, `3` or `1,5,9-12`."""
+    units: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            units += range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of units; write 1-10 or 1,5,9") from None
+    if not units or not all(1 <= unit <= MAX_UNIT for unit in units):
+        raise argparse.ArgumentTypeError(f"units are 1 to {MAX_UNIT}, not {text}")
+    return tuple(dict.fromkeys(units))
+
+
+def _choices(kind: type, allowed: tuple[Any, ...]) -> Any:
+    def parse(text: str) -> tuple[Any, ...]:
+        try:
+            values = tuple(kind(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if not values or not set(values) <= set(allowed):
+            raise argparse.ArgumentTypeError(f"use some of {', '.join(map(str, allowed))}, with commas between")
+        return values
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.02 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time-out; write 0.02 to 10 seconds")
+    return value
+
+
+def _add_identity(parser: argparse.ArgumentParser) -> None:
+    who = parser.add_argument_group("the device (what is missing is asked for at a terminal)")
+    for key, question in QUESTIONS.items():
+        who.add_argument(f"--{key.replace('_', '-')}", help=question)
+    who.add_argument("--timezone", default="Asia/Seoul", help="default: Asia/Seoul")
+    who.add_argument("--role", choices=("home", "feeder"), default="home", help="default: home")
+    who.add_argument("--slot-key", type=Path, metavar="FILE", help="what the ceremony of commit made")
+    who.add_argument("--slot-key-sha256", default="", metavar="HEX", help="the digest that the ceremony printed")
+    who.add_argument("--demo-key", action="store_true", help="the development key instead, with which anybody can forge")
+    who.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument("--json", action="store_true", help="one JSON value")
+
+
+def add_commands(add: Any) -> None:
+    """`init` and `detect`."""
+    making = add("init", init, "Write a configuration.", "init --output agent.toml --host 192.0.2.7", parent=None)
+    making.add_argument("--output", type=Path, default=Path("agent.toml"), help="default: agent.toml")
+    making.add_argument("--profile", default="sdm630", help=f"one of {', '.join(known_profiles())}, or a .toml file")
+    add_place(making)
+    _add_identity(making)
+    example = "detect --serial /dev/ttyUSB0 --units 1-10 --write agent.toml"
+    finding = add("detect", detect, "Find the meters on a bus.", example, parent=None)
+    add_place(finding, unit=False)
+    finding.add_argument("--units", type=_units, default=tuple(range(1, 11)), help="1-10 (default), 3 or 1,5,9-12")
+    baud = _choices(int, BAUD_RATES)
+    finding.add_argument("--baud", type=baud, default=(9600, 19200, 2400, 38400), help="tried in turn: 9600,19200,...")
+    finding.add_argument("--parity", type=_choices(str, PARITIES), default=("N", "E"), help="tried in turn: N,E")
+    finding.add_argument("--timeout", type=_seconds, default=0.3, metavar="S", help="for each answer; default: 0.3")
+    finding.add_argument("--write", type=Path, metavar="FILE", help="write the agent's file for the meter that is found")
+    _add_identity(finding)
