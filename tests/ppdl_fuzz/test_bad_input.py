@@ -164,6 +164,11 @@ def test_a_message_with_one_byte_changed_is_nobodys(number: int) -> None:
         wires.not_the_senders(honest, read)
 
 
+def test_an_answer_that_lost_its_blocks_proves_nothing() -> None:
+    honest = next(message for message in chain.messages() if isinstance(message, SyncResponse) and message.blocks)
+    wires.not_the_senders(honest, SyncResponse(()))
+
+
 @pytest.mark.parametrize("kind", [Kind.PREPARE, Kind.COMMIT])
 def test_the_other_form_of_a_signature_is_refused(kind: Kind) -> None:
     """(r, n - s) verifies in textbooks: it would give one vote two encodings."""
