@@ -119,6 +119,7 @@ class Agent:
         name = config.device.name
         self._state_topic = topics.from_meter(name, topics.STATE)
         self._ack_topic, self._roster_topic = topics.ack(name), topics.roster(config.home.microgrid)
+        self._opening_topic = topics.opening(config.home.microgrid)
         self.link = MqttLink(
             config.mqtt.address,
             config.mqtt.client_id or name,
@@ -151,6 +152,7 @@ class Agent:
         self.link.subscribe(self._ack_topic)
         if self.config.home.role == "home":
             self.link.subscribe(self._roster_topic)
+            self.link.subscribe(self._opening_topic)
         for runner in self._runners:
             runner.start(self._context(runner))
         self.reader.link.open()
@@ -196,6 +198,7 @@ class Agent:
         await end_tasks(self._tasks)
         await self.link.stop()
         self.store.close()
+        self.reporter.close()
         remove_status(self.config.device.state_dir)
         self._lock.close()
 
@@ -294,6 +297,8 @@ class Agent:
             self._spawn(self.publisher.on_ack(topic, payload))
         elif topic == self._roster_topic:
             self._spawn(self._on_roster(topic, payload))
+        elif topic == self._opening_topic:
+            self._spawn(self._on_opening(topic, payload))
         for runner in self._runners:
             if runner.wants(topic):
                 runner.offer((topic, payload))
@@ -306,6 +311,16 @@ class Agent:
             return
         if news:
             await self._report()
+
+    async def _on_opening(self, topic: str, payload: bytes) -> None:
+        """Answers a question to open a slot; an answer that is lost is asked for again."""
+        try:
+            answer = await asyncio.to_thread(self.reporter.openings.answer, payload)
+        except base.InvalidMessage as error:
+            self.publisher.malformed.note(topic, str(error))
+            return
+        if answer is not None:
+            self.link.publish(topics.from_meter(self.config.device.name, topics.OPENING), answer)
 
     async def _on_slot(self, closed: ClosedSlot) -> None:
         if self.link.connected:

@@ -128,20 +128,32 @@ class MqttSection:
 
 @dataclass(frozen=True)
 class HubSection:
-    """The operator whose rosters and acknowledgements count: its address, and the PPDL chain id signatures name."""
+    """The operator whose rosters and acknowledgements count: its address, and the PPDL chain id signatures name.
+
+    utility: address of the utility that must have approved every meter of a roster; empty: the operator's word is taken.
+    """
 
     operator: str
     chain_id: int
+    utility: str = ""
 
     def __post_init__(self) -> None:
         if not ACCOUNT.fullmatch(self.operator):
             raise ValueError(f"operator is {self.operator!r}; write 0x and 40 hex digits")
         if self.chain_id < 1:
             raise ValueError(f"chain_id is {self.chain_id}; it must be 1 or more")
+        if self.utility and not ACCOUNT.fullmatch(self.utility):
+            raise ValueError(f"utility is {self.utility!r}; write 0x and 40 hex digits, or leave it out")
+        if self.utility.lower() == self.operator.lower():
+            raise ValueError("utility is the operator's own address; it must be another party's")
 
     @property
     def address(self) -> bytes:
         return bytes.fromhex(self.operator[2:])
+
+    @property
+    def utility_address(self) -> bytes | None:
+        return bytes.fromhex(self.utility[2:]) if self.utility else None
 
 
 @dataclass(frozen=True)
@@ -233,6 +245,11 @@ class AgentConfig:
     def key_files(self) -> tuple[Path, ...]:
         """The device's key and, with a wallet, the owner's seed."""
         return (self.device.key_file,) if self.wallet is None else (self.device.key_file, self.wallet.seed_file)
+
+    @property
+    def promises_path(self) -> Path:
+        """What the meter must not forget of masked slots."""
+        return self.device.state_dir / "masking.sqlite"
 
     @property
     def store_path(self) -> Path:

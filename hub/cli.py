@@ -7,6 +7,7 @@
     keys, peers              change this hub's TLS key; import the other operators' cards
     validators               see and change the validator set of the running chain
     check --config FILE      configuration only
+    approve                  the utility's signature that the meters of a genesis are real
     devices                  certificates of meters: invite, approve, revoke, serve; the broker's files
     history, api-key         import a microgrid's past; keys of the inference API and what was asked with them
     identity --config FILE   the hub's addresses and envelope key (its key file is made when missing)
@@ -125,6 +126,7 @@ def broker(arguments: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     from hub.devices.commands import add_device_commands
     from hub.inference.commands import add_inference_commands
+    from hub.ingest.approvals import add_arguments as add_approval_arguments
     from hub.operators.commands import add_operator_commands
     from hub.operators.governance_commands import add_validator_commands
 
@@ -153,6 +155,12 @@ def _parser() -> argparse.ArgumentParser:
     add_operator_commands(add, sub)
     add_validator_commands(add)
     add_inference_commands(add)
+    sub = add(
+        "approve",
+        "Sign, as the utility, that the meters of a genesis are real, for rosters that homes can trust.",
+        "openmg-hub approve --genesis genesis.cbor --key-file utility.key --without-feeder 2",
+    )
+    add_approval_arguments(sub)
     add_device_commands(add)
     sub = add("relay", "Relay decided headers to the plasma chain.", "openmg-hub relay --config hub.toml --json")
     sub.add_argument("--config", type=Path, required=True, help="TOML file of the hub whose chain is relayed")

@@ -278,14 +278,20 @@ class InferenceSection:
 
 @dataclass(frozen=True)
 class DeviceSection:
-    """A meter that the ingest role listens to: its name in topics, 0x-address, microgrid, and role (home or feeder)."""
+    """A meter that the ingest role listens to: its name in topics, 0x-address, microgrid, and role (home or feeder).
+
+    approval: what `openmg-hub approve` printed for it; homes that know their utility mask with approved meters only.
+    """
 
     name: str
     address: str
     microgrid: int
     role: str = HOME
+    approval: str = ""
 
     def __post_init__(self) -> None:
+        if self.approval and not re.fullmatch(r"0x[0-9a-fA-F]{130}", self.approval):
+            raise ValueError("approval is not 0x and 130 hex digits; copy what `openmg-hub approve` printed")
         if not DEVICE_NAME.fullmatch(self.name):
             raise ValueError(f"name is {self.name!r}; use up to 32 lower-case letters, digits and dashes")
         if self.microgrid < 1:

@@ -71,7 +71,10 @@ class OperatorRoles(IngestEvents):
         self.node = node
         self.engine = node.engine
         self.clock = VirtualClock(config.clock.t0, config.clock.w0, config.clock.speed)
-        devices = [Device(item.name, bytes.fromhex(item.address[2:]), item.microgrid, item.role) for item in config.device]
+        devices = [
+            Device(item.name, bytes.fromhex(item.address[2:]), item.microgrid, item.role, bytes.fromhex(item.approval[2:]))
+            for item in config.device
+        ]
         self._standing = standing_of(config, {device.name: device.address for device in devices})
         self.registry = Registry(devices, self._standing.reason) if self._standing is not None else Registry(devices)
         settings = IngestSettings(
@@ -243,7 +246,7 @@ class OperatorRoles(IngestEvents):
 
     async def on_group(self, group: GroupSum) -> None:
         try:
-            await self.engine.submit(slot_sum_tx(group.roster, group.slot, group.rows))
+            await self.engine.submit(slot_sum_tx(group.roster, group.slot, group.rows, group.sums, group.signatures))
         except TxRefused as error:
             if ALREADY_AGREED not in str(error):
                 raise
@@ -251,6 +254,9 @@ class OperatorRoles(IngestEvents):
 
     def on_gap(self, gap: Gap) -> None:
         self.overview.on_gap(gap)
+
+    def on_small_group(self, microgrid: int, present: int, needed: int) -> None:
+        self.overview.on_small_group(microgrid, present, needed)
 
     def on_birth(self, device: Device, birth: Birth) -> None:
         if device.role == HOME and any(birth.owner):

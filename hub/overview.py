@@ -92,6 +92,15 @@ class Overview:
             "warning",
         )
 
+    def on_small_group(self, microgrid: int, present: int, needed: int) -> None:
+        """Too few homes are there for a sum that hides each of them."""
+        self._board.event(
+            "gap",
+            f"Microgrid {microgrid}: group too small: {present} of {needed} meters; nothing is published.",
+            f"마이크로그리드 {microgrid}: 그룹이 너무 작습니다: 계량기 {present}/{needed}개; 아무것도 공개하지 않습니다.",
+            "warning",
+        )
+
     def on_feeder(self, device: Device, report: FeederReport) -> None:
         self._feeders[device.microgrid] = report
 

@@ -41,8 +41,10 @@ TABLE = (
         PRIVATE,
         "the home; the hub sees the sum of its group",
         "가정. 허브는 그룹 합계만 봅니다",
-        "Pairwise masks cancel in the sum of a whole group of at least 5; a group with a gap publishes nothing.",
-        "5가구 이상 그룹 전체의 합에서만 마스크가 상쇄되며, 빠진 가구가 있으면 아무것도 공개되지 않습니다.",
+        "Pair and self masks come off the sum of a group of at least 5 only, once a slot; beside a feeder read in clear "
+        "nothing is opened while one to four homes are missing.",
+        "쌍별 마스크와 자체 마스크는 5가구 이상 그룹의 합에서만, 구간마다 한 번만 벗겨집니다. 피더를 평문으로 읽는 곳에서 "
+        "한 가구에서 네 가구가 빠지면 아무것도 공개되지 않습니다.",
     ),
     PrivacyRow(
         "Energy a home mints, sells, buys and burns on the plasma chain",

@@ -55,6 +55,11 @@ class DeviceKey:
         return X25519PrivateKey.from_private_bytes(hkdf(self.root, "device/mask"))
 
     @cached_property
+    def self_mask_secret(self) -> bytes:
+        """32 bytes from which the self masks of slots come (`openmg.masking.masks`)."""
+        return hkdf(self.root, "device/self-mask")
+
+    @cached_property
     def meter_secret(self) -> int:
         """mk, the field element from which the meter's public name and its nullifiers come (`openmg.zk.meters`)."""
         return reduce_wide(hkdf(self.root, "device/zk-meter", KEY_BYTES + 16))

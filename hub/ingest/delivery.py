@@ -1,4 +1,4 @@
-"""Sums of whole groups on their way to the rest of the hub, one after the other, each until it was taken.
+"""Sums of opened groups on their way to the rest of the hub, one after the other, each until it was taken.
 
 Rules: a sum that the receiver did not take is offered again; one that it took is noted in the database, so that a restart
 offers it no more. The queue is bounded: what does not fit is offered after the next restart.
@@ -27,10 +27,13 @@ class Deliveries:
         self._waiting: asyncio.Queue[GroupSum] = asyncio.Queue(MAX_DELIVERIES)
         self.opened = 0
         """Groups opened since the start."""
+        self.opened_without = 0
+        """Those of them in which members were missing."""
 
     def put(self, group: GroupSum) -> None:
         """Takes a sum; says so when there is no room."""
         self.opened += 1
+        self.opened_without += bool(group.signatures)
         try:
             self._waiting.put_nowait(group)
         except asyncio.QueueFull:

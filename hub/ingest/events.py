@@ -20,10 +20,13 @@ class IngestEvents:
     """Hears nothing; the hub overrides what it wants."""
 
     async def on_group(self, group: GroupSum) -> None:
-        """The sums of a whole group."""
+        """The sums of an opened group."""
 
     def on_gap(self, gap: Gap) -> None:
         """A group that stays closed, and why."""
+
+    def on_small_group(self, microgrid: int, present: int, needed: int) -> None:
+        """A microgrid publishes nothing, because fewer homes than a group takes announced themselves; told when it changes."""
 
     def on_roster(self, roster: Roster) -> None:
         """A roster was published."""

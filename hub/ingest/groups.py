@@ -1,23 +1,30 @@
-"""Slot reports of a roster collected until they are whole; then, and only then, their sums are opened.
+"""Slot reports of a roster collected until they are whole or their time is over; then their survivor set is opened.
 
-Rules: pure; a group with a gap opens nothing and names who is missing; a report under a roster, for a slot
-the roster does not cover, that lies ahead or is older than MAX_OPEN_SLOTS, or from somebody who is no member is
-refused. A late report still completes its group until then. Sums to which the members' commitments do not open count as
-masks that do not cancel: validators would refuse them.
-Not here: signatures and proofs (`reports`), storage (`store`), masks and sums of commitments (`openmg.masking`).
+Rules: pure. All members reported: the set is fixed at once. Somebody is missing: it is fixed once the second slot after the
+reported one runs *and* no report has come for as long (so that a backlog after an outage is not cut off), if enough members are
+there; until then the group opens nothing and names who is missing. A set is fixed once: a report that comes later, and a
+second report of a member, are never opened.
+A report under an unknown roster, for a slot the roster does not cover, that lies ahead or is older than MAX_OPEN_SLOTS, or from
+somebody who is no member is refused. Sums to which the members' commitments do not open are a gap.
+Not here: signatures and proofs (`reports`), the answers to a set (`openings`), storage (`store`), which sets may be opened
+(`openmg.masking.survivors`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from openmg.masking import Commitments, open_sum, require_committed, roster_id
+from hub.ingest.openings import HeldReport, Opening, RefusedOpening
+from openmg.masking import Commitments, SlotSums, roster_id, threshold
+from openmg.masking.opening import MaskedReport, NotYet
+from openmg.masking.survivors import RefusedSet, require_set
+from openmg.messages.slot_opening import OpeningNotice, SlotOpening
 from openmg.messages.telemetry import Roster, SlotReport
 
 GAP_AFTER_SLOTS = 2
 """A slot counts as incomplete once the second slot after it runs: reports leave within seconds of the boundary."""
 MAX_OPEN_SLOTS = 96
-"""A day: what is not whole by then cannot be settled any more and is forgotten."""
+"""A day: what is not opened by then cannot be settled any more and is forgotten."""
 MAX_AHEAD_SLOTS = 1
 """A meter's clock may run this far ahead of the hub's."""
 MAX_ROSTERS = 16
@@ -30,22 +37,27 @@ class RefusedReport(ValueError):
 
 @dataclass(frozen=True)
 class GroupSum:
-    """A whole group: its roster, the signed reports in the roster's order, and the opened sums (Wh)."""
+    """An opened group: its roster, the survivors' signed reports in the roster's order, the sums, and the signatures under the
+    survivor set (address -> 65 bytes; empty when nobody is left out)."""
 
     roster: Roster
     slot: int
     rows: tuple[bytes, ...]
-    import_wh: int
-    export_wh: int
+    sums: SlotSums
+    members: tuple[bytes, ...]
+    signatures: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
     def microgrid(self) -> int:
         return self.roster.microgrid
 
     @property
-    def members(self) -> tuple[bytes, ...]:
-        """Addresses, in the roster's order."""
-        return tuple(member.address for member in self.roster.members)
+    def import_wh(self) -> int:
+        return self.sums.import_wh
+
+    @property
+    def export_wh(self) -> int:
+        return self.sums.export_wh
 
 
 @dataclass(frozen=True)
@@ -58,26 +70,26 @@ class Gap:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Member:
-    masked: tuple[int, ...]
-    commitments: Commitments
-    raw: bytes
-
-
 @dataclass
 class _Group:
-    reports: dict[bytes, _Member] = field(default_factory=dict)
+    reports: dict[bytes, HeldReport] = field(default_factory=dict)
+    last_arrival: int = 0
+    """Slot that ran when the last report came."""
+    notice: OpeningNotice | None = None
+    opening: Opening | None = None
     done: bool = False
 
 
 class SlotGroups:
     """The open groups of every roster."""
 
-    def __init__(self) -> None:
+    def __init__(self, chain_id: int) -> None:
+        self._chain_id = chain_id
         self._rosters: dict[bytes, Roster] = {}
         self._groups: dict[tuple[bytes, int], _Group] = {}
         self._looked_to: dict[bytes, int] = {}
+        self.late = 0
+        """Reports that came after their slot's set was fixed, or were a member's second."""
 
     def add_roster(self, roster: Roster, looked_to: int | None = None) -> None:
         """Expects reports under this roster from its `from_slot` on; gaps before `looked_to` are not reported again.
@@ -91,11 +103,16 @@ class SlotGroups:
         self._rosters[roster_id(roster)] = roster
         self._looked_to[roster_id(roster)] = max(roster.from_slot, looked_to or 0)
 
+    def restore_set(self, notice: OpeningNotice) -> None:
+        """Holds to a set that was fixed before a restart; its reports are added again afterwards."""
+        if notice.roster_id in self._rosters:
+            self._groups.setdefault((notice.roster_id, notice.slot), _Group()).notice = notice
+
     def add(
-        self, report: SlotReport, commitments: Commitments, address: bytes, raw: bytes, current_slot: int
-    ) -> GroupSum | Gap | None:
-        """Takes a verified report and its proved commitments. Its group's sum when it is whole now, a Gap when masks or
-        commitments do not fit, else None.
+        self, report: SlotReport, shares: bytes, commitments: Commitments, address: bytes, raw: bytes, current_slot: int
+    ) -> Opening | None:
+        """Takes a verified report, the shares delivered with it and its proved commitments. The opening, when it is now known
+        who is in it.
 
         Raises RefusedReport.
         """
@@ -109,22 +126,88 @@ class SlotGroups:
         if not current_slot - MAX_OPEN_SLOTS <= report.slot <= current_slot + MAX_AHEAD_SLOTS:
             raise RefusedReport(f"slot {report.slot} is not open; it is slot {current_slot} now")
         group = self._groups.setdefault((report.roster_id, report.slot), _Group())
+        held = HeldReport(MaskedReport(report.masked, report.self_commitment, shares), commitments, raw)
+        if group.done or group.opening is not None or not self._expected(group, address, held):
+            self.late += group.reports.get(address) != held
+            return None
+        group.reports[address], group.last_arrival = held, current_slot
+        wanted = len(roster.members) if group.notice is None else len(group.notice.survivors)
+        return self._fix(roster, report.slot, group) if len(group.reports) == wanted else None
+
+    @staticmethod
+    def _expected(group: _Group, address: bytes, held: HeldReport) -> bool:
+        """Whether it is the member's first report, and the one that a set from before a restart names."""
+        if group.notice is None:
+            return address not in group.reports
+        named = dict(zip(group.notice.survivors, group.notice.commitments, strict=True))
+        return named.get(address) == held.masked.self_commitment
+
+    def _fix(self, roster: Roster, slot: int, group: _Group) -> Opening:
+        if group.notice is None:
+            survivors = tuple(member.address for member in roster.members if member.address in group.reports)
+            commitments = tuple(group.reports[address].masked.self_commitment for address in survivors)
+            group.notice = OpeningNotice(roster_id(roster), slot, survivors, commitments)
+        ordered = {address: group.reports[address] for address in group.notice.survivors}
+        group.opening = Opening(roster, group.notice, ordered, self._chain_id)
+        return group.opening
+
+    def due(self, current_slot: int) -> tuple[Opening, ...]:
+        """Fixes the sets of groups whose time is over and that have enough members."""
+        fixed = []
+        for (name, slot), group in self._groups.items():
+            roster = self._rosters.get(name)
+            quiet_since = max(slot, group.last_arrival)
+            if roster is None or group.done or group.notice is not None or current_slot < quiet_since + GAP_AFTER_SLOTS:
+                continue
+            if self._why_closed(roster, group) == "":
+                fixed.append(self._fix(roster, slot, group))
+        return tuple(fixed)
+
+    @staticmethod
+    def _why_closed(roster: Roster, group: _Group) -> str:
+        """Why the members that are there cannot be opened; empty when they can."""
+        try:
+            require_set(roster, tuple(group.reports))
+        except RefusedSet as error:
+            return str(error)
+        return ""
+
+    def answer(self, address: bytes, message: SlotOpening) -> GroupSum | Gap | OpeningNotice | None:
+        """Takes a member's answer: the group's sum, a Gap when it does not open, or the notice to show anew.
+
+        Raises RefusedOpening.
+        """
+        group = self._groups.get((message.roster_id, message.slot))
+        if group is None or group.opening is None:
+            raise RefusedOpening("the answer is for a slot that is not being opened")
         if group.done:
             return None
-        group.reports[address] = _Member(report.masked, commitments, raw)
-        if len(group.reports) < len(roster.members):
+        opening = group.opening
+        if opening.take(address, message):
+            return opening.notice
+        try:
+            sums = opening.sums()
+        except NotYet:
             return None
+        except ValueError as error:
+            group.done = True
+            return Gap(opening.roster.microgrid, opening.slot, (), str(error))
         group.done = True
-        return self._open(roster, report.slot, group)
+        rows = tuple(report.raw for report in opening.reports.values())
+        return GroupSum(opening.roster, opening.slot, rows, sums, tuple(opening.reports), opening.signatures)
+
+    def asking(self) -> tuple[Opening, ...]:
+        """Openings that wait for answers."""
+        return tuple(g.opening for g in self._groups.values() if g.opening is not None and not g.done)
 
     def close(self, microgrid: int, slot: int) -> None:
-        """Takes a slot whose sums were handed on before as whole; reports of it open nothing again."""
+        """Takes a slot whose sums were handed on before as opened; reports of it open nothing again."""
         for name, roster in self._rosters.items():
             if roster.microgrid == microgrid and self._covers(roster, slot):
                 self._groups.setdefault((name, slot), _Group()).done = True
 
     def gaps(self, current_slot: int) -> tuple[Gap, ...]:
-        """Slots that should be whole by now and are not, each told once; forgets what is too old."""
+        """Slots that should be opened by now and are not, each told once; forgets what is too old."""
         found = []
         for name, roster in self._rosters.items():
             until = current_slot - GAP_AFTER_SLOTS + 1
@@ -140,20 +223,17 @@ class SlotGroups:
         group = self._groups.get((name, slot), _Group())
         if group.done:
             return []
+        if group.opening is not None:
+            silent = group.opening.silent
+            return [Gap(roster.microgrid, slot, silent, f"no keys to open it from {', '.join(silent)}")]
         missing = tuple(member.device for member in roster.members if member.address not in group.reports)
-        return [Gap(roster.microgrid, slot, missing, f"no report from {', '.join(missing)}")]
+        reason = f"no report from {', '.join(missing)}"
+        if len(group.reports) >= threshold(len(roster.members)):
+            closed = self._why_closed(roster, group)
+            reason += f"; {closed}" if closed else "; the others' sum is opened without them"
+        return [Gap(roster.microgrid, slot, missing, reason)]
 
     def _covers(self, roster: Roster, slot: int) -> bool:
         """Whether this roster is the latest of its microgrid that begins at or before the slot."""
         starts = [r.from_slot for r in self._rosters.values() if r.microgrid == roster.microgrid]
         return slot >= roster.from_slot and not any(roster.from_slot < start <= slot for start in starts)
-
-    @staticmethod
-    def _open(roster: Roster, slot: int, group: _Group) -> GroupSum | Gap:
-        try:
-            sums = open_sum(roster, {address: member.masked for address, member in group.reports.items()})
-            require_committed(sums, (member.commitments for member in group.reports.values()))
-        except ValueError as error:
-            return Gap(roster.microgrid, slot, (), str(error))
-        rows = tuple(group.reports[member.address].raw for member in roster.members)
-        return GroupSum(roster, slot, rows, sums.import_wh, sums.export_wh)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from openmg.messages.topics import DEVICE_NAME
+from openmg.signing import SIGNATURE_BYTES
 from openmg.units import ADDRESS_BYTES
 
 HOME, FEEDER = "home", "feeder"
@@ -19,18 +20,21 @@ MAX_DEVICES = 10_000
 
 @dataclass(frozen=True)
 class Device:
-    """A registered meter."""
+    """A registered meter. `approval`: the utility's signature of its MeterApproval, for rosters; empty when it gave none."""
 
     name: str
     address: bytes
     microgrid: int
     role: str = HOME
+    approval: bytes = b""
 
     def __post_init__(self) -> None:
         if not DEVICE_NAME.fullmatch(self.name):
             raise ValueError(f"device name {self.name!r} is not lower-case letters, digits and dashes")
         if len(self.address) != ADDRESS_BYTES or self.role not in (HOME, FEEDER):
             raise ValueError(f"device {self.name}: needs a 20-byte address and the role home or feeder")
+        if len(self.approval) not in (0, SIGNATURE_BYTES):
+            raise ValueError(f"device {self.name}: the utility's approval has {SIGNATURE_BYTES} bytes")
 
 
 class Registry:
@@ -53,6 +57,10 @@ class Registry:
         """The masked members of a microgrid, without those that are refused now."""
         homes = (d for d in self.by_name.values() if d.microgrid == microgrid and d.role == HOME)
         return tuple(d for d in homes if self.refusal(d.name) is None)
+
+    def has_feeder(self, microgrid: int) -> bool:
+        """Whether a feeder of the microgrid is read in clear."""
+        return any(d.microgrid == microgrid and d.role == FEEDER for d in self.by_name.values())
 
     def microgrids(self) -> tuple[int, ...]:
         return tuple(sorted({device.microgrid for device in self.by_name.values()}))

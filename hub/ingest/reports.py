@@ -1,8 +1,8 @@
 """Reports as they come from MQTT, opened and checked before anything of them is kept.
 
 Rules: pure of state; a report counts only when its device is registered for that kind, signed it and speaks for itself, and a
-home's only when its commitments are proved. What is refused is neither stored nor acknowledged, so its slot counts as
-missing until a right report comes.
+home's only when its commitments are proved and the shares of its self mask are those it names. What is refused is neither
+stored nor acknowledged, so its slot counts as missing until a right report comes.
 Not here: the proof (`openmg.zk.slot_proof`), storage and acknowledgement (`service`, `store`), groups (`groups`).
 """
 
@@ -15,9 +15,11 @@ from typing import TypeVar
 from hub.ingest.registry import FEEDER as FEEDER_ROLE
 from hub.ingest.registry import HOME, Device
 from hub.ingest.store import IncomingReport
+from openmg.hashing import keccak256
 from openmg.masking import Commitments
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FeederReport
+from openmg.messages.slot_opening import SlotDelivery
 from openmg.messages.telemetry import SlotReport
 
 M = TypeVar("M", bound=base.Message)
@@ -40,9 +42,11 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Masked:
-    """A home's report with the points that it was proved to commit to."""
+    """A home's report: message, signed bytes, the shares delivered with it, and the points it was proved to commit to."""
 
     message: SlotReport
+    raw: bytes
+    shares: bytes
     commitments: Commitments
 
 
@@ -74,9 +78,12 @@ class ReportCheck:
 
     def masked(self, device: Device, payload: bytes) -> Masked:
         """A home's report. Raises InvalidMessage."""
-        message = open_from(SlotReport, device, payload, self._chain_id).message
+        delivery = base.decode(SlotDelivery, payload)
+        message = open_from(SlotReport, device, delivery.report, self._chain_id).message
+        if keccak256(delivery.shares) != message.shares_hash:
+            raise base.InvalidMessage("comes with other shares than it names")
         try:
-            return Masked(message, self._open_report(device.address, message))
+            return Masked(message, delivery.report, delivery.shares, self._open_report(device.address, message))
         except ValueError as error:
             raise base.InvalidMessage(f"is not proved: {error}") from error
 

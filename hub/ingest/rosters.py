@@ -61,9 +61,18 @@ class RosterBook:
         if len(present) < MIN_GROUP or (patient and len(present) < min(len(homes), MAX_GROUP)):
             return None
         known = self.known(microgrid)
-        roster = make_roster(microgrid, current_slot + 1 if known else first_slot, map(self._member, present))
+        start, clear_feeder = current_slot + 1 if known else first_slot, self._registry.has_feeder(microgrid)
+        roster = make_roster(microgrid, start, map(self._member, present), clear_feeder)
         return None if known and known[-1].members == roster.members else roster
+
+    def too_small(self, microgrid: int) -> int | None:
+        """How many homes announced themselves when these are too few for a group, so that nothing is published; else None."""
+        homes = self._registry.homes(microgrid)
+        born = sum(device.name in self._births for device in homes)
+        return born if homes and born < MIN_GROUP and not self.known(microgrid) else None
 
     def _member(self, device: Device) -> RosterMember:
         birth = self._births[device.name]
-        return RosterMember(device.name, device.address, birth.mask_public, birth.payment_key, birth.payment_box)
+        return RosterMember(
+            device.name, device.address, birth.mask_public, birth.payment_key, birth.payment_box, device.approval
+        )

@@ -1,11 +1,12 @@
 """The ingest service: MQTT in, database, acknowledgement, sums out.
 
 Theory of operation. Reports (masked slots, feeder slots) go to one worker that checks them (`reports`), stores a
-batch in one durable transaction and only then acknowledges each device's high water; groups that became whole
-are opened and delivered (`delivery`). Births make rosters, in the watch loop. No single message is needed: every birth,
-and every report that does not fit the rosters, has the watch loop publish the rosters again; a new roster is
-repeated until it begins; a long silence renews the subscription. Everything else that meters send is checked
-and handed on (`events`).
+batch in one durable transaction and only then acknowledges each device's high water. Groups that became whole, or
+whose time is over, are opened: their survivor set is stored and shown to the members, whose answers take the masks
+off the sum (`asking`, `openings`), and that is delivered (`delivery`). Births make rosters, in the watch loop. No
+single message is needed: every birth, and every report that does not fit the rosters, has the watch loop publish the
+rosters again; a new roster is repeated until it begins; a long silence renews the subscription. Everything else that
+meters send is checked and handed on (`events`).
 Rules: a message of an unregistered device, with a wrong signature or proof, of another device or malformed is counted,
 logged once per sender and dropped; it never stops the service. Queues are bounded: what does not fit is
 dropped unacknowledged and therefore sent again by its meter. Not here: what the hub does with sums, updates
@@ -21,25 +22,24 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable
-from functools import partial
 
+from hub.ingest.asking import Asking
 from hub.ingest.delivery import Deliveries
 from hub.ingest.events import IngestEvents
 from hub.ingest.groups import MAX_OPEN_SLOTS, Gap, RefusedReport, SlotGroups
-from hub.ingest.registry import FEEDER as FEEDER_ROLE
+from hub.ingest.handed import Handed
+from hub.ingest.openings import RefusedOpening
 from hub.ingest.registry import Device, Registry
 from hub.ingest.reports import Arrived, M, Masked, OpenReport, ReportCheck, open_from
 from hub.ingest.rosters import RosterBook
-from hub.ingest.status import DeviceStatus, IngestSettings, IngestStats
+from hub.ingest.status import DeviceStatus, IngestSettings, IngestStats, Seen, small_group
 from hub.ingest.store import IngestStore
 from openmg.clock import VirtualClock
-from openmg.envelope import Envelope
-from openmg.masking import is_mask_key
+from openmg.masking import MIN_GROUP, is_mask_key
 from openmg.messages import base, topics
-from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
-from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
-from openmg.messages.private import STEP_MESSAGES
-from openmg.messages.telemetry import Ack, Birth, Health, Roster
+from openmg.messages.feeder import FEEDER, FeederReport
+from openmg.messages.slot_opening import OpeningNotice, SlotOpening
+from openmg.messages.telemetry import Ack, Birth, Roster
 from openmg.mqtt import MqttLink
 from openmg.signing import address_of
 from openmg.tasks import end_tasks
@@ -59,16 +59,6 @@ SILENT_S = 60.0
 """Without any message for so long, the broker is asked again for all that meters send, retained births included."""
 
 
-class _Seen:
-    def __init__(self) -> None:
-        self.online = False
-        self.state_at = 0
-        self.last_seen = 0.0
-        self.last_slot = 0
-        self.high_water = 0
-        self.health: Health | None = None
-
-
 class IngestService:
     """One hub's ingest; `start` and `stop` in the hub's loop. `open_report` verifies the proof of a home's report."""
 
@@ -85,29 +75,27 @@ class IngestService:
         self.rosters = RosterBook(registry)
         self.operator = address_of(settings.operator_key)
         self._check = ReportCheck(settings.chain_id, open_report)
-        self._groups = SlotGroups()
+        self._groups = SlotGroups(settings.chain_id)
         self._link = MqttLink(settings.address, settings.client_id, self._on_message, self._on_connected, tls=settings.tls)
         self._reports: asyncio.Queue[Arrived] = asyncio.Queue(MAX_QUEUED)
         self._deliveries = Deliveries(store, events)
-        self._seen = {name: _Seen() for name in registry.by_name}
+        self._asking = Asking(settings, store, self._groups, self.publish)
+        self._seen = {name: Seen() for name in registry.by_name}
         self._wanted: set[int] = set()
         self._repeats: dict[int, tuple[float, float]] = {}
         self._arrivals = 0
         self._silent_since = time.monotonic()
         self._first_birth: dict[int, float] = {}
+        self._small: dict[int, int] = {}
+        self._began = time.monotonic()
         self._named: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._duplicates = self._conflicts = self._malformed = self._overflow = self._failed = self._gaps = 0
         self._other: dict[str, Callable[[Device, bytes], None]] = {
             topics.BIRTH: self._on_birth,
             topics.STATE: self._on_state,
-            topics.COMMIT: self._on_commit,
-            topics.REVEAL: self._on_reveal,
-            topics.BALLOT: self._on_ballot,
-            **{leaf: partial(self._on_step, leaf) for leaf in STEP_MESSAGES},
-            topics.EVALUATION: self._on_evaluation,
-            topics.ENVELOPE: self._on_envelope,
-            FEEDER_LIVE: self._on_feeder_live,
+            topics.OPENING: self._on_opening,
+            **Handed(events, self._open, self._heard_from).handlers,
         }
 
     async def start(self) -> None:
@@ -147,6 +135,9 @@ class IngestService:
             failed=self._failed,
             groups_opened=self._deliveries.opened,
             gaps=self._gaps,
+            late=self._groups.late,
+            opened_without=self._deliveries.opened_without,
+            small_groups={microgrid: small_group(present) for microgrid, present in sorted(self._small.items())},
             mqtt=self._link.counts(),
         )
 
@@ -232,38 +223,22 @@ class IngestService:
         self._seen[device.name].state_at = self._arrivals
         self.events.on_state(device, payload == b"online")
 
-    def _on_commit(self, device: Device, payload: bytes) -> None:
-        signed = self._open(UpdateCommit, device, payload)
+    def _on_opening(self, device: Device, payload: bytes) -> None:
+        message = self._open(SlotOpening, device, payload).message
+        self._heard_from(device)
+        try:
+            outcome = self._groups.answer(device.address, message)
+        except RefusedOpening as error:
+            raise base.InvalidMessage(str(error)) from error
+        if isinstance(outcome, OpeningNotice):
+            self._asking.show(outcome, device.microgrid)
+        elif isinstance(outcome, Gap):
+            self._tell_gap(outcome)
+        elif outcome is not None:
+            self._deliveries.put(outcome)
+
+    def _heard_from(self, device: Device) -> None:
         self._is_there(device, self._arrivals)
-        self.events.on_commit(device, signed, payload)
-
-    def _on_reveal(self, device: Device, payload: bytes) -> None:
-        self.events.on_reveal(device, base.decode(UpdateReveal, payload))
-
-    def _on_ballot(self, device: Device, payload: bytes) -> None:
-        signed = self._open(Ballot, device, payload)
-        self._is_there(device, self._arrivals)
-        self.events.on_ballot(device, signed, payload)
-
-    def _on_evaluation(self, device: Device, payload: bytes) -> None:
-        signed = self._open(Evaluation, device, payload)
-        self._is_there(device, self._arrivals)
-        self.events.on_evaluation(device, signed, payload)
-
-    def _on_step(self, leaf: str, device: Device, payload: bytes) -> None:
-        self._open(STEP_MESSAGES[leaf], device, payload)
-        self._is_there(device, self._arrivals)
-        self.events.on_private_step(device, leaf, payload)
-
-    def _on_envelope(self, device: Device, payload: bytes) -> None:
-        self.events.on_envelope(device, base.decode(Envelope, payload))
-
-    def _on_feeder_live(self, device: Device, payload: bytes) -> None:
-        if device.role != FEEDER_ROLE:
-            raise base.InvalidMessage(f"{device.name} is not a feeder")
-        live = self._open(FeederLive, device, payload).message
-        self._is_there(device, self._arrivals)
-        self.events.on_feeder_live(device, live)
 
     def _is_there(self, device: Device, arrival: int) -> None:
         """A signed message that the broker does not retain shows that its device is there, unless it left since."""
@@ -288,11 +263,13 @@ class IngestService:
         delivered = await asyncio.to_thread(self.store.delivered, first)
         for microgrid, slot in delivered:
             self._groups.close(microgrid, slot)
+        for notice in await self._asking.stored(first):
+            self._groups.restore_set(notice)
         for name, slot, payload in await asyncio.to_thread(self.store.reports, topics.SLOT, first):
             device = self.registry.by_name.get(name)
             if device is not None and (device.microgrid, slot) not in delivered:
                 with contextlib.suppress(base.InvalidMessage):
-                    self._group(device, await asyncio.to_thread(self._check.masked, device, payload), payload)
+                    self._group(device, await asyncio.to_thread(self._check.masked, device, payload))
 
     async def _make_roster(self, microgrid: int) -> None:
         first = self._first_birth.get(microgrid)
@@ -323,14 +300,30 @@ class IngestService:
                     if microgrid in self._wanted and self.connected:
                         self._wanted.discard(microgrid)
                         self._publish_rosters(microgrid)
+                    self._look_at_size(microgrid)
                 for gap in self._groups.gaps(self.clock.slot()):
                     self._tell_gap(gap)
+                self._asking.add(self._groups.due(self.clock.slot()))
+                await self._asking.ask(self.clock.slot())
             except Exception:
                 log.exception("looking after rosters failed; trying again")
                 await asyncio.sleep(RETRY_S)
             if self.connected and time.monotonic() - self._silent_since > SILENT_S:
                 self._silent_since = time.monotonic()
                 self._link.subscribe_again()
+
+    def _look_at_size(self, microgrid: int) -> None:
+        """Tells when too few homes are there for a group, once for each number, and not before they had time to come."""
+        waited = time.monotonic() - self._began >= self.settings.roster_wait_s
+        present = self.rosters.too_small(microgrid) if waited else None
+        if present == self._small.get(microgrid):
+            return
+        if present is None:
+            del self._small[microgrid]
+            return
+        self._small[microgrid] = present
+        log.warning("microgrid %d: %s; nothing of it is published", microgrid, small_group(present))
+        self.events.on_small_group(microgrid, present, MIN_GROUP)
 
     def _repeat(self, microgrid: int) -> None:
         """Has a new roster published again when it is time, until it is in force."""
@@ -389,32 +382,32 @@ class IngestService:
         for report in result.new:
             try:
                 taken = checked.reports[report.device, report.seq]
-                self._take(self.registry.by_name[report.device], taken, report.payload)
+                self._take(self.registry.by_name[report.device], taken)
             except Exception:  # of a receiver; the other reports are stored and must reach their groups
                 log.exception("handing on report %d of %s failed", report.seq, report.device)
+        await self._asking.ask(self.clock.slot())
 
     def _acknowledge(self, name: str, high_water: int) -> None:
         self._seen[name].high_water = high_water
         ack = base.sign(Ack(name, high_water), self.settings.chain_id, self.settings.operator_key)
         self.publish(topics.ack(name), ack)
 
-    def _take(self, device: Device, report: Masked | FeederReport, payload: bytes) -> None:
+    def _take(self, device: Device, report: Masked | FeederReport) -> None:
         seen = self._seen[device.name]
         message = report.message if isinstance(report, Masked) else report
         seen.last_slot, seen.health = message.slot, message.health
         if isinstance(report, FeederReport):
             self.events.on_feeder(device, report)
         else:
-            self._group(device, report, payload)
+            self._group(device, report)
 
-    def _group(self, device: Device, report: Masked, payload: bytes) -> None:
+    def _group(self, device: Device, report: Masked) -> None:
+        slot = self.clock.slot()
         try:
-            outcome = self._groups.add(report.message, report.commitments, device.address, payload, self.clock.slot())
+            opening = self._groups.add(report.message, report.shares, report.commitments, device.address, report.raw, slot)
         except RefusedReport as error:
             self._wanted.add(device.microgrid)
             self._drop(topics.from_meter(device.name, topics.SLOT), str(error))
             return
-        if isinstance(outcome, Gap):
-            self._tell_gap(outcome)
-        elif outcome is not None:
-            self._deliveries.put(outcome)
+        if opening is not None:
+            self._asking.add((opening,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openmg.masking import MIN_GROUP
 from openmg.messages.telemetry import Health
 from openmg.mqtt import MqttAddress, MqttCounts
 from openmg.mqtt_tls import TlsFiles
@@ -47,6 +48,8 @@ class DeviceStatus:
 class IngestStats:
     """Counted since the service started; `stored` and `lost` over the whole database.
 
+    late: reports that came after their slot's survivor set was fixed. opened_without: groups opened although members were
+    missing. small_groups: "group too small: 4 of 5 meters" by microgrid.
     malformed: messages that were wrong. failed: messages that this program could not handle, though it found nothing wrong.
     """
 
@@ -59,4 +62,24 @@ class IngestStats:
     failed: int
     groups_opened: int
     gaps: int
+    late: int
+    opened_without: int
+    small_groups: dict[int, str]
     mqtt: MqttCounts
+
+
+def small_group(present: int) -> str:
+    """What is said of a microgrid with so few homes."""
+    return f"group too small: {present} of {MIN_GROUP} meters"
+
+
+class Seen:
+    """What is noted of a meter while the service runs."""
+
+    def __init__(self) -> None:
+        self.online = False
+        self.state_at = 0
+        self.last_seen = 0.0
+        self.last_slot = 0
+        self.high_water = 0
+        self.health: Health | None = None

@@ -4,7 +4,8 @@ Rules: WAL, synchronous=FULL, one transaction a batch. `high_water` of a device 
 every report is here or was acknowledged before: a report tells how many are waiting at the meter, so what
 lies below them is settled even when this database is new. What is older than KEEP_SLOTS, both by the newest
 report and by the hub's clock, goes. The same (device, seq) with other bytes is a conflict, kept out and
-counted. Which groups' sums were handed on is remembered, so that a restart hands on the others. Not here:
+counted. Which groups' sums were handed on is remembered, so that a restart hands on the others; so is each slot's survivor set,
+because members answer one set only. Not here:
 signatures, MQTT, sums.
 """
 
@@ -17,12 +18,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KEEP_SLOTS = 400 * 96
 """400 days."""
 KEEP_ROSTERS = 64
 """Of each microgrid."""
-_SCHEMA = """
+_SCHEMA_1 = """
 CREATE TABLE reports (
     device TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, slot INTEGER NOT NULL, payload BLOB NOT NULL,
     received_ms INTEGER NOT NULL, PRIMARY KEY (device, seq)) WITHOUT ROWID;
@@ -36,6 +37,12 @@ CREATE TABLE groups (
     microgrid INTEGER NOT NULL, slot INTEGER NOT NULL, import_wh INTEGER NOT NULL, export_wh INTEGER NOT NULL,
     PRIMARY KEY (microgrid, slot)) WITHOUT ROWID;
 """
+_SCHEMA_2 = """
+CREATE TABLE sets (
+    roster_id BLOB NOT NULL, slot INTEGER NOT NULL, notice BLOB NOT NULL, PRIMARY KEY (roster_id, slot)) WITHOUT ROWID;
+"""
+_SCHEMAS = (_SCHEMA_1, _SCHEMA_2)
+"""What each version adds to the one before."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,18 @@ class IngestStore:
             rows = self._db.execute("SELECT payload FROM rosters ORDER BY from_slot, microgrid").fetchall()
         return tuple(row[0] for row in rows)
 
+    def save_sets(self, sets: Sequence[tuple[bytes, int, bytes]], first_slot: int) -> None:
+        """Keeps survivor sets (roster id, slot, notice), each the first of its slot; forgets those before `first_slot`."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR IGNORE INTO sets VALUES (?, ?, ?)", sets)
+            db.execute("DELETE FROM sets WHERE slot < ?", (first_slot,))
+
+    def sets(self, first_slot: int) -> tuple[bytes, ...]:
+        """The notices of the survivor sets from a slot on."""
+        with self._lock:
+            rows = self._db.execute("SELECT notice FROM sets WHERE slot >= ? ORDER BY slot", (first_slot,)).fetchall()
+        return tuple(row[0] for row in rows)
+
     def save_delivered(self, microgrid: int, slot: int, import_wh: int, export_wh: int) -> None:
         """Notes that the sums of a group were handed on."""
         with self._transaction() as db:
@@ -183,7 +202,8 @@ def _open(path: Path) -> sqlite3.Connection:
         if version > SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"made by a newer version of this program, schema {version}")
         if version < SCHEMA_VERSION:
-            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+            added = "".join(_SCHEMAS[version:])
+            db.executescript(f"BEGIN IMMEDIATE;{added}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
     except BaseException:
         db.close()
         raise

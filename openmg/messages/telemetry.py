@@ -57,16 +57,21 @@ class RosterMember:
     mask_public: bytes
     payment_key: int
     payment_box: bytes
+    approval: bytes = b""  # the utility's signature of the member's MeterApproval; empty: it has none
 
 
 @dataclass(frozen=True)
 class Roster:
-    """The members whose values of a slot are summed together, in ascending order of address. Signed by the hub."""
+    """The members whose values of a slot are summed together, in ascending order of address. Signed by the hub.
+
+    `clear_feeder`: the feeder of the microgrid is read in clear, so that few members left out could be told from it.
+    """
 
     PURPOSE: ClassVar[str] = "roster"
     microgrid: int
     from_slot: int
     members: tuple[RosterMember, ...]
+    clear_feeder: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.from_slot < MAX_COUNT:
@@ -92,7 +97,8 @@ class SlotReport:
     """The energies of one slot, masked and committed to. Signed by the device key.
 
     `masked` has a value for each of MASK_MODULI; `commitments` are Cx to the export and Cm to the import, compressed points;
-    `proof` is that of the circuit `commit` for them, this chain, meter and slot (`openmg.zk.slot_proof`).
+    `proof` is that of the circuit `commit` for them, this chain, meter and slot (`openmg.zk.slot_proof`). `self_commitment`
+    binds the report to the seed of its self mask, `shares_hash` is that of the shares delivered with it (`slot_opening`).
     """
 
     PURPOSE: ClassVar[str] = "slot"
@@ -101,6 +107,8 @@ class SlotReport:
     slot: int
     roster_id: bytes
     masked: tuple[int, ...]
+    self_commitment: bytes
+    shares_hash: bytes
     commitments: tuple[bytes, ...]
     proof: bytes
     health: Health
@@ -111,6 +119,8 @@ class SlotReport:
             raise ValueError("seq and slot count upwards from 1 and 0")
         if len(self.roster_id) != HASH_BYTES or len(self.masked) != len(MASK_MODULI):
             raise ValueError(f"a slot report has a 32-byte roster id and {len(MASK_MODULI)} masked values")
+        if len(self.self_commitment) != HASH_BYTES or len(self.shares_hash) != HASH_BYTES:
+            raise ValueError("a slot report binds its self mask and its shares by 32 bytes each")
         if not all(0 <= value < modulus for value, modulus in zip(self.masked, MASK_MODULI, strict=True)):
             raise ValueError("a masked value lies from 0 to its modulus less one")
         if [len(point) for point in self.commitments] != [FELT_BYTES, FELT_BYTES] or len(self.proof) != PROOF_BYTES:

@@ -18,7 +18,8 @@ ALL_FROM_METERS = f"{_GRID}/+/+"
 # Leaves of a meter's branch.
 BIRTH = "birth"  # retained, signed Birth
 STATE = "state"  # retained, b"online" or (last will) b"offline"
-SLOT = "slot"  # signed SlotReport
+SLOT = "slot"  # SlotDelivery, with a signed SlotReport
+OPENING = "opening"  # signed SlotOpening
 COMMIT = "commit"  # signed UpdateCommit
 REVEAL = "reveal"  # UpdateReveal, which its commitment proves
 BALLOT = "ballot"  # signed Ballot
@@ -40,6 +41,11 @@ def from_meter(device: str, leaf: str) -> str:
 
 def roster(microgrid: int) -> str:
     return f"{_HUB}/roster/{microgrid}"
+
+
+def opening(microgrid: int) -> str:
+    """The survivor sets of the microgrid's slots, as signed OpeningNotices."""
+    return f"{_HUB}/opening/{microgrid}"
 
 
 def market(microgrid: int) -> str:

@@ -177,13 +177,17 @@ async def test_nothing_is_lost_or_doubled_when_broker_and_agent_are_killed(
     await asyncio.to_thread(broker.start)
     before = len(heard.groups)
     await until(lambda: len(heard.groups) >= before + 3, 30)
+    for name in ("home-2", "feeder-1"):  # before it runs, the signal would end a process that was just started again
+        log = tmp_path / f"{name}.log"
+        await until(lambda log=log: log.read_text(encoding="utf-8").count("connected to broker") == 2, 30)
     agents.signal_all(signal.SIGUSR1)  # metering ends, the rest goes on
 
     deadline = time.monotonic() + 15
     while True:
         totals, whole = await asyncio.to_thread(agents.totals), await asyncio.to_thread(agents.whole_slots)
         stats = hub.stats()  # of this moment: slots go on
-        if totals["acked"] == totals["stored"] == stats.stored and heard.groups.keys() == whole:
+        told = totals["polled"] > 4 * 15  # each agent tells its polls when its metering has ended
+        if told and totals["acked"] == totals["stored"] == stats.stored and heard.groups.keys() == whole:
             break
         assert time.monotonic() < deadline, (totals, sorted(heard.groups), sorted(whole), hub.stats())
         await asyncio.sleep(0.1)
@@ -194,7 +198,7 @@ async def test_nothing_is_lost_or_doubled_when_broker_and_agent_are_killed(
     # Every report of every store is at the hub, once.
     assert totals["lost"] == stats.lost == stats.conflicts == stats.malformed == 0
     assert totals["stored"] == totals["acked"] == stats.stored
-    assert totals["stored"] >= 4 * 5 and totals["polled"] > 4 * 15
+    assert totals["stored"] >= 4 * 5
     check_energy(agents, heard)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker, Hubs, agent_toml, until
-from slot_reports import slot_report
+from slot_reports import answered, delivered, slot_report
 
 from edge_agent import publisher as publisher_module
 from edge_agent import store as store_module
@@ -31,8 +31,9 @@ from hub.ingest.status import IngestSettings
 from openmg.clock import VirtualClock, slot_of
 from openmg.config import load_toml
 from openmg.identity import DeviceKey
-from openmg.masking import make_roster
+from openmg.masking import make_roster, roster_id
 from openmg.messages import base, topics
+from openmg.messages.slot_opening import OpeningNotice
 from openmg.messages.telemetry import Birth, Roster, RosterMember
 from openmg.mqtt import MqttAddress, MqttLink
 from openmg.profiles.profile import load_profile
@@ -72,13 +73,26 @@ async def running(tmp_path: Path, broker: Broker) -> AsyncIterator[Running]:
 
 
 class Wire:
-    """A raw MQTT client that hears everything and may say anything."""
+    """A raw MQTT client that hears everything and may say anything; answers for the peers whose reports it sent."""
 
     def __init__(self, broker: Broker) -> None:
         self.heard: list[tuple[str, bytes]] = []
-        self.link = MqttLink(MqttAddress.parse(broker.url), "wire", lambda t, p: self.heard.append((t, p)), lambda: None)
+        self.reported: dict[tuple[bytes, int, bytes], tuple[Roster, bytes]] = {}
+        """Rosters and self commitments of the peers' reports, by roster id, slot and peer."""
+        self.link = MqttLink(MqttAddress.parse(broker.url), "wire", self._hear, lambda: None)
         self.link.subscribe("grid/v1/+/+")
         self.link.subscribe("hub/v1/#")
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        self.heard.append((topic, payload))
+        if topic != topics.opening(1):
+            return
+        notice = base.open_signed(OpeningNotice, payload, CHAIN_ID).message
+        for index, key in enumerate(PEERS, 1):
+            said = self.reported.get((notice.roster_id, notice.slot, key.address))
+            if said is not None:
+                payload = answered(key, *said, notice, CHAIN_ID)
+                self.link.publish(topics.from_meter(f"home-{index}", topics.OPENING), payload)
 
     def count(self, topic: str) -> int:
         return sum(heard == topic for heard, _payload in self.heard)
@@ -91,7 +105,8 @@ class Wire:
     def report(self, index: int, roster: Roster, seq: int, slot: int) -> None:
         key, name = PEERS[index], f"home-{index + 1}"
         message = slot_report(key, name, roster, slot, (10, 1), CHAIN_ID, seq=seq)
-        self.link.publish(topics.from_meter(name, topics.SLOT), base.sign(message, CHAIN_ID, key.signing_key))
+        self.reported[roster_id(roster), slot, key.address] = roster, message.self_commitment
+        self.link.publish(topics.from_meter(name, topics.SLOT), delivered(message, CHAIN_ID, key))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker, Hubs, until
-from slot_reports import slot_report
+from slot_reports import answered, delivered, slot_report
 
 from hub.ingest.events import IngestEvents
 from hub.ingest.groups import Gap, GroupSum
@@ -20,11 +20,13 @@ from hub.ingest.service import CHECK_S, IngestService
 from hub.ingest.status import IngestSettings
 from openmg import codec
 from openmg.clock import VirtualClock, slot_of
+from openmg.hashing import keccak256
 from openmg.identity import DeviceKey
-from openmg.masking import make_roster
+from openmg.masking import make_roster, roster_id
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FEEDER_LIVE, FeederLive, FeederReport
 from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
+from openmg.messages.slot_opening import OpeningNotice, SlotDelivery
 from openmg.messages.telemetry import Ack, Birth, Health, Roster
 from openmg.mqtt import MqttAddress, MqttLink
 from openmg.signing import address_of, domain_digest, sign_digest
@@ -82,6 +84,11 @@ class Meters:
     def __init__(self, broker: Broker) -> None:
         self.acks: dict[str, int] = {}
         self.rosters: list[Roster] = []
+        self.said: dict[tuple[bytes, int, bytes], bytes] = {}
+        """Self commitments of what was reported, by roster, slot and meter."""
+        self.notices: list[OpeningNotice] = []
+        self.silent: set[bytes] = set()
+        """Meters that answer no notice."""
         self.link = MqttLink(MqttAddress.parse(broker.url), "meters", self._on_message, lambda: None)
         self.link.subscribe("hub/v1/#")
 
@@ -92,6 +99,18 @@ class Meters:
             self.acks[ack.message.device] = ack.message.high_water
         elif "/roster/" in topic:
             self.rosters.append(base.open_signed(Roster, payload, CHAIN_ID).message)
+        elif "/opening/" in topic:
+            self._answer(payload)
+
+    def _answer(self, payload: bytes) -> None:
+        """What the meters of a slot answer, those that are not silent."""
+        notice = base.open_signed(OpeningNotice, payload, CHAIN_ID).message
+        self.notices.append(notice)
+        roster = next(item for item in self.rosters if roster_id(item) == notice.roster_id)
+        for name, key in zip(NAMES, KEYS, strict=False):
+            if key.address in notice.survivors and key.address not in self.silent:
+                mine = self.said[notice.roster_id, notice.slot, key.address]
+                self.say(name, topics.OPENING, answered(key, roster, mine, notice, CHAIN_ID))
 
     async def connect(self) -> None:
         self.link.start()
@@ -109,7 +128,8 @@ class Meters:
         values, health = (import_wh, export_wh), Health(5, 6, 0, waiting)
         roster = self.rosters[-1]
         message = slot_report(KEYS[index], NAMES[index], roster, slot, values, CHAIN_ID, seq=seq, health=health)
-        payload = base.sign(message, CHAIN_ID, KEYS[index].signing_key)
+        payload = delivered(message, CHAIN_ID, KEYS[index])
+        self.said[roster_id(roster), slot, KEYS[index].address] = message.self_commitment
         self.say(NAMES[index], topics.SLOT, payload)
         return payload
 
@@ -153,7 +173,7 @@ async def test_reports_are_stored_acknowledged_and_opened(world: tuple[IngestSer
     await until(lambda: heard.groups and len(meters.acks) == 5)
     group = heard.groups[0]
     assert (group.slot, group.import_wh, group.export_wh) == (SLOT, 100, 10)
-    assert set(group.rows) == set(raw) and set(meters.acks.values()) == {1}
+    assert set(group.rows) == {base.decode(SlotDelivery, item).report for item in raw} and set(meters.acks.values()) == {1}
     for _ in range(3):
         meters.report(0, seq=1, slot=SLOT, import_wh=0, export_wh=0)
     await until(lambda: hub.stats().duplicates_ignored == 3)
@@ -223,7 +243,7 @@ async def test_a_report_of_another_roster_is_stored_but_enters_no_sum(
     hub, meters, heard = world
     other = make_roster(1, SLOT + 9, meters.rosters[-1].members)
     message = slot_report(KEYS[0], "home-1", other, SLOT, (1, 2), CHAIN_ID)
-    meters.say("home-1", topics.SLOT, base.sign(message, CHAIN_ID, KEYS[0].signing_key))
+    meters.say("home-1", topics.SLOT, delivered(message, CHAIN_ID, KEYS[0]))
     await until(lambda: meters.acks.get("home-1") == 1)
     assert hub.stats().malformed == 1 and not heard.groups
 
@@ -242,7 +262,7 @@ async def test_a_report_with_a_bad_proof_holds_up_neither_its_group_nor_the_hub(
         dataclasses.replace(good, commitments=(bytes(32), good.commitments[1])),
     ]
     for message in bad * 2:
-        meters.say("home-1", topics.SLOT, base.sign(message, CHAIN_ID, KEYS[0].signing_key))
+        meters.say("home-1", topics.SLOT, delivered(message, CHAIN_ID, KEYS[0]))
     for index in range(1, 5):
         meters.report(index, seq=1, slot=SLOT, import_wh=10, export_wh=1)
     await until(lambda: hub.stats().malformed == 8 and hub.stats().stored == 4)
@@ -261,7 +281,8 @@ async def test_commitments_that_do_not_open_to_the_sums_close_their_slot_alone(
     honest = slot_report(KEYS[0], "home-1", roster, SLOT, (10, 1), CHAIN_ID)
     other = slot_report(KEYS[0], "home-1", roster, SLOT, (10, 2), CHAIN_ID)
     cheat = dataclasses.replace(honest, commitments=other.commitments, proof=other.proof)
-    meters.say("home-1", topics.SLOT, base.sign(cheat, CHAIN_ID, KEYS[0].signing_key))
+    meters.said[roster_id(roster), SLOT, KEYS[0].address] = cheat.self_commitment
+    meters.say("home-1", topics.SLOT, delivered(cheat, CHAIN_ID, KEYS[0]))
     for index in range(1, 5):
         meters.report(index, seq=1, slot=SLOT, import_wh=10, export_wh=1)
     await until(lambda: heard.gaps)
@@ -291,11 +312,12 @@ async def test_numbers_no_database_holds_spoil_no_other_report(world: tuple[Inge
         health = {"uptime_s": 0, "polls": 0, "poll_errors": 0, "outbox_rows": waiting}
         fields = {
             "device": "home-1", "seq": seq, "slot": slot, "roster_id": bytes(32), "masked": [1, 2, 3, 4],
-            "commitments": [bytes(32), bytes(32)], "proof": bytes(256), "health": health,
+            "self_commitment": bytes(32), "shares_hash": keccak256(bytes(240)), "commitments": [bytes(32), bytes(32)],
+            "proof": bytes(256), "health": health,
         }  # fmt: skip
         body = codec.encode(fields)
         signature = sign_digest(KEYS[0].signing_key, domain_digest("slot", CHAIN_ID, body))
-        meters.say("home-1", topics.SLOT, codec.encode([body, signature]))
+        meters.say("home-1", topics.SLOT, base.encode(SlotDelivery(codec.encode([body, signature]), bytes(240))))
     for index in range(5):
         meters.report(index, seq=1, slot=SLOT, import_wh=1, export_wh=1)
     await until(lambda: heard.groups)

@@ -14,9 +14,9 @@ from secure_world import World, key_of
 from openmg.hashing import keccak256, word
 from openmg.learning.secure.graph import DEGREES, FULL_GRAPH_MEMBERS, degree, neighbours
 from openmg.learning.secure.round_secrets import RoundSecrets, pair_mask, pair_public
-from openmg.learning.secure.shamir import PRIME, WIDE_BYTES, combine, element, split
 from openmg.learning.secure.streams import mask_words
 from openmg.learning.secure.terms import SecureError, make_terms
+from openmg.shamir import PRIME, WIDE_BYTES, combine, element, split
 
 CHI_SQUARE_15_BOUND = 37.70
 """The 99.9 % point with 15 degrees of freedom."""

@@ -118,7 +118,13 @@ def slot_tx(slot: int, group: Roster | None = None, values: Sequence[tuple[int, 
     group = group or roster()
     energies = values or [(100 + i, i) for i in range(len(group.members))]
     reports = [report(m, group, slot, e) for m, e in zip(by_address(group), energies, strict=True)]
-    return slot_sum_tx(group, slot, tuple(reports))
+    return opened_tx(group, slot, tuple(reports))
+
+
+def opened_tx(group: Roster, slot: int, rows: tuple[bytes, ...]) -> bytes:
+    """The transaction that a hub makes of all members' signed reports, with the sums that they open to."""
+    reports = [base.open_signed(SlotReport, row, CHAIN_ID).message for row in rows]
+    return slot_sum_tx(group, slot, rows, slot_reports.sums_of(reports))
 
 
 def commit(meter: Meter, base_hash: bytes, round_number: int = 0, blob: bytes = b"a blob") -> bytes:

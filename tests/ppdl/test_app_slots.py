@@ -15,6 +15,7 @@ from app_world import (
     block,
     by_address,
     feeder_wh,
+    opened_tx,
     report,
     roster,
     slot_tx,
@@ -27,7 +28,14 @@ from hub.ppdl.app.slots import prolong
 from hub.ppdl.app.state import RECORDED_SLOTS, Grid, SlotRecord
 from hub.ppdl.app.transactions import slot_sum_tx
 from openmg.hashing import keccak256, words
+from openmg.masking import SlotSums, roster_id
+from openmg.masking.survivors import survivor_set
 from openmg.messages import base
+from openmg.messages.market import SlotLeavesNotice
+from openmg.messages.telemetry import Roster, SlotReport
+from openmg.survivors import sign_set
+from openmg.zk.babyjub import SUBGROUP_ORDER
+from openmg.zk.slot_openings import export_opening, import_opening
 
 
 @pytest.fixture
@@ -63,8 +71,8 @@ def test_a_group_may_be_a_part_of_the_microgrid_but_not_fewer_than_five(app: Ppd
     assert block(app, [slot_tx(FIRST_SLOT, five)]).tx_results[0].ok
     small = dataclasses.replace(five, members=five.members[:4])
     reports = tuple(b"" for _ in range(4))
-    with pytest.raises(ValueError, match="5 to 256 members"):
-        slot_sum_tx(small, FIRST_SLOT + 1, reports)
+    with pytest.raises(ValueError, match="5 to 192 members"):
+        slot_sum_tx(small, FIRST_SLOT + 1, reports, SlotSums(0, 0, 0, 0))
 
 
 def test_wrong_slot_sums_are_refused(app: PpdlApplication) -> None:
@@ -81,23 +89,61 @@ def test_wrong_slot_sums_are_refused(app: PpdlApplication) -> None:
     backwards = dataclasses.replace(group, members=group.members[::-1])
     far = dataclasses.replace(group, microgrid=9)
     cases = {
-        "another slot or roster": slot_sum_tx(group, FIRST_SLOT, (later, *good[1:])),
-        "do not cancel": slot_sum_tx(group, FIRST_SLOT, (forged, *good[1:])),
-        "names another device": slot_sum_tx(group, FIRST_SLOT, (renamed, *good[1:])),
-        "not signed by the members in": slot_sum_tx(group, FIRST_SLOT, (good[1], good[0], *good[2:])),
-        "5 reports for 6 members": slot_sum_tx(group, FIRST_SLOT, tuple(good[:5])),
+        "another slot or roster": opened_tx(group, FIRST_SLOT, (later, *good[1:])),
+        "do not cancel": opened_tx(group, FIRST_SLOT, (forged, *good[1:])),
+        "names another device": opened_tx(group, FIRST_SLOT, (renamed, *good[1:])),
+        "not signed by the members in": opened_tx(group, FIRST_SLOT, (good[1], good[0], *good[2:])),
+        "5 reports for 6 members": opened_tx(group, FIRST_SLOT, tuple(good[:5])),
         "is not a meter of microgrid 1": slot_tx(FIRST_SLOT, mixed),
-        "another mask key": slot_sum_tx(rekeyed, FIRST_SLOT, tuple(good)),
-        "ascending order": slot_sum_tx(backwards, FIRST_SLOT, tuple(good)),
-        "not in the genesis": slot_sum_tx(far, FIRST_SLOT, tuple(good)),
-        "before the roster's first slot": slot_sum_tx(group, FIRST_SLOT - 97, tuple(good)),
+        "another mask key": opened_tx(rekeyed, FIRST_SLOT, tuple(good)),
+        "ascending order": opened_tx(backwards, FIRST_SLOT, tuple(good)),
+        "not in the genesis": opened_tx(far, FIRST_SLOT, tuple(good)),
+        "before the roster's first slot": opened_tx(group, FIRST_SLOT - 97, tuple(good)),
     }
     before = block(app).app_hash
     for reason, tx in cases.items():
         verdict = app.check_tx(tx)
         assert not verdict.ok and reason in verdict.reason, (reason, verdict)
     assert block(app, list(cases.values())).app_hash == before
-    assert app.check_tx(slot_sum_tx(group, FIRST_SLOT, tuple(good))).ok
+    assert app.check_tx(opened_tx(group, FIRST_SLOT, tuple(good))).ok
+
+
+def survivors_signatures(group: Roster, rows: list[bytes], signers: int, slot: int = FIRST_SLOT) -> dict[bytes, bytes]:
+    """Signatures of the first so many of those who reported, under the set of all of them."""
+    reports = [base.open_signed(SlotReport, row, CHAIN_ID) for row in rows]
+    addresses, bound = [item.signer for item in reports], [item.message.self_commitment for item in reports]
+    chosen = survivor_set(roster_id(group), slot, addresses, bound)
+    meters = {meter.key.address: meter for meter in METERS}
+    return {a: sign_set(chosen, CHAIN_ID, meters[a].key.signing_key) for a in addresses[:signers]}
+
+
+def test_members_are_left_out_only_when_a_quorum_of_the_others_signed(app: PpdlApplication) -> None:
+    group = roster()
+    rows = [report(meter, group, FIRST_SLOT, (10, 1)) for meter in by_address(group)]
+    there, keys = rows[1:], [meter.key for meter in by_address(group)[1:]]
+    signed = survivors_signatures(group, there, 5)
+    sums = SlotSums(
+        50,
+        5,
+        sum(export_opening(key, FIRST_SLOT, 1).blinding for key in keys) % SUBGROUP_ORDER,
+        sum(import_opening(key, FIRST_SLOT, 10).blinding for key in keys) % SUBGROUP_ORDER,
+    )
+    beside_a_feeder = dataclasses.replace(group, clear_feeder=True)
+    few = [report(meter, beside_a_feeder, FIRST_SLOT, (10, 1)) for meter in by_address(group)][1:]
+    cases = {
+        "and 0 of 5 signatures": (group, there, {}),
+        "and 4 of 5 signatures": (group, there, dict(list(signed.items())[:4])),
+        "5 reports for 6 members, and 0 of 5": (group, rows[:5], signed),  # of another set
+        "clear feeder": (beside_a_feeder, few, survivors_signatures(beside_a_feeder, few, 5)),
+    }
+    for reason, (where, reports, signatures) in cases.items():
+        verdict = app.check_tx(slot_sum_tx(where, FIRST_SLOT, tuple(reports), sums, signatures))
+        assert reason in verdict.reason, verdict
+    result = block(app, [slot_sum_tx(group, FIRST_SLOT, tuple(there), sums, signed)])
+    assert result.tx_results[0].ok, result.tx_results[0].reason
+    assert slots(app) == [(FIRST_SLOT, 5, 50, 5)]
+    leaves = base.decode(SlotLeavesNotice, app.query(f"slot-leaves/1/{FIRST_SLOT}", b"").value).leaves
+    assert len(leaves) == 5
 
 
 def test_slots_older_than_two_days_are_neither_kept_nor_taken(app: PpdlApplication) -> None:

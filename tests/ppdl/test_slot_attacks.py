@@ -12,7 +12,7 @@ from pathlib import Path
 import app_world
 import pytest
 import slot_reports
-from app_world import CHAIN_ID, FIRST_SLOT, METERS, Meter, block, by_address, ctx, honest, roster, signed, started
+from app_world import CHAIN_ID, FIRST_SLOT, METERS, Meter, block, by_address, ctx, honest, opened_tx, roster, signed, started
 
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.slots import SLOT_ROOT_EVENT_TAG
@@ -20,7 +20,7 @@ from hub.ppdl.app.transactions import MAX_TX_BYTES, slot_sum_tx
 from hub.ppdl.application import Verdict
 from openmg.hashing import keccak256, words
 from openmg.identity import DeviceKey
-from openmg.masking import MAX_GROUP, Masker, make_roster, open_sum, require_committed
+from openmg.masking import MAX_GROUP, SlotSums, make_roster, require_committed, require_plausible
 from openmg.messages import base
 from openmg.messages.market import SlotLeavesNotice
 from openmg.messages.telemetry import MASK_MODULI, MAX_COUNT, Health, RosterMember, SlotReport
@@ -57,15 +57,16 @@ def app(tmp_path: Path) -> PpdlApplication:
 
 def masked(meter: Meter, import_wh: int, export_wh: int, exported: int, imported: int, slot: int = SLOT) -> tuple[int, ...]:
     """Any values at all under the meter's masks: energies in Wh, blindings."""
-    masks = Masker(meter.key, GROUP).mask(slot, (0, 0, 0, 0))
+    truth = *VALUES, export_opening(meter.key, slot, VALUES[1]).blinding, import_opening(meter.key, slot, VALUES[0]).blinding
     values = (import_wh, export_wh, exported, imported)
-    return tuple((mask + value) % modulus for mask, value, modulus in zip(masks, values, MASK_MODULI, strict=True))
+    under = zip(honest(meter, GROUP, slot, VALUES).masked, truth, values, MASK_MODULI, strict=True)
+    return tuple((mask - true + value) % modulus for mask, true, value, modulus in under)
 
 
 def tx_of(reports: Sequence[SlotReport], changed: dict[int, SlotReport] | None = None) -> bytes:
     """The slot's transaction with some members' reports put in place of the honest ones; all are signed by their members."""
     chosen = [(changed or {}).get(i, report) for i, report in enumerate(reports)]
-    return slot_sum_tx(GROUP, SLOT, tuple(signed(meter, item) for meter, item in zip(MEMBERS, chosen, strict=True)))
+    return opened_tx(GROUP, SLOT, tuple(signed(meter, item) for meter, item in zip(MEMBERS, chosen, strict=True)))
 
 
 def refusal(app: PpdlApplication, tx: bytes) -> str:
@@ -82,7 +83,8 @@ def refusal(app: PpdlApplication, tx: bytes) -> str:
 
 def sums_match(reports: Sequence[SlotReport]) -> None:
     """Shows that nothing but the proofs can stop these reports."""
-    sums = open_sum(GROUP, {meter.key.address: item.masked for meter, item in zip(MEMBERS, reports, strict=True)})
+    sums = slot_reports.sums_of(reports)
+    require_plausible(sums, len(reports))
     require_committed(sums, [(decompress(item.commitments[0]), decompress(item.commitments[1])) for item in reports])
 
 
@@ -180,13 +182,16 @@ def test_both_backends_give_one_answer(reports: tuple[SlotReport, ...]) -> None:
 def test_the_largest_group_fits_a_transaction() -> None:
     keys = [DeviceKey(i.to_bytes(32, "big")) for i in range(1, MAX_GROUP + 1)]
     name = "m" * 32
-    members = [RosterMember(name, key.address, key.mask_public, R - 1, bytes(32)) for key in keys]
+    members = [RosterMember(name, key.address, key.mask_public, R - 1, bytes(32), bytes(65)) for key in keys]
     group = make_roster(2**32 - 1, MAX_COUNT - 1, members)
     health = Health(*(MAX_COUNT - 1,) * 4)
     widest = tuple(modulus - 1 for modulus in MASK_MODULI)
-    report = SlotReport(name, MAX_COUNT - 1, MAX_COUNT - 1, bytes(32), widest, (bytes(32), bytes(32)), bytes(256), health)
+    bound, points = (bytes(32), bytes(32)), (bytes(32), bytes(32))
+    report = SlotReport(name, MAX_COUNT - 1, MAX_COUNT - 1, bytes(32), widest, *bound, points, bytes(256), health)
     row = base.sign(report, 2**63, keys[0].signing_key)
-    assert len(slot_sum_tx(group, MAX_COUNT - 1, (row,) * MAX_GROUP)) <= MAX_TX_BYTES
+    signatures = {key.address: bytes(65) for key in keys}
+    tx = slot_sum_tx(group, MAX_COUNT - 1, (row,) * MAX_GROUP, SlotSums(*widest), signatures)
+    assert len(tx) <= MAX_TX_BYTES
 
 
 # Cheats
@@ -309,14 +314,14 @@ def test_two_reports_of_one_member_for_one_slot(app: PpdlApplication, reports: t
         ((*rows, second), "6 reports for 5 members"),
         ((rows[0], second, *rows[2:]), "not signed by the members"),
     ):
-        assert words_ in refusal(app, slot_sum_tx(GROUP, SLOT, bad))
+        assert words_ in refusal(app, opened_tx(GROUP, SLOT, bad))
     doubled = dataclasses.replace(GROUP, members=(GROUP.members[0], *GROUP.members))
-    assert "distinct addresses" in refusal(app, slot_sum_tx(doubled, SLOT, (rows[0], *rows)))
+    assert "distinct addresses" in refusal(app, opened_tx(doubled, SLOT, (rows[0], *rows)))
 
 
 def test_members_swapped(app: PpdlApplication, reports: tuple[SlotReport, ...]) -> None:
     rows = [signed(meter, item) for meter, item in zip(MEMBERS, reports, strict=True)]
-    assert "roster's order" in refusal(app, slot_sum_tx(GROUP, SLOT, (rows[1], rows[0], *rows[2:])))
+    assert "roster's order" in refusal(app, opened_tx(GROUP, SLOT, (rows[1], rows[0], *rows[2:])))
     names = [meter.name for meter in MEMBERS]
     crossed = {0: dataclasses.replace(reports[0], device=names[1]), 1: dataclasses.replace(reports[1], device=names[0])}
     assert "names another device" in refusal(app, tx_of(reports, crossed))
@@ -325,7 +330,7 @@ def test_members_swapped(app: PpdlApplication, reports: tuple[SlotReport, ...]) 
 def test_a_slot_recorded_twice_keeps_its_leaves(app: PpdlApplication, reports: tuple[SlotReport, ...]) -> None:
     block(app, [tx_of(reports)])
     leaves = app.query(f"slot-leaves/1/{SLOT}", b"").value
-    again = slot_sum_tx(
+    again = opened_tx(
         GROUP,
         SLOT,
         (

@@ -24,6 +24,9 @@ from edge_agent.wallet.keys import OwnerKeys
 from hub.keys import HubKeys
 from openmg.forecast.calendar import KOREA_UTC_OFFSET_HOURS
 from openmg.identity import DeviceKey, load_or_create_key
+from openmg.masking.rosters import approve
+from openmg.messages.slot_opening import MeterApproval
+from openmg.signing import address_of
 from openmg.units import SLOTS_PER_HOUR
 from workbench.demo.homes import DemoHome, plan_homes
 from workbench.demo.options import DemoError, DemoOptions
@@ -227,7 +230,11 @@ def _agent_table(site: Site, name: str, microgrid: int, w0: float) -> dict[str, 
         "clock": site.clock(w0),
         "meter": {"host": HOST, "port": site.ports.meters[name], "poll_seconds": poll_seconds},
         "mqtt": {"url": site.mqtt_url},
-        "hub": {"operator": "0x" + operator.account.hex(), "chain_id": PPDL_CHAIN_ID},
+        "hub": {
+            "operator": "0x" + operator.account.hex(),
+            "chain_id": PPDL_CHAIN_ID,
+            "utility": "0x" + address_of(site.utility_key).hex(),
+        },
         "home": {"microgrid": microgrid, "timezone": "Asia/Seoul"},
     }
 
@@ -297,7 +304,12 @@ def _hub_table(site: Site, number: int, name: str, w0: float) -> dict[str, Any]:
 
 
 def _device_table(site: Site, name: str, microgrid: int, role: str) -> dict[str, Any]:
-    return {"name": name, "address": "0x" + site.devices[name].address.hex(), "microgrid": microgrid, "role": role}
+    key = site.devices[name]
+    table: dict[str, Any] = {"name": name, "address": "0x" + key.address.hex(), "microgrid": microgrid, "role": role}
+    if role == "home":
+        said = MeterApproval(microgrid, name, key.address, key.mask_public, clear_feeder=True)
+        table["approval"] = "0x" + approve(said, PPDL_CHAIN_ID, site.utility_key).hex()
+    return table
 
 
 def _write(path: Path, table: dict[str, Any]) -> None:

@@ -167,7 +167,7 @@ class LinkageWorld:
         import_wh = home.import_wh[turn]
         exported, imported = export_opening(home.device, slot, EXPORT_WH), import_opening(home.device, slot, import_wh)
         values = import_wh, EXPORT_WH, exported.blinding, imported.blinding
-        masked = self._maskers[which].mask(slot, values) if self.guards.masks else values
+        masked = self._maskers[which].mask(slot, values).masked if self.guards.masks else values
         points = babyjub.compress(exported.point), babyjub.compress(imported.point)
         return Report(masked, points, tuple(self._prove("commit", (exported, imported, slot))))
 

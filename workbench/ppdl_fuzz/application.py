@@ -198,11 +198,12 @@ def _slot_sum(tape: Tape) -> bytes:
         masked = tuple(tape.below(modulus) for modulus in MASK_MODULI)
         points = (tape.take(FELT_BYTES), tape.take(FELT_BYTES))
         place = member.device, 1, slot, roster_id(roster)
-        report = SlotReport(*place, masked, points, bytes(PROOF_BYTES), Health(1, 1, 0, 0))
+        report = SlotReport(*place, masked, bytes(32), bytes(32), points, bytes(PROOF_BYTES), Health(1, 1, 0, 0))
         key = by_address[member.address].signing_key
         body = encode(report)
         reports.append(codec.encode([body, sign_digest(key, domain_digest(report.PURPOSE, CHAIN_ID, body))]))
-    body = encode(SlotSum(roster, slot, tuple(reports)))
+    sums = tuple(tape.below(modulus) for modulus in MASK_MODULI)
+    body = encode(SlotSum(roster, slot, tuple(reports), sums, (), ()))
     return Transaction(KIND_SLOT_SUM, reshaped(tape, body) if tape.below(2) else body).encode()
 
 

@@ -1,10 +1,12 @@
-"""Sums of slots as rules of the chain: every replica opens the masked sum again from the members' signed reports.
+"""Sums of slots as rules of the chain: every replica checks that the members' commitments open to the sums that a hub opened.
 
-A (microgrid, slot) is recorded once, from the reports of all members of one roster; all of them are registered
-devices of that microgrid with the mask keys of the genesis. Each report proves that its commitments open to energies
-that exist, under the meter id of the genesis, and the commitments add up to the opened sums. Two events follow: the sums,
+A (microgrid, slot) is recorded once, from the reports of the members of one roster; all of them are registered
+devices of that microgrid with the mask keys of the genesis. Members may be left out only when at least two thirds signed
+that very survivor set, so no hub leaves out a meter by itself. Each report proves that its commitments open to energies
+that exist, under the meter id of the genesis, and the commitments add up to the opened sums: they bind, so no masks need be
+looked at. Two events follow: the sums,
 with which meters of that slot mint and burn in the public market, and the slot root, under which they prove in the
-private one. The root is that of a depth-20 Poseidon tree of one SlotLeaf for each member, in the roster's order.
+private one. The root is that of a depth-20 Poseidon tree of one SlotLeaf for each report, in the roster's order.
 The sums also prolong the microgrid's hourly history: an hour is closed when its four slots are known, or once a slot
 two hours later is; with k of 4 slots known it counts 4/k of their sum, with none it repeats the hour of the day
 before, so that forecasts never see a gap.
@@ -26,10 +28,12 @@ from hub.ppdl.app.transactions import SlotSum
 from openmg.forecast.fixedpoint import MAX_ENERGY_WH
 from openmg.forecast.spec import HOURS_PER_DAY
 from openmg.hashing import keccak256, words
-from openmg.masking import Commitments, SlotSums, open_sum, require_committed, roster_id
+from openmg.masking import Commitments, SlotSums, require_committed, require_plausible, roster_id, threshold
+from openmg.masking.survivors import RefusedSet, is_whole, require_set, survivor_set
 from openmg.messages.base import Signed
 from openmg.messages.market import SlotLeafEntry, SlotLeavesNotice
 from openmg.messages.telemetry import Roster, SlotReport
+from openmg.survivors import count_signed
 from openmg.units import SLOTS_PER_HOUR
 from openmg.zk.meters import SlotLeaf
 from openmg.zk.slot_proof import SlotProofError
@@ -57,7 +61,7 @@ class Recorded:
 
 
 def record_slot_sum(state: State, slot_sum: SlotSum, reports: Sequence[Signed[SlotReport]], env: Env) -> Recorded:
-    """Opens the group's sums from its reports. Raises Rejected."""
+    """Checks the group's sums against its reports. Raises Rejected."""
     roster, slot = slot_sum.roster, slot_sum.slot
     place = next((i for i, grid in enumerate(state.grids) if grid.microgrid == roster.microgrid), None)
     if place is None:
@@ -66,7 +70,9 @@ def record_slot_sum(state: State, slot_sum: SlotSum, reports: Sequence[Signed[Sl
     _check_slot(grid, roster, slot)
     _check_roster(roster, env)
     _check_reports(roster, slot, reports)
-    sums, leaves = _open(roster, reports, env)
+    _check_survivors(slot_sum, reports, env)
+    sums = SlotSums(*slot_sum.sums)
+    leaves = _leaves(sums, reports, env)
     record = SlotRecord(slot, len(leaves), sums.import_wh, sums.export_wh, slot_root(leaves))
     grids = (*state.grids[:place], prolong(_with_record(grid, record)), *state.grids[place + 1 :])
     where = (env.chain_id, roster.microgrid, slot)
@@ -86,12 +92,11 @@ def slot_root(leaves: tuple[SlotLeaf, ...]) -> int:
     return NoteTree(leaf.digest for leaf in leaves).root()
 
 
-def _open(roster: Roster, reports: Sequence[Signed[SlotReport]], env: Env) -> tuple[SlotSums, tuple[SlotLeaf, ...]]:
-    """Sums and leaves of reports that were checked to be the members'."""
-    masked: dict[bytes, Sequence[int]] = {report.signer: report.message.masked for report in reports}
+def _leaves(sums: SlotSums, reports: Sequence[Signed[SlotReport]], env: Env) -> tuple[SlotLeaf, ...]:
+    """Leaves of reports that were checked to be the members', and that open to the sums."""
     leaves = []
     try:
-        sums = open_sum(roster, masked)  # before the proofs, which cost far more
+        require_plausible(sums, len(reports))  # before the proofs, which cost far more
         for report in reports:
             meter_id = env.devices[report.signer].meter_id
             leaves.append(SlotLeaf(meter_id, report.message.slot, *_proved(report, meter_id, env)))
@@ -100,7 +105,7 @@ def _open(roster: Roster, reports: Sequence[Signed[SlotReport]], env: Env) -> tu
         raise
     except ValueError as error:
         raise Rejected(f"slot sum: {error}") from error
-    return sums, tuple(leaves)
+    return tuple(leaves)
 
 
 def _proved(report: Signed[SlotReport], meter_id: int, env: Env) -> Commitments:
@@ -134,15 +139,38 @@ def _check_roster(roster: Roster, env: Env) -> None:
 
 def _check_reports(roster: Roster, slot: int, reports: Sequence[Signed[SlotReport]]) -> None:
     identity = roster_id(roster)
-    if len(reports) != len(roster.members):
+    if len(reports) > len(roster.members):
         raise Rejected(f"slot sum: {len(reports)} reports for {len(roster.members)} members")
-    for member, report in zip(roster.members, reports, strict=True):
-        if report.signer != member.address:
-            raise Rejected("slot sum: the reports are not signed by the members in the roster's order")
+    signers, members = [report.signer for report in reports], {member.address: member for member in roster.members}
+    if signers != [address for address in members if address in set(signers)]:
+        raise Rejected("slot sum: the reports are not signed by the members in the roster's order")
+    for report in reports:
+        member = members[report.signer]
         if report.message.slot != slot or report.message.roster_id != identity:
             raise Rejected(f"slot sum: the report of 0x{member.address.hex()} is for another slot or roster")
         if report.message.device != member.device:
             raise Rejected(f"slot sum: the report of 0x{member.address.hex()} names another device")
+
+
+def _check_survivors(slot_sum: SlotSum, reports: Sequence[Signed[SlotReport]], env: Env) -> None:
+    """Nobody is left out, or a quorum of the others said so."""
+    roster, survivors = slot_sum.roster, [report.signer for report in reports]
+    if is_whole(roster, survivors):
+        return
+    try:
+        require_set(roster, survivors)
+    except RefusedSet as error:
+        raise Rejected(f"slot sum: {len(reports)} reports for {len(roster.members)} members; {error}") from error
+    commitments = [report.message.self_commitment for report in reports]
+    said = survivor_set(roster_id(roster), slot_sum.slot, survivors, commitments)
+    signatures = dict(zip(slot_sum.signers, slot_sum.signatures, strict=True))
+    enough = threshold(len(roster.members))
+    valid = count_signed(said, env.chain_id, signatures, enough)
+    if valid < enough:
+        raise Rejected(
+            f"slot sum: {len(reports)} reports for {len(roster.members)} members, and {valid} of {enough} signatures of the"
+            " survivors"
+        )
 
 
 def _with_record(grid: Grid, record: SlotRecord) -> Grid:

@@ -2,9 +2,9 @@
 
 A transaction is canonical CBOR `[kind, payload]`. Commits, ballots, evaluations and the steps of private rounds are the
 device's own signed messages, as they came over MQTT; availability, aggregates and verdicts are a validator's (`duties`); a
-slot sum holds the roster and every member's signed report, so that each replica opens the sum anew; an inference request is
-signed by a validator, because replicas cannot see the plasma chain on which it was made. Evidence of equivocation proves itself
-and may come from anybody; changes of the validator set are in `set_change`.
+slot sum holds the roster and the signed report of everybody in it, so that each replica checks that their commitments open to
+it; an inference request is signed by a validator, because replicas cannot see the plasma chain on which it was made. Evidence
+of equivocation proves itself and may come from anybody; changes of the validator set are in `set_change`.
 Rules: decoding checks form, `open_*` check signatures; neither looks at the chain's state. There is one encoding of
 each transaction.
 Not here: what a transaction does (`execute` and what it calls).
@@ -12,6 +12,7 @@ Not here: what a transaction does (`execute` and what it calls).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from hub.ppdl.app.duties import AggregateProposal, Availability, Verdict
 from hub.ppdl.consensus.certs import CertError, Domain
 from hub.ppdl.consensus.evidence import Evidence, EvidenceError, verify_evidence
 from openmg import codec
-from openmg.masking import MAX_GROUP, MIN_GROUP
+from openmg.masking import MAX_GROUP, MIN_GROUP, SlotSums
 from openmg.messages import topics
 from openmg.messages.base import MAX_MESSAGE_BYTES, InvalidMessage, M, Signed, decode, encode, open_signed, sign
 from openmg.messages.telemetry import Roster, SlotReport
@@ -59,7 +60,7 @@ PRIVATE_KINDS = (KIND_DEALING, KIND_MASK, KIND_SURVIVORS, KIND_UNMASKING)
 MAX_TX_BYTES = MAX_MESSAGE_BYTES
 MAX_TOLD = 32
 """Characters of an unknown kind that its refusal repeats."""
-"""The engine's own limit too; a group of 256 meters needs up to 230 KiB, its proofs a quarter of that."""
+"""The engine's own limit too; a group of 192 meters needs up to 230 KiB, its proofs a fifth of that."""
 
 
 class InvalidTransaction(ValueError):
@@ -83,16 +84,29 @@ class Transaction:
 
 @dataclass(frozen=True)
 class SlotSum:
-    """The reports of all members of a roster for one slot."""
+    """A group's opened sums for one slot, with the reports of those who are in them: the whole roster or its survivors.
+
+    `sums`: import and export in Wh, blindings of export and import. `signers` signed the survivor set, `signatures` in the same
+    order; both are empty when nobody is left out.
+    """
 
     PURPOSE: ClassVar[str] = "ppdl-slot-sum"
     roster: Roster
     slot: int
     reports: tuple[bytes, ...]  # signed SlotReport messages, in the roster's order
+    sums: tuple[int, ...]
+    signers: tuple[bytes, ...]
+    signatures: tuple[bytes, ...]
 
     def __post_init__(self) -> None:
         if self.slot < 0 or not MIN_GROUP <= len(self.reports) <= MAX_GROUP:
             raise ValueError(f"a slot sum has a slot and the reports of {MIN_GROUP} to {MAX_GROUP} members")
+        if (
+            len(self.sums) != len(SlotSums._fields)
+            or len(self.signers) != len(self.signatures)
+            or len(self.signers) > MAX_GROUP
+        ):
+            raise ValueError(f"a slot sum has {len(SlotSums._fields)} sums, and a signature for each signer")
 
 
 @dataclass(frozen=True)
@@ -112,9 +126,17 @@ class InferenceRequest:
             raise ValueError("an inference request has a chain id in 1..2^64-1 and a request id in 0..2^256-1")
 
 
-def slot_sum_tx(roster: Roster, slot: int, reports: tuple[bytes, ...]) -> bytes:
-    """The transaction of a complete group; `reports` are the members' signed SlotReport bytes in the roster's order."""
-    return Transaction(KIND_SLOT_SUM, encode(SlotSum(roster, slot, reports))).encode()
+def slot_sum_tx(
+    roster: Roster, slot: int, reports: tuple[bytes, ...], sums: SlotSums, signatures: Mapping[bytes, bytes] | None = None
+) -> bytes:
+    """The transaction of an opened group; `reports` are the survivors' signed SlotReport bytes in the roster's order.
+
+    `signatures`: those under the survivor set by address, when it leaves anybody out.
+    """
+    signed = signatures or {}
+    return Transaction(
+        KIND_SLOT_SUM, encode(SlotSum(roster, slot, reports, tuple(sums), tuple(signed), tuple(signed.values())))
+    ).encode()
 
 
 def commit_tx(signed_commit: bytes) -> bytes:

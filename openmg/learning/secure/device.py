@@ -29,12 +29,12 @@ from openmg.learning.secure.round_secrets import (
     self_mask,
     share_digest,
 )
-from openmg.learning.secure.shamir import ELEMENT_BYTES
 from openmg.learning.secure.survivors import require_quorum, require_set, sign_set
 from openmg.learning.secure.terms import RoundTerms, SecureError
 from openmg.messages.base import encode
 from openmg.messages.secure import Delivery, MaskedUpdate, RevealedShare, ShareDealing, SurvivorSet, Unmasking
 from openmg.pairwise import mask_sign
+from openmg.shamir import ELEMENT_BYTES
 
 if TYPE_CHECKING:
     from openmg.identity import DeviceKey

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmg.learning.secure.round_secrets import commitment, pair_mask, pair_public, self_mask, share_digest
-from openmg.learning.secure.shamir import combine
 from openmg.learning.secure.streams import U32
 from openmg.learning.secure.terms import RoundTerms, SecureError
 from openmg.messages.secure import (
@@ -25,6 +24,7 @@ from openmg.messages.secure import (
     Unmasking,
 )
 from openmg.pairwise import mask_sign
+from openmg.shamir import combine
 
 I64 = NDArray[np.int64]
 

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from openmg.hashing import keccak256
 from openmg.kdf import KEY_BYTES, hkdf
-from openmg.learning.secure.shamir import ELEMENT_BYTES, WIDE_BYTES, element, split
 from openmg.learning.secure.streams import U32, mask_words
 from openmg.learning.secure.terms import SecureError
 from openmg.messages.secure import SHARE_DIGEST_BYTES, Delivery
 from openmg.pairwise import agree
+from openmg.shamir import ELEMENT_BYTES, WIDE_BYTES, deal, element
 
 _NONCE = bytes(12)
 """Zero: a sealing key serves one message (its label holds the dealer's key of the round, which is drawn for it)."""
@@ -46,8 +46,7 @@ class RoundSecrets:
 
     def shares(self, use: str, secret: int, threshold: int, holders: int) -> tuple[bytes, ...]:
         """Shares of one of the two secrets; `use` separates their polynomials."""
-        coefficients = [self._element(f"coefficient/{use}/{power}") for power in range(1, threshold)]
-        return split(secret, coefficients, holders)
+        return deal(secret, lambda label: self._element(f"{use}/{label}"), threshold, holders)
 
 
 def pair_key(secret: int) -> X25519PrivateKey:

@@ -2,16 +2,16 @@
 
 Rules: a set has at least `threshold` members of the round; it counts once `threshold` of *its* members signed it. With more
 than two thirds as threshold, two sets of one round would need more than a third of the members to sign both.
+Not here: the signatures themselves (`openmg.survivors`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from openmg import survivors as signatures_of
 from openmg.learning.secure.terms import RoundTerms, SecureError
-from openmg.messages.base import digest
 from openmg.messages.secure import SurvivorSet
-from openmg.signing import InvalidSignature, recover, sign_digest
 
 
 def require_set(terms: RoundTerms, survivors: SurvivorSet) -> None:
@@ -25,23 +25,17 @@ def require_set(terms: RoundTerms, survivors: SurvivorSet) -> None:
 
 def sign_set(terms: RoundTerms, survivors: SurvivorSet, signing_key: bytes) -> bytes:
     """65 bytes over the set, its purpose and the chain."""
-    return sign_digest(signing_key, digest(survivors, terms.chain_id))
+    return signatures_of.sign_set(survivors, terms.chain_id, signing_key)
 
 
 def is_signed(terms: RoundTerms, survivors: SurvivorSet, signer: bytes, signature: bytes) -> bool:
     """Whether that survivor signed the set."""
-    try:
-        return signer in survivors.survivors and recover(digest(survivors, terms.chain_id), signature) == signer
-    except InvalidSignature:
-        return False
+    return signatures_of.is_signed(survivors, terms.chain_id, signer, signature)
 
 
 def require_quorum(terms: RoundTerms, survivors: SurvivorSet, signatures: Mapping[bytes, bytes]) -> None:
     """SecureError unless at least `threshold` survivors signed the set; signatures that are not valid do not count."""
     require_set(terms, survivors)
-    valid = 0
-    for signer, signature in signatures.items():
-        valid += is_signed(terms, survivors, signer, signature)
-        if valid == terms.threshold:
-            return
-    raise SecureError(f"{valid} survivors signed the set; round {terms.round} takes {terms.threshold}")
+    valid = signatures_of.count_signed(survivors, terms.chain_id, signatures, terms.threshold)
+    if valid < terms.threshold:
+        raise SecureError(f"{valid} survivors signed the set; round {terms.round} takes {terms.threshold}")

@@ -15,6 +15,7 @@ from openmg.hashing import keccak256
 from openmg.learning.plan import MAX_DEVICES
 from openmg.learning.rules.outcome import MAX_PARAMETERS
 from openmg.learning.secure import graph
+from openmg.survivors import two_thirds
 from openmg.units import HASH_BYTES
 
 MIN_MEMBERS = 5
@@ -104,8 +105,8 @@ class RoundTerms:
 
 
 def default_threshold(members: int) -> int:
-    """More than two thirds: a third may drop out, and two survivor sets share an honest signer if under a third lie."""
-    return 2 * members // 3 + 1
+    """More than two thirds (`openmg.survivors.two_thirds`)."""
+    return two_thirds(members)
 
 
 def make_terms(

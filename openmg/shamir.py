@@ -1,13 +1,14 @@
 """Shamir's secret sharing (1979) over the integers modulo 2^255 - 19.
 
+Used for the self masks of slots (`openmg.masking`) and of model updates (`openmg.learning.secure`).
 Rules: a secret is an element, and so are its shares: 32 bytes each, big-endian. Share i of m is the polynomial at x = i + 1;
 any `threshold` shares give the secret, fewer say nothing. A wrong share gives a wrong secret and no error: whoever combines
-compares with a commitment (`opening`).
+compares with a commitment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 PRIME = 2**255 - 19
 ELEMENT_BYTES = 32
@@ -27,6 +28,11 @@ def split(secret: int, coefficients: Sequence[int], shares: int) -> tuple[bytes,
     if not 0 <= secret < PRIME or not len(coefficients) < shares < PRIME:
         raise ValueError("a secret is an element, and the threshold is at most the number of shares")
     return tuple(_at(secret, coefficients, x).to_bytes(ELEMENT_BYTES, "big") for x in range(1, shares + 1))
+
+
+def deal(secret: int, draw: Callable[[str], int], threshold: int, shares: int) -> tuple[bytes, ...]:
+    """Shares under a polynomial whose coefficients are `draw`n, each by a label of its own: uniform, secret elements."""
+    return split(secret, [draw(f"coefficient/{power}") for power in range(1, threshold)], shares)
 
 
 def combine(shares: Mapping[int, bytes], threshold: int) -> int:
