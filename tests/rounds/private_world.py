@@ -52,9 +52,9 @@ MEMBERS = len(METERS) - SECRET.committee_size
 NAMES = {meter.address: f"home-{i}" for i, meter in enumerate(METERS, 1)}
 
 
-def update_of(number: int, meter: DeviceKey, clip_units: int) -> I16:
+def update_of(number: int, meter: DeviceKey, clip_units: int, model: bytes = b"") -> I16:
     """What the meter trained in a round: known to the test, as long as the clip allows but for rounding."""
-    seed = int.from_bytes(keccak256(bytes([number]) + meter.address)[:8], "big")
+    seed = int.from_bytes(keccak256(bytes([number]) + meter.address + model)[:8], "big")
     exact = np.random.default_rng(seed).normal(size=SPEC.parameters)
     return np.trunc(exact * (clip_units / np.sqrt((exact * exact).sum()))).astype(np.int16)
 
@@ -80,7 +80,7 @@ class Meter:
 
     def commit(self, number: int, base_hash: bytes, update: I16 | None = None) -> bytes:
         """Keep an update for the round and promise it; the signed commit."""
-        self.updates[number] = update_of(number, self.key, self.plan.clip_units) if update is None else update
+        self.updates[number] = update_of(number, self.key, self.plan.clip_units, self.name) if update is None else update
         assert norm_units(self.updates[number]) <= self.plan.clip_units
         blob = make_blob(self._chance(SALT_BYTES), update_bytes(self.updates[number]))
         self.pending.save(PendingUpdate(number, base_hash, blob, 500_000))

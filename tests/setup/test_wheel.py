@@ -22,7 +22,7 @@ NEEDED = (
     "hub/console/static/index.html",
     "contracts/artifacts/PlasmaRoot.json",
 )
-COMMANDS = ("openmg = workbench.cli:main", "openmg-agent = edge_agent.cli:main", "openmg-hub = hub.cli:main")
+COMMANDS = ("openmg = workbench.cli:main", "openmg-agent = edge_agent.__main__:main", "openmg-hub = hub.cli:main")
 TOP_LEVEL = {"openmg", "edge_agent", "firmware_sim", "hub", "workbench", "contracts", "openmg-0.1.0.dist-info"}
 
 
