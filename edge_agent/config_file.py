@@ -17,7 +17,10 @@ from openmg.config import ConfigError, load_toml
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the device is, where it reports, and with what key it proves its slots (none: `demo_key`)."""
+    """Who the device is, where it reports, and with what key it proves its slots (none: `demo_key`).
+
+    state_dir: the folder of key, store and outbox; empty: beside the file.
+    """
 
     name: str
     microgrid: int
@@ -29,15 +32,18 @@ class Identity:
     slot_key: str = ""
     slot_key_sha256: str = ""
     demo_key: bool = False
+    state_dir: str = ""
 
 
 def config_text(meter: MeterSection, identity: Identity) -> str:
     """The whole file."""
+    folder = identity.state_dir
     sections = [
         "[device]",
         f"name = {_quoted(identity.name)}",
-        'key_file = "keys/device.key"   # made at the first start, readable by the agent alone',
-        'state_dir = "state"            # readings and reports that wait',
+        f"key_file = {_quoted(f'{folder}/keys/device.key' if folder else 'keys/device.key')}"
+        "   # made at the first start, readable by the agent alone",
+        f"state_dir = {_quoted(folder or 'state')}   # readings and reports that wait",
         "",
         "[meter]",
         *_meter_lines(meter),

@@ -49,6 +49,7 @@ def _identity(arguments: argparse.Namespace) -> Identity:
         slot_key=str(arguments.slot_key.absolute()) if arguments.slot_key else "",
         slot_key_sha256=arguments.slot_key_sha256,
         demo_key=arguments.demo_key,
+        state_dir=str(arguments.state_dir.absolute()) if arguments.state_dir else "",
     )
 
 
@@ -207,6 +208,7 @@ def _add_identity(parser: argparse.ArgumentParser) -> None:
         who.add_argument(f"--{key.replace('_', '-')}", help=question)
     who.add_argument("--timezone", default="Asia/Seoul", help="default: Asia/Seoul")
     who.add_argument("--role", choices=("home", "feeder"), default="home", help="default: home")
+    who.add_argument("--state-dir", type=Path, metavar="DIR", help="where key, store and outbox go; default: beside the file")
     who.add_argument("--slot-key", type=Path, metavar="FILE", help="what the ceremony of commit made")
     who.add_argument("--slot-key-sha256", default="", metavar="HEX", help="the digest that the ceremony printed")
     who.add_argument("--demo-key", action="store_true", help="the development key instead, with which anybody can forge")

@@ -155,6 +155,19 @@ def test_init_writes_a_file_that_check_passes(
     assert (target.transport, meter.where) == told and target.baud == (19200 if "19200" in place else 9600)
 
 
+def test_key_and_store_go_beside_the_file_or_where_a_package_keeps_them(tmp_path: Path) -> None:
+    beside, elsewhere = tmp_path / "beside.toml", tmp_path / "etc.toml"
+    assert main(["init", "--output", str(beside), "--host", "192.0.2.7", *WHO, *OPERATOR]) == 0
+    kept = ("--state-dir", str(tmp_path / "var"))
+    assert main(["init", "--output", str(elsewhere), "--host", "192.0.2.7", *WHO, *OPERATOR, *kept]) == 0
+    for path, state, key in (
+        (beside, tmp_path / "state", tmp_path / "keys" / "device.key"),
+        (elsewhere, tmp_path / "var", tmp_path / "var" / "keys" / "device.key"),
+    ):
+        device = load_toml(path, AgentConfig).device
+        assert (device.state_dir, device.key_file) == (state, key)
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
