@@ -27,7 +27,7 @@ def shortfalls(report: dict[str, Any], homes: int, microgrids: int) -> list[str]
         *(_private_energy(report["energy_wh"]) if private else _energy(report["energy_wh"], report["slots"])),
         *_learning(report["ppdl"], homes),
         *_chains(report),
-        *(_private_trades(report, homes) if private else _trades(report, microgrids)),
+        *(_private_trades(report, homes) if private else trades(report["market"], report["slots"], microgrids)),
         *_transfers(report["zk"], homes),
     ]
 
@@ -81,8 +81,8 @@ def _chains(report: dict[str, Any]) -> Iterator[str]:
         yield f"{inference['answered']} of {inference['requests']} inference requests were answered"
 
 
-def _trades(report: dict[str, Any], microgrids: int) -> Iterator[str]:
-    slots, market = report["slots"], report["market"]
+def trades(market: dict[str, Any], slots: int, microgrids: int) -> Iterator[str]:
+    """What the public market did not show in so many slots; `market` as in the report."""
     if slots >= TRADING_SLOTS and not market["swaps"]:
         yield "no swap was made"
     if slots >= CROSSING_SLOTS and microgrids > 1 and not market["token_to_token"]:

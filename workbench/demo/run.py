@@ -38,7 +38,7 @@ from openmg.zk.backend import BackendError, get_backend
 from openmg.zk.circuits.registry import DEMO_CIRCUITS, PRIVATE_CIRCUITS
 from openmg.zk.keys import KeysError, ensure_keys
 from workbench.demo import chains
-from workbench.demo.checks import MIN_CHECKPOINTS, MIN_LEARNING_ROUNDS, shortfalls
+from workbench.demo.checks import MIN_CHECKPOINTS, MIN_LEARNING_ROUNDS, shortfalls, trades
 from workbench.demo.genesis import make_demo_genesis
 from workbench.demo.operators import provision_hubs
 from workbench.demo.options import DemoError, DemoOptions
@@ -67,6 +67,7 @@ INFERENCE_AFTER_SLOTS = 3
 DRAIN_SECONDS = {"native": 120.0, "portable": 300.0}
 INTERRUPTED_SECONDS = 15.0
 RELAY_SECONDS = 60.0
+TRADE_SECONDS = 40.0
 WALLETS_SECONDS = 20.0
 """The last slot is minted when its sum was agreed and relayed; what cannot be settled by then stays due."""
 PRIVATE_TRADE_SLOTS = 6
@@ -340,6 +341,8 @@ class Demo:
         assert self.deployment is not None
         if not self.options.endless:
             self.waiting.at_most(LAST_READINGS_SECONDS, "the last readings", self._all_slots_stored)
+            if not (interrupted or self.options.private):
+                self.waiting.at_most(TRADE_SECONDS, "trade, which a slow machine is late with", self._traded)
         self._signal("agent-", "feeder-")
         figures = ChainFigures(self.site, self.deployment)
         if interrupted:
@@ -357,6 +360,12 @@ class Demo:
     def _all_slots_stored(self) -> bool:
         last = self.first_slot + self.options.slots - 1
         return all(agent_counts(self.site, home.name).last_slot >= last for home in self.site.homes)
+
+    def _traded(self) -> bool:
+        """Whether the public market has shown what it is to show. Meters count on meanwhile, so there is more to trade."""
+        assert self.deployment is not None
+        market = ChainFigures(self.site, self.deployment).market.figures()
+        return not list(trades(market, self.options.slots, self.options.microgrids))
 
     def _wallets_idle(self) -> bool:
         return not any(agent_counts(self.site, home.name).unsettled for home in self.site.homes)
