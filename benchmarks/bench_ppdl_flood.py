@@ -27,6 +27,9 @@ of each of them, it takes three or four times of that core.
     newviews      NEW-VIEWs under its valid signature with the largest block and no quorum (a validator only)
     connections   a new connection with a valid proof as often as it is let in (no validator: its own link would end)
 
+A validator that floods delays itself, too: what it proposes waits behind its junk, and the chain waits for it as for a slow
+validator. So the speed is also given of the others' turns alone, from one proposal to the next where neither is the flooder's.
+
 On a machine that is busy with other things blocks a second say little. What a flood takes of a validator's processor each
 second, beyond what its blocks take in the quiet phases beside, does not depend on that: it is what a validator with a core of
 its own loses of its speed.
@@ -55,7 +58,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.ppdl_flood_hubs import flooder, honest, provision, validator, voting_flooder
 from benchmarks.ppdl_flood_junk import STRANGERS_KINDS, VALIDATORS_KINDS
-from hub.operators.folder import HubFolder
+from hub.operators.folder import HubFolder, load_card
 from hub.ppdl.genesis import load_genesis
 
 RESULTS = Path(__file__).with_name("results")
@@ -111,10 +114,14 @@ def figures(validators: list[dict[str, Any]], flooder: dict[str, Any]) -> dict[s
     ]
     peaks = [[v["phases"][i]["peak_mib"] for i in range(count)] for v in validators]
     beside = [(i, i - 1, i + 1) for i in range(1, count, 2)]
+    turns = [statistics.median(v["phases"][i]["turn_ms"] for v in validators) for i in range(count)]
     return {
         "quiet_blocks_per_s": statistics.median(rates[::2]),
         "flood_blocks_per_s": statistics.median(rates[1::2]),
         "blocks_ratio": statistics.median(2 * rates[i] / (rates[before] + rates[after]) for i, before, after in beside),
+        "quiet_turn_ms": statistics.median(turns[::2]),
+        "flood_turn_ms": statistics.median(turns[1::2]),
+        "turns_ratio": statistics.median((turns[before] + turns[after]) / (2 * turns[i]) for i, before, after in beside),
         "quiet_cpu_ms_per_block": statistics.median(costs[::2]),
         "flood_cpu_ms_per_block": statistics.median(costs[1::2]),
         "cpu_ratio": statistics.median(2 * costs[i] / (costs[before] + costs[after]) for i, before, after in beside),
@@ -177,7 +184,8 @@ def main() -> None:
         memory = median[kind]["peak_mib"] / median["quiet"]["peak_mib"] - 1
         beside = median[kind]["phase_peak_ratio"] - 1
         print(
-            f"{kind:>13} blocks/s x {median[kind]['blocks_ratio']:.2f}, CPU/block x {median[kind]['cpu_ratio']:.2f}, "
+            f"{kind:>13} blocks/s x {median[kind]['blocks_ratio']:.2f}, "
+            f"of the others' turns x {median[kind]['turns_ratio']:.2f}, CPU/block x {median[kind]['cpu_ratio']:.2f}, "
             f"{median[kind]['taken_cpu_ms_per_s']:.1f} ms of CPU a second taken of each, "
             f"peak memory {100 * memory:+.1f} % of the run, {100 * beside:+.1f} % of the phase"
         )
@@ -193,7 +201,8 @@ def child(arguments: list[str]) -> None:
     seconds, phases, voter, pace = float(arguments[3]), int(arguments[4]), arguments[5] == "1", float(arguments[6])
     genesis = load_genesis(where / "genesis.cbor")
     if number < honest(voter):
-        asyncio.run(validator(HubFolder(where / f"hub-{number}"), genesis, seconds, phases))
+        flooding = load_card(HubFolder(where / f"hub-{honest(voter)}").own_card).address
+        asyncio.run(validator(HubFolder(where / f"hub-{number}"), genesis, seconds, phases, flooding))
     elif voter:
         asyncio.run(voting_flooder(where, genesis, kind, seconds, phases, pace))
     else:

@@ -17,6 +17,7 @@ import sqlite3
 import ssl
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.bench_pbft import HashChain, free_ports
@@ -26,6 +27,7 @@ from hub.operators.folder import HubFolder, load_card
 from hub.operators.identity import Place, init_identity, times
 from hub.operators.network import keep_card
 from hub.ppdl.application import TxVerdict
+from hub.ppdl.consensus.header import Header
 from hub.ppdl.engine import PbftEngine
 from hub.ppdl.genesis import Genesis, make_genesis, save_genesis
 from hub.ppdl.mempool import TxRefused
@@ -109,8 +111,19 @@ def engine_of(folder: HubFolder, genesis: Genesis, transport: TcpTransport) -> P
     )  # fmt: skip
 
 
-async def validator(folder: HubFolder, genesis: Genesis, seconds: float, phases: int) -> None:
-    """One honest validator; prints its figures of each phase as JSON."""
+def others_turn_ms(engine: PbftEngine, first: int, last: int, flooder: bytes) -> float:
+    """Mean time from one proposal to the next, where neither is the flooder's (ms): its own may come as late as it likes."""
+    headers = [Header.decode(signed.header_bytes) for signed in engine.headers_after(first, last - first)]
+    turns = [
+        following.timestamp_ms - header.timestamp_ms
+        for header, following in pairwise(headers)
+        if flooder not in (header.proposer, following.proposer)
+    ]
+    return sum(turns) / max(1, len(turns))
+
+
+async def validator(folder: HubFolder, genesis: Genesis, seconds: float, phases: int, flooder: bytes) -> None:
+    """One honest validator; prints its figures of each phase as JSON. `flooder` is the address of the hub that floods."""
     stay_on(0)
     keys, card = HubKeys.load(folder.hub_key), load_card(folder.own_card)
     tls = TlsIdentity(folder.root, genesis, keys.validator)
@@ -129,7 +142,8 @@ async def validator(folder: HubFolder, genesis: Genesis, seconds: float, phases:
         before = await figures_at(phase_s + SETTLE_S, engine)
         after = await figures_at(phase_s + SETTLE_S + seconds, engine)
         peak_mib = memory_kib("VmHWM") / 1024
-        measured.append({name: after[name] - before[name] for name in after} | {"peak_mib": peak_mib})
+        turn_ms = others_turn_ms(engine, int(before["blocks"]), int(after["blocks"]), flooder)
+        measured.append({name: after[name] - before[name] for name in after} | {"peak_mib": peak_mib, "turn_ms": turn_ms})
         highest = max(highest, peak_mib)
     filling.cancel()
     status = engine.status()
