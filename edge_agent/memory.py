@@ -13,12 +13,18 @@ M_ARENA_MAX = -8
 """malloc.h of glibc."""
 ARENAS = 1
 """For all threads together: they seldom work at the same time."""
+M_MMAP_THRESHOLD = -3
+MMAP_FROM_BYTES = 64 * 1024
+"""What is larger has pages of its own, which go back to the system at once. Left alone glibc raises this to 32 MB with the
+first large array that is freed, and the arrays of a training then leave holes between small objects."""
 
 
 def use_few_arenas() -> None:
     """Before threads start; does nothing where the C library has no such setting."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+        library = ctypes.CDLL(None)
+        library.mallopt(M_ARENA_MAX, ARENAS)
+        library.mallopt(M_MMAP_THRESHOLD, MMAP_FROM_BYTES)
 
 
 def give_back() -> None:

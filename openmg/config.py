@@ -9,7 +9,6 @@ Not here: what any program's options mean.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 import tomllib
@@ -63,7 +62,9 @@ class _Reader:
         hints = typing.get_type_hints(cls)
         for key in table:
             if key not in fields:
-                near = difflib.get_close_matches(key, fields, 1)
+                from difflib import get_close_matches  # for a mistake alone
+
+                near = get_close_matches(key, fields, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(sorted(fields))}"
                 raise self.fail(section, key, f"unknown key; {hint}")
         values = {}

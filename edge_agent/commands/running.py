@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_agent.memory import use_few_arenas
 
     use_few_arenas()
+    gc.collect()  # the parser of all commands
     config = config_of(arguments)
 
     async def until_interrupted() -> None:

@@ -10,7 +10,6 @@ Not here: reading a meter (`edge_agent.modbus`), being one (`firmware_sim`), the
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +156,9 @@ class _Builder:
     def _point(self, name: str, point: PointFile) -> Point:
         where, defaults = ("points", name), self.file.defaults
         if name not in QUANTITIES:
-            near = difflib.get_close_matches(name, QUANTITIES, 1)
+            from difflib import get_close_matches  # for a mistake alone
+
+            near = get_close_matches(name, QUANTITIES, 1)
             raise self.error(where, f"is no known quantity{f'; did you mean {near[0]!r}?' if near else ''}")
         quantity, kind, order = QUANTITIES[name], point.type or defaults.type, point.order or defaults.order
         if kind is None:
