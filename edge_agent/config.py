@@ -106,11 +106,7 @@ class MqttSection:
             raise ValueError(f"renew_at is {self.renew_at!r}; write host:port of the hub's enrolment server")
         if not 0.1 <= self.resend_seconds <= 3600:
             raise ValueError(f"resend_seconds is {self.resend_seconds}; it must be 0.1 to 3600")
-        if self.password_file is not None:
-            try:
-                self.password_file.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"password_file {self.password_file} cannot be read ({error}); correct it") from error
+        self.credentials.require_readable()
 
     @property
     def address(self) -> MqttAddress:

@@ -37,11 +37,8 @@ class HomeAssistantSection:
             raise ValueError(f"every_seconds is {self.every_seconds}; it must be 1 to 3600")
         if not _PREFIX.fullmatch(self.discovery_prefix):
             raise ValueError(f"discovery_prefix is {self.discovery_prefix!r}; write the one set in Home Assistant")
-        if self.enabled and self.password_file is not None:
-            try:
-                self.password_file.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"password_file {self.password_file} cannot be read ({error}); correct it") from error
+        if self.enabled:
+            self.credentials.require_readable()
 
     @property
     def address(self) -> MqttAddress:

@@ -84,6 +84,15 @@ class Credentials:
     username: str = ""
     password_file: Path | None = None
 
+    def require_readable(self) -> None:
+        """ValueError when the file of the password cannot be read."""
+        if self.password_file is None:
+            return
+        try:
+            self.password_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"password_file {self.password_file} cannot be read ({error}); correct it") from error
+
 
 @dataclass(frozen=True)
 class MqttCounts:

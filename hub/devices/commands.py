@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,7 @@ def serve(arguments: argparse.Namespace) -> int:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), REFRESH_SECONDS)
             await server.stop()
+            print(" ".join(f"{name}={number}" for name, number in asdict(server.counts).items()), flush=True)
 
         asyncio.run(until_interrupted())
     return 0

@@ -135,7 +135,7 @@ class EnrolmentDesk:
         return challenge, Session(hello.invitation, said, share_key)
 
     def request(self, request: Request, session: Session) -> Answer:
-        """What becomes of a request on the connection of this session."""
+        """What becomes of a request that comes on the connection on which `challenge` was answered."""
         with self.store.transaction():  # many connections at once must not get more tries than there are
             invitation = self.store.invitation(session.invitation)
             if invitation is None or self._is_over(invitation):

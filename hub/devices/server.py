@@ -51,11 +51,12 @@ LENGTH_BYTES = 4
 
 @dataclass
 class ServerCounts:
-    """Since the server started."""
+    """Since the server started. failed: connections that ended by a fault of this program."""
 
     connections: int = 0
     refused: int = 0
     malformed: int = 0
+    failed: int = 0
 
 
 class HelloLimit:
@@ -125,6 +126,7 @@ class EnrolmentServer:
         except (OSError, EOFError, TimeoutError):
             pass  # gone, or too slow
         except Exception:
+            self.counts.failed += 1
             log.exception("an enrolment failed; the server goes on")
         finally:
             self._tasks.discard(task)

@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 ETC, STATE = "/etc/openmg-agent", "/var/lib/openmg-agent"
 CONFIG = f"{ETC}/agent.toml"
 OLDER = "0.0.1"
+HOME = "/srv/owner"
+"""Of whoever installs by pipx in a fresh root."""
 NOTE = "# a line of the owner\n"
 
 
@@ -150,18 +152,21 @@ def test_pipx_installs_the_wheel(repo_root: Path, tmp_path: Path, fresh_root: Ca
         subprocess.run(command, cwd=repo_root, check=True)
     root = fresh_root("amd64")
     root.install("pipx")
+    home = root.path / HOME.lstrip("/")
+    home.mkdir(parents=True)
     shutil.copytree(wheels, root.path / "srv/wheels")
     own = next(wheels.glob("openmg-*.whl")).name
-    offline = {"HOME": "/root", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/srv/wheels"}
+    offline = {"HOME": HOME, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/srv/wheels"}
     root.run("pipx", "install", f"/srv/wheels/{own}[agent]", **offline)
-    assert root.run("/root/.local/bin/openmg-agent", "--version").startswith("openmg-agent ")
-    (root.path / "root/agent.toml").write_text(agent_toml(tmp_path, 1, "mqtt://127.0.0.1:1").read_text(encoding="utf-8"))
-    assert "right; device home-1" in root.run("/root/.local/bin/openmg-agent", "check", "--config", "/root/agent.toml")
-    doctor = root.try_run("/root/.local/bin/openmg-agent", "doctor", "--config", "/root/agent.toml", "--json", HOME="/root")
+    command = f"{HOME}/.local/bin/openmg-agent"
+    assert root.run(command, "--version").startswith("openmg-agent ")
+    (home / "agent.toml").write_text(agent_toml(tmp_path, 1, "mqtt://127.0.0.1:1").read_text(encoding="utf-8"))
+    assert "right; device home-1" in root.run(command, "check", "--config", f"{HOME}/agent.toml")
+    doctor = root.try_run(command, "doctor", "--config", f"{HOME}/agent.toml", "--json", HOME=HOME)
     failed = {finding["check"] for finding in json.loads(doctor.stdout) if not finding["ok"]}
     assert failed == {"meter", "broker"}, doctor.stderr  # neither is there
-    root.run("pipx", "uninstall", "openmg", HOME="/root")
-    assert not (root.path / "root/.local/bin/openmg-agent").is_symlink() and (root.path / "root/agent.toml").exists()
+    root.run("pipx", "uninstall", "openmg", HOME=HOME)
+    assert not (root.path / command.lstrip("/")).is_symlink() and (home / "agent.toml").exists()
 
 
 def test_32_bits_are_refused_in_one_sentence(repo_root: Path, fresh_root: Callable[..., FreshRoot]) -> None:

@@ -4,6 +4,7 @@
 // home's telemetry is masked: its branch shows a seal, whether the meter is heard, and a pulse for each acknowledged
 // message. The pulse says "a sealed message arrived", nothing about how much energy flows.
 
+import { Drawing } from "./drawing.js";
 import { groupName, power } from "./format.js";
 import { t } from "./i18n.js";
 import { h, patch } from "./vdom.js";
@@ -16,23 +17,7 @@ const FLOW_STEPS = [1, 500, 3000, 10000]; // W: thresholds of the four speeds of
 
 const HOUSE = "M-15 2 0 -11 15 2V18H-15Z";
 
-class OneLine extends HTMLElement {
-  connectedCallback() {
-    if (this.watcher) return;
-    this.watcher = new ResizeObserver(() => this.draw());
-    this.watcher.observe(this);
-  }
-
-  disconnectedCallback() {
-    this.watcher?.disconnect();
-    this.watcher = null;
-  }
-
-  set model(model) {
-    this.data = model;
-    if (this.isConnected) this.draw();
-  }
-
+class OneLine extends Drawing {
   draw() {
     const width = Math.floor(this.clientWidth);
     if (!this.data || width < 120) return;

@@ -5,6 +5,7 @@
 // runs across with its words below; where the stations would stand too close it runs down with its words beside it.
 // A seat is a meter under its pseudonym of the epoch: its mark, its name, and its state in words.
 
+import { Drawing } from "./drawing.js";
 import { shortName } from "./format.js";
 import { t, word } from "./i18n.js";
 import { h, patch } from "./vdom.js";
@@ -14,23 +15,7 @@ const ROW = 58; // px between stations one below the other
 const TOP = 22;
 const ACROSS_HEIGHT = 104;
 
-class Round extends HTMLElement {
-  connectedCallback() {
-    if (this.watcher) return;
-    this.watcher = new ResizeObserver(() => this.draw());
-    this.watcher.observe(this);
-  }
-
-  disconnectedCallback() {
-    this.watcher?.disconnect();
-    this.watcher = null;
-  }
-
-  set model(model) {
-    this.data = model;
-    if (this.isConnected) this.draw();
-  }
-
+class Round extends Drawing {
   draw() {
     const width = Math.floor(this.clientWidth);
     if (!this.data || width < 120) return;
