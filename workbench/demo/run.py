@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -23,16 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.market.planner import PURCHASE_DELAY_SLOTS
-from firmware_sim.config import SimConfig
-from firmware_sim.dataset import DatasetError
-from firmware_sim.neighbourhood import Neighbourhood
 from hub.chain.anvil import AnvilOptions, answers, anvil_command
 from hub.chain.client import EvmClient
 from hub.chain.deployment import Deployment
 from hub.chain.errors import ChainError
 from openmg.clock import VirtualClock, slot_of, slot_start
-from openmg.config import CONFIG_EXIT_CODE, load_toml
-from openmg.mqtt import MqttAddress
+from openmg.config import CONFIG_EXIT_CODE
 from openmg.signing import address_of
 from openmg.zk.backend import BackendError, get_backend
 from openmg.zk.circuits.registry import DEMO_CIRCUITS, PRIVATE_CIRCUITS
@@ -40,6 +35,7 @@ from openmg.zk.keys import KeysError, ensure_keys
 from workbench.demo import chains
 from workbench.demo.checks import MIN_CHECKPOINTS, MIN_LEARNING_ROUNDS, shortfalls, trades
 from workbench.demo.genesis import make_demo_genesis
+from workbench.demo.needs import WrongData, listens, require_broker, require_data
 from workbench.demo.operators import provision_hubs
 from workbench.demo.options import DemoError, DemoOptions
 from workbench.demo.report import ChainFigures, agent_counts, build_report, hub_json
@@ -47,7 +43,6 @@ from workbench.demo.signals import Interrupted, Signals
 from workbench.demo.site import (
     PLASMA_CHAIN_ID,
     ROOT_CHAIN_ID,
-    Site,
     make_site,
     write_agent_configs,
     write_hub_configs,
@@ -74,15 +69,10 @@ PRIVATE_TRADE_SLOTS = 6
 """The same on the private market: a call leaves within a slot, the purchase for the last slot comes two slots after it."""
 LAST_READINGS_SECONDS = 10.0
 """A meter is polled several times a slot, so its last slot closes within a second or two of the boundary."""
-CONNECT_SECONDS = 3.0
 REPLY_ERRORS = (OSError, HTTPException, ValueError)
 """What asking a hub may raise while it starts or stops: no connection, half an answer, no JSON."""
 AT_END_SECONDS = 3.0
 """Hubs tell their heights once a second: so long must relay and hubs agree before the chain is taken to be at rest."""
-
-
-class WrongData(DemoError):
-    """The file of --data cannot be used."""
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -118,7 +108,7 @@ class Demo:
         except BackendError as error:
             raise DemoError(f"--prover {options.prover}: {error}") from error
         if options.mqtt is not None:
-            _require_broker(options.mqtt)
+            require_broker(options.mqtt)
         folder = options.state or Path(tempfile.mkdtemp(prefix="openmg-demo-"))
         self.site = make_site(options, folder.absolute())
         self.supervisor = Supervisor(self.site.folder / "logs")
@@ -168,7 +158,7 @@ class Demo:
         self.clock = VirtualClock(self.options.start, w0, self.options.speed)
         write_sim_config(site, w0)
         if self.options.data is not None:
-            _require_data(site)
+            require_data(site)
         sim = self.supervisor.start(
             "sim",
             self._tool("firmware_sim", "--config", site.sim_config, "--history", site.folder / "history", "--serve"),
@@ -249,7 +239,7 @@ class Demo:
         deposits = in_background(chains.deposit_all, site, self.deployment.root)
         if self.options.mqtt is None:
             start("broker", self._tool("hub", "broker", "--port", str(site.ports.mqtt)))
-            self.waiting.until("the broker", lambda: _listens(HOST, site.ports.mqtt), START_SECONDS)
+            self.waiting.until("the broker", lambda: listens(HOST, site.ports.mqtt), START_SECONDS)
         for name in site.hub_names:
             start(name, self._tool("hub", "run", "--config", site.hub_config(name)))
         self.waiting.until("the hubs", self._hub_answers, START_SECONDS)
@@ -435,27 +425,3 @@ class Demo:
         verdict = f"{len(missing)} expectations were not met" if missing else "everything was shown"
         self.progress.step(f"{verdict}; {where}")
         return 1 if missing else 0
-
-
-def _listens(host: str, port: int) -> bool:
-    """Whether a server takes connections there."""
-    try:
-        with socket.create_connection((host, port), CONNECT_SECONDS):
-            return True
-    except OSError:
-        return False
-
-
-def _require_broker(url: str) -> None:
-    """DemoError when nothing listens at the URL of --mqtt: agents and hubs would wait for it, the demo would show nothing."""
-    address = MqttAddress.parse(url)
-    if not _listens(address.host, address.port):
-        raise DemoError(f"no broker answers at {url}; start it, correct --mqtt, or leave it out to use our own")
-
-
-def _require_data(site: Site) -> None:
-    """WrongData when the simulator could not use the file of --data for the homes of the site."""
-    try:
-        Neighbourhood(load_toml(site.sim_config, SimConfig))
-    except DatasetError as error:
-        raise WrongData(f"--data: {error}") from error
