@@ -192,7 +192,7 @@ async def test_a_lost_application_is_rebuilt_from_the_chain_and_nobody_is_told_a
     app.path.unlink()
     app.trace_path.unlink()
     await net.again()
-    await net.until(lambda: net.app().height > len(before))
+    await net.until(lambda: net.app().height > len(before) and net.decided[0])  # told after the application has it
     assert net.app().blocks[: len(before)] == before
     assert net.app().counts == {"a": 1}
     told = [block.height for block, _ in net.decided[0]]

@@ -244,7 +244,7 @@ class Demo:
             start(name, self._tool("hub", "run", "--config", site.hub_config(name)))
         self.waiting.until("the hubs", self._hub_answers, START_SECONDS)
         self.waiting.result("deposits", deposits)
-        environment = {"OPENBLAS_NUM_THREADS": "1"}
+        environment = {"OPENBLAS_NUM_THREADS": "1", "OPENMG_PLAIN_INTEGERS": str(int(self.backend == "native"))}
         for name in [*(home.name for home in site.homes), *site.feeders]:
             start(name, self._tool("edge_agent", "run", "--config", site.agent_config(name)), environment)
         threading.Thread(target=self._sample, name="sampling", daemon=True).start()
