@@ -15,7 +15,7 @@ export NO_PROXY := $(if $(filter-out *,$(NO_PROXY)),$(NO_PROXY)$(comma))$(if $(f
 export no_proxy := $(if $(filter-out *,$(no_proxy)),$(no_proxy)$(comma))$(if $(filter *,$(no_proxy)),*,127.0.0.1,localhost,::1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-slow test-setup bench bench-learning bench-edge fuzz mutate deb test-deb clean
+.PHONY: help setup run demo test test-slow test-setup test-faults bench bench-learning bench-edge fuzz mutate deb test-deb clean
 
 help: ## show this list
 	@echo "make run         set up, then run the whole microgrid until Ctrl-C; prints the console's URL"
@@ -26,6 +26,7 @@ help: ## show this list
 	@echo "make bench-edge  what an agent costs on a meter, beside collectd; ten minutes"
 	@echo "make setup       set up only (RETRY=1: try again what was left out, such as the native prover)"
 	@echo "make test-slow   the tests that take long; make test-setup: those of the set-up itself"
+	@echo "make test-faults  kill -9, power loss, full disk, bad meters, lying hubs: docs/FAULTS.md; ARGS=\"-k power\" for some of it"
 	@echo "make fuzz        witnesses with one wire changed, then bad input for the PPDL chain: ARGS=\"--seconds 600 --seed 7\""
 	@echo "make mutate      take every guard away in turn; its attack test must fail: ARGS=\"--only ConfidentialToken\""
 	@echo "make deb         the agent's Debian packages in dist/: ARGS=\"--arch arm64\"; make test-deb tries them in fresh roots (root)"
@@ -52,12 +53,15 @@ test-slow: setup
 test-setup: setup
 	@exec "$(VENV)" -m pytest tests/setup -m "slow or not slow" $(ARGS)
 
+test-faults: setup
+	@exec "$(VENV)" -m pytest tests/faults -m "slow or not slow" $(ARGS)
+
 bench: setup
-	@failed=0; for file in $(filter-out benchmarks/bench_learning.py benchmarks/bench_leakage.py benchmarks/bench_edge.py,$(wildcard benchmarks/bench_*.py)); do \
+	@failed=0; for file in $(filter-out benchmarks/bench_learning.py benchmarks/bench_leakage.py benchmarks/bench_price.py benchmarks/bench_edge.py,$(wildcard benchmarks/bench_*.py)); do \
 	  echo "== $$file"; "$(VENV)" "$$file" $(ARGS) || failed=1; \
 	done; exit $$failed
 
-# Its data, like those of bench_leakage.py, are not part of the checkout; both take their time, as bench_edge.py does.
+# Its data, like those of bench_leakage.py and bench_price.py, are not part of the checkout; all take their time, as bench_edge.py does.
 bench-learning: setup
 	@exec "$(VENV)" benchmarks/bench_learning.py $(ARGS)
 

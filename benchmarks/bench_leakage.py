@@ -26,14 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.learning.learner import LocalLearner
-from edge_agent.learning.spans import LearnerNotReady
 from openmg.forecast.features import Windows, series
 from openmg.forecast.model import initial_master, to_float
 from openmg.forecast.trainer import get_trainer
 from openmg.hashing import keccak256, word
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import update_from_bytes
+from openmg.member.learner import LocalLearner
+from openmg.member.spans import LearnerNotReady, of_home
 from workbench.attacks.attack import BaseAttack
 from workbench.attacks.inversion import LearnedInversion, Prior, Recovery, RehearsedInversion, day_profile
 from workbench.attacks.presence import HomePresence, ModelPresence, WindowPresence, window_losses
@@ -105,7 +105,9 @@ class Bench:
         if not self.options.base_rounds:
             return initial_master(self.plan.spec, self.plan.seed)
         learners = [self._learner(number, household, 0) for number, household in enumerate(self._households.homes)]
-        homes = [Home("", learner.chance, learner, False, 0.0) for learner in learners if learner is not None][::SHADOWS_OF]
+        homes = [Home("", learner.chance, learner, learner.spans, False, 0.0) for learner in learners if learner is not None][
+            ::SHADOWS_OF
+        ]
         return _federated(self.plan, homes, 1, self.options.base_rounds)
 
     @cached_property
@@ -125,7 +127,7 @@ class Bench:
 
     def _learner(self, number: int, household: Household, span: int) -> LocalLearner | None:
         plan = self.plan_of(span)
-        learner = LocalLearner(device_of(number), plan, household.history, self.trainer)
+        learner = LocalLearner(device_of(number), plan, of_home(household.history), self.trainer)
         try:
             whole = len(learner.spans.train) == plan.train_hours - plan.spec.min_history_steps - plan.spec.horizon_steps + 1
         except LearnerNotReady:
@@ -284,7 +286,7 @@ def bench_windows(bench: Bench) -> list[dict[str, Any]]:
 
 def bench_models(bench: Bench) -> dict[str, Any]:
     """Was this home among those that an agreed model was trained on? Each model in turn against all the others."""
-    homes = [Home("", s.learner.chance, s.learner, False, 0.0) for s in bench.samples if s.span == 0]
+    homes = [Home("", s.learner.chance, s.learner, s.learner.spans, False, 0.0) for s in bench.samples if s.span == 0]
     first = initial_master(bench.plan.spec, bench.plan.seed)
     inside = np.stack([np.random.default_rng([10, n // 2]).permutation(len(homes)) % 2 == n % 2 for n in range(MODELS)], 1)
     losses = np.empty((len(homes), MODELS))

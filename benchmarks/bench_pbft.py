@@ -38,7 +38,7 @@ from hub.operators.identity import Place, init_identity, times
 from hub.operators.network import keep_card
 from hub.ppdl.application import AppInfo, BlockCtx, BlockResult, InitResult, QueryResult, TxResult, TxVerdict, Verdict
 from hub.ppdl.engine import PbftEngine
-from hub.ppdl.genesis import Genesis, load_genesis, make_genesis, save_genesis
+from hub.ppdl.genesis import Genesis, load_genesis, make_genesis
 from hub.ppdl.mempool import TxRefused
 from hub.ppdl.net.tcp import TcpTransport
 from hub.ppdl.net.tls import TlsIdentity
@@ -118,7 +118,7 @@ def provision(root: Path, row: Row) -> list[int]:
         cards = [init_identity(folder, CHAIN_ID, None, place, times(now_s, 30)) for folder, place in made]
         addresses = [card.address for card in cards]
     genesis = make_genesis(CHAIN_ID, addresses, b"", 1)
-    save_genesis(root / "genesis.cbor", genesis)
+    (root / "genesis.cbor").write_bytes(genesis.encode())
     for i, folder in enumerate(folders):
         initialise_store(folder.store, genesis)
         for card in cards[:i] + cards[i + 1 :]:

@@ -27,8 +27,8 @@ of each of them, it takes three or four times of that core.
     newviews      NEW-VIEWs under its valid signature with the largest block and no quorum (a validator only)
     connections   a new connection with a valid proof as often as it is let in (no validator: its own link would end)
 
-A validator that floods delays itself, too: what it proposes waits behind its junk, and the chain waits for it as for a slow
-validator. So the speed is also given of the others' turns alone, from one proposal to the next where neither is the flooder's.
+A validator that floods may delay itself, too, and the chain waits for it as for a slow validator. So the speed is also given of
+the others' turns alone, from one proposal to the next where neither is the flooder's.
 
 On a machine that is busy with other things blocks a second say little. What a flood takes of a validator's processor each
 second, beyond what its blocks take in the quiet phases beside, does not depend on that: it is what a validator with a core of

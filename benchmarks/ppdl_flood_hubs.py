@@ -29,7 +29,7 @@ from hub.operators.network import keep_card
 from hub.ppdl.application import TxVerdict
 from hub.ppdl.consensus.header import Header
 from hub.ppdl.engine import PbftEngine
-from hub.ppdl.genesis import Genesis, make_genesis, save_genesis
+from hub.ppdl.genesis import Genesis, make_genesis
 from hub.ppdl.mempool import TxRefused
 from hub.ppdl.net.framing import frame_of, read_frame
 from hub.ppdl.net.handshake import DIALER, Hello, channel_binding, decode_hello, proof_digest
@@ -69,7 +69,7 @@ def provision(root: Path, voter: bool) -> None:
         for i, (folder, port) in enumerate(zip(folders, ports, strict=True))
     ]
     genesis = make_genesis(CHAIN_ID, [card.address for card in cards[:N]], b"", 1)
-    save_genesis(root / "genesis.cbor", genesis)
+    (root / "genesis.cbor").write_bytes(genesis.encode())
     for i, folder in enumerate(folders):
         initialise_store(folder.store, genesis)
         for other, card in enumerate(cards):

@@ -28,7 +28,14 @@ from hub.ppdl.net.limits import BYTES_PER_S, FRAMES_PER_S, TokenBucket
 from hub.ppdl.net.queues import FrameQueue
 from hub.ppdl.net.tcp import TcpTransport
 from hub.ppdl.net.tls import TlsIdentity
-from hub.ppdl.net.transport import BLAME_FRAMES, LARGE_PAYLOAD_BYTES, MAX_FRAME_BYTES, REFUSED_FRAMES, Channel
+from hub.ppdl.net.transport import (
+    BLAME_FRAMES,
+    LARGE_PAYLOAD_BYTES,
+    MAX_FRAME_BYTES,
+    MAX_UNASKED_BYTES,
+    REFUSED_FRAMES,
+    Channel,
+)
 from openmg.hashing import merkle_root
 from openmg.signing import sign_digest
 
@@ -91,7 +98,7 @@ class Junk:
     def price(self, frame: bytes) -> tuple[float, int]:
         """(frames, bytes) that a frame costs a validator out of the season of large blocks."""
         blamed = {"garbage": BLAME_FRAMES, "newviews": BLAME_FRAMES, "transactions": REFUSED_FRAMES}
-        large = self.kind in ("large", "proposals", "turns", "newviews") and len(frame) > LARGE_PAYLOAD_BYTES
+        large = LARGE_PAYLOAD_BYTES < len(frame) <= MAX_UNASKED_BYTES and self.kind != "gossip"
         return 1 + blamed.get(self.kind, 0), len(frame) * (UNSEASONED_PRICE if large else 1)
 
     def _consensus(self, message: bytes) -> bytes:

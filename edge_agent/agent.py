@@ -2,22 +2,20 @@
 
 Rules: every part works without the others: without broker the outbox grows, without meter the broker still
 hears the device, a failing service or a full disk ends nothing. No single MQTT message is needed: birth and
-state are told again with each closed slot, and every `resend_seconds` while a roster is missing. Two agents
+state are told again with each closed slot, and ever more seldom while a roster is missing. Two agents
 never share a store. At the end the outbox is given a short time to empty.
-Not here: any of the parts; the command line (`cli`).
+Not here: any of the parts; several agents in one process, starting again, the watchdog (`gateway`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import time
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.certificates import CertificateKeeper, require_usable
 from edge_agent.config import AgentConfig
@@ -25,12 +23,14 @@ from edge_agent.meter import MeterPoller, OnReading
 from edge_agent.modbus.errors import ProxyError
 from edge_agent.modbus.link import ModbusLink
 from edge_agent.modbus.reader import MeterReader, Reader
-from edge_agent.notify import STILL_S, Notifier, Pulse, Watch
+from edge_agent.notify import STILL_S, Pulse
 from edge_agent.publisher import Publisher
 from edge_agent.reporting import Reporter
 from edge_agent.services import AgentContext, Service, ServiceRunner
+from edge_agent.shared import Shared
 from edge_agent.slot_prover import slot_prover
 from edge_agent.slots import ClosedSlot
+from edge_agent.state_folder import lock_state
 from edge_agent.status import WRITE_SECONDS, remove_status, write_status
 from edge_agent.store import RawReading, Store, StoreError
 from openmg.identity import DeviceKey, KeyFileError, load_or_create_key
@@ -45,12 +45,10 @@ if TYPE_CHECKING:  # most agents have no proxy
 
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 5.0
-MAX_THREADS = 4
-"""Database, training and file work; each thread costs memory."""
 MAX_TASKS = 256
 """Messages being worked on; what comes beyond is dropped, and asked for or sent again later."""
 LONGEST_ASK = 12
-"""Times `resend_seconds`: how far apart an agent with a roster asks for an older one, which may not exist."""
+"""Times `resend_seconds`: how far apart an agent asks for a roster in the end, which may not exist yet, or no more."""
 FIRST_STATUS_SECONDS = 2.0
 """Wall time between status files while the meter has not answered yet."""
 LONGEST_POLL_TIMEOUTS = 8
@@ -77,10 +75,16 @@ def load_device_key(config: AgentConfig) -> DeviceKey:
     return DeviceKey(load_or_create_key(config.device.key_file, config.passphrases))
 
 
-def make_reader(config: AgentConfig) -> Reader:
-    """A reader of the configured meter on a link that is not open yet."""
+def make_reader(config: AgentConfig, shared: Shared | None = None) -> Reader:
+    """A reader of the configured meter on a link that is not open yet, or on that of the process for its port."""
     profile = config.meter.load_profile()
-    unit = ModbusLink(config.meter.target(profile)).unit(config.meter.unit)
+    if config.meter.protocol == "dlms":
+        from edge_agent.dlms.make import make_dlms_reader
+
+        return make_dlms_reader(config, profile, shared)
+    target = config.meter.target(profile)
+    link = ModbusLink(target) if shared is None else shared.bus(target)
+    unit = link.unit(config.meter.unit)
     if profile.sunspec is None:
         return MeterReader(unit, profile)
     from edge_agent.modbus.sunspec_reader import SunSpecReader
@@ -95,6 +99,7 @@ def make_proxy(config: AgentConfig, reader: Reader) -> ModbusProxy | None:
         return None
     from edge_agent.modbus.proxy import ModbusProxy
 
+    assert isinstance(reader.link, ModbusLink)  # AgentConfig allows a proxy for no other
     return ModbusProxy(reader.link, config.meter.unit, section.listen, section.port, config.meter.poll_seconds)
 
 
@@ -107,18 +112,25 @@ class Agent:
         services: Sequence[Service] = (),
         payment: PaymentIdentity | None = None,
         listeners: Sequence[OnReading] = (),
+        shared: Shared | None = None,
     ) -> None:
         self.config = config
+        self._shared = shared or Shared()
         self.payment = payment or PaymentIdentity()
         if config.mqtt.tls is not None:
             require_usable(config)
         prover = slot_prover(config)
-        self._lock = _lock_state(config)  # before the store, which would set a file aside that it finds damaged
-        self.key = load_device_key(config)
-        self.store = Store(config.store_path)
+        with contextlib.ExitStack() as opened:
+            self._lock = opened.enter_context(lock_state(config.device.state_dir))  # before the store opens
+            self.key = load_device_key(config)
+            self.store = Store(config.store_path, budget_bytes=config.store.budget_bytes)
+            opened.callback(self.store.close)
+            self.reader = make_reader(config, self._shared)
+            self.reporter = Reporter(config, self.key, self.store, prover)
+            opened.pop_all()  # an agent that cannot be made leaves nothing open for the next try
         name = config.device.name
         self._state_topic = topics.from_meter(name, topics.STATE)
-        self._ack_topic, self._roster_topic = topics.ack(name), topics.roster(config.home.microgrid)
+        self._ack_topic = topics.ack(name)
         self._opening_topic = topics.opening(config.home.microgrid)
         self.link = MqttLink(
             config.mqtt.address,
@@ -129,46 +141,49 @@ class Agent:
             config.mqtt.credentials,
             config.mqtt.tls,
         )
-        self.reader = make_reader(config)
         self.proxy = make_proxy(config, self.reader)
-        self.reporter = Reporter(config, self.key, self.store, prover)
         self.publisher = Publisher(config, self.store, self.link)
         clock = config.clock.clock()
-        self.poller = MeterPoller(self.reader, self.store, clock, config.meter.poll_seconds, self._on_slot, self._on_reading)
+        rhythm, shared = config.meter.poll_seconds, self._shared
+        self.poller = MeterPoller(self.reader, self.store, clock, rhythm, self._on_slot, self._on_reading, shared)
         self._clock = clock
         self._runners = [ServiceRunner(service) for service in services]
         self._listeners = tuple(listeners)
         self._metering: asyncio.Task[None] | None = None
-        self._watching: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._one_report = asyncio.Lock()
         self._closing = False
+        self._news = 0
+        """Slots and rosters that came: after each, something may be due."""
+        self._settled = -1
+        """How many of them there were when last nothing was due and no roster missing."""
         self._began = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until `stop` is set."""
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="agent"))
+        try:
+            await self._start()
+            await stop.wait()
+        finally:
+            await self._close()
+
+    async def _start(self) -> None:
         self.link.subscribe(self._ack_topic)
         if self.config.home.role == "home":
-            self.link.subscribe(self._roster_topic)
+            self.link.subscribe(topics.rosters_of(self.config.home.microgrid))
             self.link.subscribe(self._opening_topic)
         for runner in self._runners:
             runner.start(self._context(runner))
         self.reader.link.open()
         await self._start_proxy()
         self.link.start()
-        self._metering = loop.create_task(self.poller.run(), name="metering")
+        self._metering = asyncio.get_running_loop().create_task(self.poller.run(), name="metering")
         self._spawn(self.publisher.run())
+        self._spawn(self.publisher.pace())
         self._spawn(self._look_after())
         self._spawn(self._tell_status())
         if self.config.mqtt.tls is not None:
             self._spawn(CertificateKeeper(self.config, self.link).run())
-        self._watching = loop.create_task(self._watch().run(), name="watch")
-        try:
-            await stop.wait()
-        finally:
-            await self._close()
 
     async def _start_proxy(self) -> None:
         try:
@@ -184,7 +199,6 @@ class Agent:
 
     async def _close(self) -> None:
         self._closing = True
-        await end_task(self._watching)
         await self.stop_metering()
         if self.proxy is not None:
             await self.proxy.stop()
@@ -204,16 +218,17 @@ class Agent:
 
     def status(self) -> dict[str, Any]:
         """What the agent says of itself: meter, bus, broker, roster, proxy."""
-        last = self.poller.last_reading
+        last, watch = self.poller.last_reading, self.poller.clock_watch
         return {
             "device": self.config.device.name,
-            "profile": self.config.meter.profile,
+            "profile": self.config.meter.profile_name,
             "uptime_s": round(time.monotonic() - self._began),
             "polls": self.poller.polls,
             "poll_errors": self.poller.poll_errors,
             "implausible": self.reader.implausible,
-            "last_reading": None if last is None else asdict(last),
-            "bus": self.reader.link.status(),
+            "last_reading": None if last is None else dict(vars(last)),
+            "clock": {"set_back": watch.set_back, "set_ahead": watch.set_ahead, "last": watch.last_effect},
+            "bus": self.reader.link.status(self.config.meter.unit),
             "broker": {"url": self.config.mqtt.url, "connected": self.link.connected, "problem": self.link.problem},
             "has_roster": self.reporter.has_roster,
             "proxy": None if self.proxy is None else self.proxy.status(),
@@ -222,20 +237,28 @@ class Agent:
     async def _tell_status(self) -> None:
         """Writes the status file again and again; runs until cancelled. A full disk is the store's to tell."""
         while True:
+            said = self.status()
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(write_status, self.config.device.state_dir, self.status())
-            await asyncio.sleep(FIRST_STATUS_SECONDS if self.poller.last_reading is None else WRITE_SECONDS)
+                await asyncio.to_thread(write_status, self.config.device.state_dir, said)
+            await asyncio.sleep(FIRST_STATUS_SECONDS if said["last_reading"] is None else WRITE_SECONDS)
 
-    def _watch(self) -> Watch:
-        """What has to move for systemd's watchdog to be fed."""
+    def pulses(self, name: str = "") -> tuple[Pulse, ...]:
+        """What has to move for systemd's watchdog to be fed; `name` goes before each."""
         meter = self.config.meter
         longest_s = meter.poll_seconds + LONGEST_POLL_TIMEOUTS * meter.timeout_seconds + STILL_S
-        pulses = (
-            Pulse("poll", lambda: None if self._metering is None else self.poller.rounds, longest_s),
-            Pulse("store", lambda: self.store.operations, STILL_S),
-            Pulse("mqtt", lambda: self.link.turns, LONGEST_TURN_S),
+        return (
+            Pulse(f"{name}poll", self._polls_made, longest_s),
+            Pulse(f"{name}store", lambda: self.store.operations, STILL_S),
+            Pulse(f"{name}mqtt", lambda: self.link.turns, LONGEST_TURN_S),
         )
-        return Watch(pulses, Notifier(), lambda: asyncio.to_thread(self.store.touch))
+
+    def _polls_made(self) -> int | None:
+        """Rounds of the poll loop. What a meter is asked that is away waits behind its neighbours: then it is enough that the
+        bus serves those."""
+        if self._metering is None:
+            return None
+        link = self.reader.link
+        return self.poller.rounds + (link.served if link.is_away(self.config.meter.unit) else 0)
 
     def _context(self, runner: ServiceRunner) -> AgentContext:
         def subscribe(topic_filter: str) -> None:
@@ -258,17 +281,19 @@ class Agent:
         wait, asked = pause, pause
         while True:
             await asyncio.sleep(wait)
-            wait = pause
+            wait, news = pause, self._news
+            if news == self._settled:
+                continue
             with contextlib.suppress(StoreError):
                 await self._report()
                 if not await asyncio.to_thread(self.reporter.lacks_roster):
                     asked = pause
+                    self._settled = -1 if self.reporter.unproved else news
                     continue
                 if self.link.connected:
                     self.link.subscribe_again()
                     self._announce()
-                if self.reporter.has_roster:
-                    wait = asked = min(2 * asked, LONGEST_ASK * pause)
+                wait = asked = min(2 * asked, LONGEST_ASK * pause)
 
     # Events
 
@@ -282,7 +307,7 @@ class Agent:
         birth = Birth(
             device=name,
             microgrid=home.microgrid,
-            profile=self.config.meter.profile,
+            profile=self.config.meter.profile_name,
             mask_public=self.key.mask_public,
             owner=self.payment.owner,
             payment_key=self.payment.payment_key,
@@ -294,14 +319,19 @@ class Agent:
 
     def _on_message(self, topic: str, payload: bytes) -> None:
         if topic == self._ack_topic:
-            self._spawn(self.publisher.on_ack(topic, payload))
-        elif topic == self._roster_topic:
-            self._spawn(self._on_roster(topic, payload))
+            self._spawn(self.publisher.on_answer(topic, payload))
+        elif self._is_roster(topic):
+            if payload:  # an empty one takes back that of a group that there is no more
+                self._spawn(self._on_roster(topic, payload))
         elif topic == self._opening_topic:
             self._spawn(self._on_opening(topic, payload))
         for runner in self._runners:
             if runner.wants(topic):
                 runner.offer((topic, payload))
+
+    def _is_roster(self, topic: str) -> bool:
+        """Whether it is for this agent; services may have subscribed to more of them."""
+        return self.config.home.role == "home" and topics.is_roster_of(topic, self.config.home.microgrid)
 
     async def _on_roster(self, topic: str, payload: bytes) -> None:
         try:
@@ -310,12 +340,16 @@ class Agent:
             self.publisher.malformed.note(topic, str(error))
             return
         if news:
+            self._news += 1
             await self._report()
 
     async def _on_opening(self, topic: str, payload: bytes) -> None:
         """Answers a question to open a slot; an answer that is lost is asked for again."""
+        openings = self.reporter.openings
+        if openings is None:
+            return
         try:
-            answer = await asyncio.to_thread(self.reporter.openings.answer, payload)
+            answer = await asyncio.to_thread(openings.answer, payload)
         except base.InvalidMessage as error:
             self.publisher.malformed.note(topic, str(error))
             return
@@ -323,6 +357,7 @@ class Agent:
             self.link.publish(topics.from_meter(self.config.device.name, topics.OPENING), answer)
 
     async def _on_slot(self, closed: ClosedSlot) -> None:
+        self._news += 1
         if self.link.connected:
             self._announce()
         for runner in self._runners:
@@ -339,13 +374,17 @@ class Agent:
         self.link.publish(topics.from_meter(self.config.device.name, FEEDER_LIVE), signed, qos=0)
 
     async def _report(self) -> None:
-        """Reports what is due; one thread at a time proves, whoever asks. At the end of the agent a backlog waits."""
+        """Reports what is due; one slot of the process is proved at a time, whoever asks. At the end a backlog waits."""
         async with self._one_report:
             self.reporter.polls, self.reporter.poll_errors = self.poller.polls, self.poller.poll_errors
-            while await asyncio.to_thread(self.reporter.report_due):
+            while await self._report_some():
                 await self.publisher.send()
                 if self._closing:
                     return
+
+    async def _report_some(self) -> int:
+        async with self._shared.one_slot_proof:
+            return await asyncio.to_thread(self.reporter.report_due)
 
 
 async def _guarded(call: Coroutine[Any, Any, None]) -> None:
@@ -355,19 +394,3 @@ async def _guarded(call: Coroutine[Any, Any, None]) -> None:
         pass  # the store has said so
     except Exception:
         log.exception("handling an event failed; the agent goes on")
-
-
-def _lock_state(config: AgentConfig) -> IO[bytes]:
-    """Holds the state folder, made when missing, for this process; StoreError when another agent does."""
-    folder = config.device.state_dir
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (folder / "lock").open("wb")
-    except OSError as error:
-        raise StoreError(f"state folder {folder} cannot be used ({error.strerror}); check its owner and free space") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise StoreError(f"another agent uses {folder}; stop it or choose another state_dir") from error
-    return file

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.config import AgentConfig
@@ -84,23 +82,6 @@ def describe(files: TlsFiles, renew_at: str, now_s: float) -> str:
     if not renew_at:
         raise CertificateProblem(f"certificate with {left} and nothing renews it: write renew_at into [mqtt]")
     return f"certificate with {left}, to be renewed now at {renew_at}"
-
-
-def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Puts the file in place at once and on disk; OSError otherwise."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class CertificateKeeper:

@@ -1,15 +1,20 @@
 """The `openmg-agent` command.
 
     init --output FILE --host H ...              a configuration, which `check` passes
-    detect --host H | --serial DEV ...           which meters are on a bus
+    detect [--host H | --serial DEV] ...         which meters are on a bus, or on any serial port
     run --config FILE                            the agent, until interrupted (SIGUSR1: stop metering, go on reporting)
+    run --config-dir DIR                         the agents of many meters, in one process; also check, status, doctor, page
     status --config FILE [--json]                how the running agent is doing
     import FILE --config FILE                    a home's past into the store
     read --config FILE [--watch] [--json]        what the meter shows
+    replace-meter --config FILE [...]            another meter takes the old one's place
     check --config FILE                          configuration only
     doctor --config FILE [--json]                what is wrong, and what to do
     doctor --bench [--config FILE] [--json]      what a proof costs on this board
-    store info|query|export ...                  a look into the store
+    backup --config FILE --output FILE|-         one sealed file from which a lost card is restored
+    restore --config FILE FILE|- [--force WHY]   bring a meter back from its backup
+    page [code|fingerprint] ...                  the owner's page, a login code for it
+    store info|query|retry|export ...            a look into the store; refused reports made anew
     enroll --hub HOST:PORT --code-file FILE|-    this device's certificate, with the operator's one-time code
     keys show|protect|unprotect ...              how key files are kept
     wallet address|backup|restore|viewing-key .. the owner's keys, as text for people
@@ -27,14 +32,14 @@ import sys
 from typing import Any
 
 from edge_agent import enrol_tool, key_tool
-from edge_agent.commands import health, meter, running, setup, store
+from edge_agent.commands import backup, health, meter, page, running, setup, store
 from edge_agent.commands.common import Command, CommandError, config_of, with_config
 from edge_agent.importer import ImportFileError
 from edge_agent.store import StoreError
 from edge_agent.wallet import tool as wallet_tool
 from openmg import __version__
 from openmg.config import CONFIG_EXIT_CODE, ConfigError
-from openmg.identity import KeyFileError
+from openmg.keys.passphrase import KeyFileError
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     running.add_commands(add)
     meter.add_commands(add)
     health.add_commands(add)
+    page.add_commands(add)
     store.add_commands(commands, add)
+    backup.add_commands(add)
     enrol_tool.add_command(commands)
     key_tool.add_commands(commands, add, config_of)
     wallet_tool.add_commands(commands, add, config_of)

@@ -1,9 +1,10 @@
 """Configuration of one agent, read by `openmg.config.load_toml` (errors name file, line, key and remedy).
 
-Sections: device, clock, meter, mqtt, hub, home, and optionally proxy, keys, slot_proof, learning, wallet, market,
-homeassistant.
+Sections: device, clock, meter, mqtt, hub, home, and optionally store, proxy, keys, slot_proof, learning, wallet, market,
+homeassistant, page.
 Rules: paths are relative to the file; a section that has defaults for all of its keys may be left out.
-Not here: the sections of the meter (`meter_section`) and of the wallet (`wallet_section`), what the parts do with theirs.
+Not here: the sections of the meter (`meter_section`), of the wallet (`wallet_section`) and of the owner's page
+(`page_section`), what the parts do with theirs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from edge_agent.homeassistant_section import HomeAssistantSection
 from edge_agent.meter_section import MeterSection, ProxySection
+from edge_agent.page_section import PageSection
 from edge_agent.wallet_section import (
     ACCOUNT,
     MAX_NAME,
@@ -43,12 +45,16 @@ __all__ = [
     "MarketSection",
     "MeterSection",
     "MqttSection",
+    "PageSection",
     "ProvingKeySection",
     "ProxySection",
     "SlotProofSection",
+    "StoreSection",
     "WalletSection",
 ]
 ROLES = ("home", "feeder")
+MIN_BUDGET_MB, MAX_BUDGET_MB = 16, 1_000_000
+"""Below, a year of slots and a day of readings would not fit beside wallet and masking."""
 _PLACE = re.compile(r"[^\s:@/]+:[1-9][0-9]{0,4}")
 
 
@@ -63,6 +69,21 @@ class DeviceSection:
     def __post_init__(self) -> None:
         if not DEVICE_NAME.fullmatch(self.name):
             raise ValueError(f"name is {self.name!r}; use up to 32 lower-case letters, digits and dashes")
+
+
+@dataclass(frozen=True)
+class StoreSection:
+    """What the state folder may take of the disk, in MB of 10^6 bytes; near it, old readings are thinned (docs/STORE.md)."""
+
+    disk_budget_mb: int = 256
+
+    def __post_init__(self) -> None:
+        if not MIN_BUDGET_MB <= self.disk_budget_mb <= MAX_BUDGET_MB:
+            raise ValueError(f"disk_budget_mb is {self.disk_budget_mb}; it must be {MIN_BUDGET_MB} to {MAX_BUDGET_MB}")
+
+    @property
+    def budget_bytes(self) -> int:
+        return self.disk_budget_mb * 10**6
 
 
 @dataclass(frozen=True)
@@ -194,6 +215,7 @@ class AgentConfig:
     mqtt: MqttSection
     hub: HubSection
     home: HomeSection
+    store: StoreSection = StoreSection()
     clock: ClockSection = ClockSection()
     proxy: ProxySection | None = None
     keys: KeysSection = KeysSection()
@@ -202,8 +224,11 @@ class AgentConfig:
     wallet: WalletSection | None = None
     market: MarketSection | None = None
     homeassistant: HomeAssistantSection | None = None
+    page: PageSection = PageSection()
 
     def __post_init__(self) -> None:
+        if self.proxy is not None and self.meter.protocol != "modbus":
+            raise ValueError("proxy is for Modbus; remove [proxy], since a DLMS meter is read by this agent alone")
         home = self.homeassistant
         if home is not None and home.enabled and home.address == self.mqtt.address:
             raise ValueError(
@@ -246,6 +271,11 @@ class AgentConfig:
     def promises_path(self) -> Path:
         """What the meter must not forget of masked slots."""
         return self.device.state_dir / "masking.sqlite"
+
+    @property
+    def page_dir(self) -> Path:
+        """What the page of this meter alone keeps: codes that were given out, its certificate."""
+        return self.page.folder or self.device.state_dir / "page"
 
     @property
     def store_path(self) -> Path:

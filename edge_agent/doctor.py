@@ -3,7 +3,8 @@
 Rules: each check touches nothing but what an agent would touch (it may make the key and the store), and ends within
 seconds. A check whose ground another one found missing is left out: without broker nobody knows what the hub says. `bench`,
 which is asked for by name, takes as long as some proofs and looks at nothing else.
-Not here: mending anything; the board (`doctor_host`) and the meter (`doctor_meter`).
+Not here: mending anything; the board (`doctor_host`), the meter (`doctor_meter`) and what the hub was refused
+(`doctor_masking`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-from edge_agent import certificates, doctor_host, doctor_meter, key_tool
+from edge_agent import certificates, doctor_host, doctor_masking, doctor_meter, key_tool
 from edge_agent.agent import load_device_key
 from edge_agent.config import AgentConfig
 from edge_agent.doctor_finding import CheckFailed, Finding
@@ -30,6 +31,8 @@ from openmg.zk.bench import BenchRow, measure
 
 __all__ = ["CheckFailed", "Finding", "bench", "examine"]
 BROKER_SECONDS = 3.0
+MAX_HEARD = 64
+"""More than a microgrid has groups."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MIN_RELAYS = 2
 """With fewer, carrier and relay of an envelope may be the same hub."""
@@ -52,6 +55,7 @@ async def examine(config: AgentConfig) -> tuple[Finding, ...]:
         ("broker", "", _broker),
         ("group", "broker", _group),
         ("relays", "broker", _relays),
+        ("masking", "", doctor_masking.refusals),
     )
     findings: list[Finding] = []
     for name, ground, check in checks:
@@ -103,23 +107,38 @@ async def _broker(config: AgentConfig) -> str:
     return f"{config.mqtt.address} accepts the device"
 
 
-async def _heard(config: AgentConfig, topic: str) -> bytes | None:
-    """What the hub told everybody last on a topic; None when it has told nothing."""
-    heard: asyncio.Queue[bytes] = asyncio.Queue(1)
+async def _heard(config: AgentConfig, topic: str, enough: Callable[[bytes], bool] = lambda _payload: True) -> list[bytes]:
+    """What the hub told everybody last on the topics of a filter, up to a message that is enough; at most MAX_HEARD."""
+    came: asyncio.Queue[bytes] = asyncio.Queue(MAX_HEARD)
 
     def hear(_topic: str, payload: bytes) -> None:
-        if not heard.full():
-            heard.put_nowait(payload)
+        if payload and not came.full():
+            came.put_nowait(payload)
 
+    heard: list[bytes] = []
     link = _link(config, hear, asyncio.Event())
     link.subscribe(topic)
     link.start()
     try:
-        return await asyncio.wait_for(heard.get(), BROKER_SECONDS)
+        async with asyncio.timeout(BROKER_SECONDS):
+            while len(heard) < MAX_HEARD and not (heard and enough(heard[-1])):
+                heard.append(await came.get())
     except TimeoutError:
-        return None
+        pass
     finally:
         await link.stop()
+    return heard
+
+
+def _roster(config: AgentConfig, payload: bytes) -> Roster:
+    """A roster of the operator. Raises CheckFailed."""
+    try:
+        signed = base.open_signed(Roster, payload, config.hub.chain_id)
+    except base.InvalidMessage as error:
+        raise CheckFailed(f"the hub's roster cannot be read ({error}); compare [hub] with the operator's words") from error
+    if signed.signer != config.hub.address:
+        raise CheckFailed(f"the roster is signed by 0x{signed.signer.hex()}, not by [hub] operator; ask the operator")
+    return signed.message
 
 
 async def _group(config: AgentConfig) -> str:
@@ -127,38 +146,37 @@ async def _group(config: AgentConfig) -> str:
     microgrid = config.home.microgrid
     if config.home.role == "feeder":
         return "a feeder reports in clear and needs no group"
-    payload = await _heard(config, topics.roster(microgrid))
-    if payload is None:
+    own = load_device_key(config).address
+
+    def is_own(payload: bytes) -> bool:
+        return own in {member.address for member in _roster(config, payload).members}
+
+    payloads = await _heard(config, topics.rosters_of(microgrid), is_own)
+    if not payloads:
         raise CheckFailed(
             f"the hub has named no group for microgrid {microgrid}: it needs {MIN_GROUP} homes that have announced themselves,"
             " and a smaller one publishes nothing; start the agents of the others, or ask the operator"
         )
-    try:
-        signed = base.open_signed(Roster, payload, config.hub.chain_id)
-    except base.InvalidMessage as error:
-        raise CheckFailed(f"the hub's roster cannot be read ({error}); compare [hub] with the operator's words") from error
-    if signed.signer != config.hub.address:
-        raise CheckFailed(f"the roster is signed by 0x{signed.signer.hex()}, not by [hub] operator; ask the operator")
-    members = signed.message.members
-    if len(members) < MIN_GROUP:
+    if not is_own(payloads[-1]):
+        raise CheckFailed(f"no group of microgrid {microgrid} holds this home; is it registered, and does it run?")
+    roster = _roster(config, payloads[-1])
+    if len(roster.members) < MIN_GROUP:
         raise CheckFailed(
-            f"the group of microgrid {microgrid} has {len(members)} homes, fewer than {MIN_GROUP}: nothing is published,"
+            f"the group of microgrid {microgrid} has {len(roster.members)} homes, fewer than {MIN_GROUP}: nothing is published,"
             " since a sum would say too much of each; it begins by itself when more have joined"
         )
-    if load_device_key(config).address not in {member.address for member in members}:
-        raise CheckFailed(f"the group of microgrid {microgrid} does not hold this home; is it registered, and does it run?")
-    return f"one of {len(members)} homes from slot {signed.message.from_slot} on"
+    return f"one of {len(roster.members)} homes from slot {roster.from_slot} on"
 
 
 async def _relays(config: AgentConfig) -> str:
     """Whether another hub than the home's own can open what the wallet sends: with one relay, hub and relay are the same."""
     if config.wallet is None:
         return "no wallet, nothing is sent through relays"
-    payload = await _heard(config, topics.CHAIN)
-    if payload is None:
+    payloads = await _heard(config, topics.CHAIN)
+    if not payloads:
         raise CheckFailed("the hub has not said which relays there are; start it, then look again")
     try:
-        notice = base.decode(ChainNotice, payload)
+        notice = base.decode(ChainNotice, payloads[0])
     except base.InvalidMessage as error:
         raise CheckFailed(f"the hub's notice of relays cannot be read ({error}); update agent and hub together") from error
     if len(set(notice.relays)) < MIN_RELAYS:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from edge_agent.config import AgentConfig, ClockSection
 from edge_agent.doctor_finding import CheckFailed
+from edge_agent.retention import NEAR_PERCENT
+from edge_agent.state_folder import folder_bytes, free_bytes
 from edge_agent.store import Store
 
 MIN_FREE_BYTES = 50 * 1024 * 1024
@@ -62,14 +64,21 @@ async def store(config: AgentConfig) -> str:
         totals = opened.totals()
     finally:
         opened.close()
-    return f"{totals.slots} slots, {totals.outbox_rows} reports waiting, {totals.lost} lost"
+    if totals.refused_rows:
+        raise CheckFailed(
+            f"the hub refused {totals.refused_rows} reports, which are set aside; bring this program and the hub to the same"
+            f" version, then `openmg-agent store retry` (why: `openmg-agent store info`)"
+        )
+    dropped = totals.dropped_readings + totals.dropped_slots
+    text = f"{totals.slots} slots, {totals.outbox_rows} reports waiting, {totals.lost} lost"
+    return f"{text}, {totals.thinned} readings thinned, {dropped} readings and slots dropped"
 
 
 async def disk(config: AgentConfig) -> str:
     """There is room, and the disk takes what is written."""
     path = config.device.state_dir
+    free, used, budget = free_bytes(path), folder_bytes(path), config.store.budget_bytes
     space = os.statvfs(path)
-    free = space.f_bavail * space.f_frsize
     if free < MIN_FREE_BYTES:
         raise CheckFailed(f"only {free // 2**20} MiB free in {path}; make room")
     if space.f_files and not space.f_favail:
@@ -84,7 +93,17 @@ async def disk(config: AgentConfig) -> str:
         raise CheckFailed(f"the disk of {path} takes no {TRIAL_BYTES // 1024} KiB ({error.strerror}); make room") from error
     finally:
         trial.unlink(missing_ok=True)
-    return f"{free // 2**20} MiB free"
+    if budget - used > free:
+        raise CheckFailed(
+            f"{path} may still grow by {(budget - used) // 10**6} MB and only {free // 10**6} MB are free; make room, or set a"
+            " smaller disk_budget_mb in [store]"
+        )
+    if used * 100 > budget * NEAR_PERCENT:
+        raise CheckFailed(
+            f"{path} takes {used // 10**6} of {budget // 10**6} MB, so old readings are thinned and dropped; raise"
+            " disk_budget_mb in [store], or move away what is not the agent's"
+        )
+    return f"{path} takes {used // 10**6} of {budget // 10**6} MB, {free // 10**6} MB free"
 
 
 async def clock(config: AgentConfig) -> str:

@@ -12,6 +12,7 @@ import dataclasses
 import sqlite3
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from edge_agent.agent import make_reader
 from edge_agent.config import AgentConfig
@@ -42,11 +43,11 @@ async def meter(config: AgentConfig) -> str:
     try:
         reading = await reader.read_group("fast")
         name, value = await reader.detect()
-        await _require_best_profile(reader)
+        await _require_best_profile(reader, config.meter.profile_dirs)
     except LinkDown as error:
         return _said_by_the_agent(config, error)
     except LinkError as error:
-        raise CheckFailed(await _why(reader, error)) from error
+        raise CheckFailed(await _why(reader, config.meter.profile_dirs, error)) from error
     finally:
         await reader.link.close()
     power = reading.values.get("power_total_w")
@@ -57,7 +58,7 @@ async def meter(config: AgentConfig) -> str:
 def _said_by_the_agent(config: AgentConfig, error: LinkError) -> str:
     """What the running agent, which may have the only connection, says of the meter; CheckFailed when that is old."""
     said = read_status(config.device.state_dir)
-    last = said.get("last_reading") if said is not None and is_running(said) else None
+    last = said.get("last_reading") if said is not None and is_running(config.device.state_dir, said) else None
     if said is not None and last is not None:
         age_s = time.time() - last["wall_ms"] / 1000
         if age_s < max(FRESH_SECONDS, 10 * config.meter.poll_seconds):
@@ -65,24 +66,24 @@ def _said_by_the_agent(config: AgentConfig, error: LinkError) -> str:
     raise CheckFailed(str(error)) from error
 
 
-async def _require_best_profile(reader: Reader) -> None:
+async def _require_best_profile(reader: Reader, folders: Sequence[Path]) -> None:
     """CheckFailed when a value is implausible, or the meter identifies as another model."""
     if not isinstance(reader, MeterReader):
         return
     checked = tuple(point for point in reader.profile.points if point.kind == "gauge" and point.width > 1)
     reading = await reader.read(checked)
     if reading.rejected:
-        raise CheckFailed(await _why_implausible(reader, checked, reading))
-    better = await _identified_as(reader)
+        raise CheckFailed(await _why_implausible(reader, folders, checked, reading))
+    better = await _identified_as(reader, folders)
     if better is not None:
         raise CheckFailed(f"the meter identifies itself as {better}; set profile = {better!r} in [meter]")
 
 
-async def _why(reader: Reader, error: LinkError) -> str:
+async def _why(reader: Reader, folders: Sequence[Path], error: LinkError) -> str:
     """A meter that answers, but not as its profile says: the model that it is, when it can be told."""
     if isinstance(reader, MeterReader):
         with contextlib.suppress(LinkError):
-            better = await _identified_as(reader)
+            better = await _identified_as(reader, folders)
             if better is not None:
                 return f"{error}; the meter identifies itself as {better}: set profile = {better!r} in [meter]"
             order = await _better_order(reader, tuple(point for point in reader.profile.points if point.width > 1))
@@ -91,11 +92,11 @@ async def _why(reader: Reader, error: LinkError) -> str:
     return str(error)
 
 
-async def _why_implausible(reader: MeterReader, points: tuple[Point, ...], reading: Reading) -> str:
+async def _why_implausible(reader: MeterReader, folders: Sequence[Path], points: tuple[Point, ...], reading: Reading) -> str:
     order = await _better_order(reader, points)
     if order is not None:
         return _swapped(reader, order)
-    better = await _identified_as(reader)
+    better = await _identified_as(reader, folders)
     problem = next(iter(reading.rejected.values()))
     return f"{problem}; it identifies itself as {better}: set profile = {better!r} in [meter]" if better else problem
 
@@ -129,9 +130,10 @@ async def _better_order(reader: MeterReader, points: tuple[Point, ...]) -> str |
     return next((order for order in ORDERS if plausible(order)), None)
 
 
-async def _identified_as(reader: MeterReader) -> str | None:
-    """Another profile that the meter's own code or text names, while the configured one is not named; else None."""
-    profiles = [load_profile(name) for name in known_profiles()]
+async def _identified_as(reader: MeterReader, folders: Sequence[Path]) -> str | None:
+    """Another profile, bundled or of the owner's folders, that the meter's own code or text names, while the configured one is
+    not named; else None."""
+    profiles = [load_profile(name, folders) for name in known_profiles(folders)]
     weights = await weigh(reader.unit, [*profiles, reader.profile])
     best = max(weights, key=lambda name: weights[name])
     if best == reader.profile.name or weights[best] < IDENTIFIES or weights[reader.profile.name] >= IDENTIFIES:
@@ -147,22 +149,27 @@ async def wiring(config: AgentConfig) -> str:
     reader = make_reader(config)
     reader.link.open()
     try:
+        before = await reader.read_group("fast")
         slow = await reader.read_group("slow")
-        fast = await reader.read_group("fast")
+        after = await reader.read_group("fast")
     except LinkError:
         return "counters and power agree; the phases were not read"
     finally:
         await reader.link.close()
-    return phases(slow, fast)
+    return phases(before, slow, after)
 
 
-def phases(slow: Reading, fast: Reading) -> str:
-    """What the phases' powers say; CheckFailed when they are not the total's."""
-    powers = {n: slow.values.get(f"power_l{n}_w", fast.values.get(f"power_l{n}_w")) for n in (1, 2, 3)}
-    total = fast.values.get("power_total_w")
-    if total is None or any(power is None for power in powers.values()):
+def phases(before: Reading, slow: Reading, after: Reading) -> str:
+    """What the phases' powers say, read between two readings of the total; CheckFailed when they are not the total's.
+
+    A load that is switched meanwhile lies between the two, and is no fault.
+    """
+    powers = {n: slow.values.get(f"power_l{n}_w", after.values.get(f"power_l{n}_w")) for n in (1, 2, 3)}
+    totals = [total for reading in (before, after) if (total := reading.values.get("power_total_w")) is not None]
+    if not totals or any(power is None for power in powers.values()):
         return "counters and power agree"
     known = {n: power for n, power in powers.items() if power is not None}
+    total = min(max(sum(known.values()), min(totals)), max(totals))
     difference = sum(known.values()) - total
     if abs(difference) > max(SUM_W, SUM_SHARE * sum(abs(power) for power in known.values())):
         shown = " + ".join(f"{power:.0f}" for power in known.values())

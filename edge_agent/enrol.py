@@ -21,7 +21,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edge_agent.certificates import write_whole
+from openmg.durable import replace_durably
 from openmg.enrolment import transcript as proofs
 from openmg.enrolment.certificates import (
     CertificateError,
@@ -40,6 +40,7 @@ from openmg.enrolment.messages import (
     Challenge,
     Frame,
     Hello,
+    Membership,
     Renewal,
     decode_frame,
     encode_frame,
@@ -76,13 +77,15 @@ class Expected:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one attempt brought: whom the hub wants to be believed, the fingerprint, and the certificate once there is one."""
+    """What one attempt brought: whom the hub wants to be believed, the fingerprint, and once there is one the certificate, with
+    where the device belongs."""
 
     operator: bytes
     chain_id: int
     authority: bytes
     fingerprint: str
     certificate: bytes | None
+    membership: Membership | None = None
 
 
 def split_place(text: str) -> tuple[str, int]:
@@ -136,22 +139,23 @@ def attempt(
             own = proofs.DeviceKeys(name, device.address, device.mask_public, key_hash(tls_key.public_key()))
             csr = make_csr(name, tls_key)
             request = proofs.make_request(keys, csr, own, device.signing_key, device.mask_key, challenge, said)
+            answer = _answer(_say(connection, request), place)
+            membership = proofs.open_membership(keys, answer, said) if answer.outcome == ISSUED else None
         except proofs.ProofError as error:
             raise EnrolError(str(error)) from error
-        answer = _answer(_say(connection, request), place)
     fingerprint = proofs.fingerprint(own, challenge.authority, challenge.chain_id)
     issued = None
     if answer.outcome == ISSUED:
         issued = _issued(answer.certificate, challenge.authority, name, tls_key.public_key())
-    return Attempt(challenge.operator, challenge.chain_id, challenge.authority, fingerprint, issued)
+    return Attempt(challenge.operator, challenge.chain_id, challenge.authority, fingerprint, issued, membership)
 
 
 def save(done: Attempt, files: TlsFiles) -> None:
     """Put the authority's and then the device's certificate in place. Raises EnrolError."""
     assert done.certificate is not None
     try:
-        write_whole(files.ca, _pem(done.authority))
-        write_whole(files.certificate, _pem(done.certificate))
+        replace_durably(files.ca, _pem(done.authority), mode=0o644)
+        replace_durably(files.certificate, _pem(done.certificate), mode=0o644)
     except OSError as error:
         raise EnrolError(f"the certificate cannot be written ({error.strerror}): check {files.certificate.parent}") from error
 
@@ -169,7 +173,7 @@ def renew(files: TlsFiles, name: str, place: str) -> None:
         raise EnrolError(f"{place} did not renew it: {answer.text}")
     certificate = _issued(answer.certificate, authority, name, key.public_key())
     try:
-        write_whole(files.certificate, _pem(certificate))
+        replace_durably(files.certificate, _pem(certificate), mode=0o644)
     except OSError as error:
         raise EnrolError(f"{files.certificate} cannot be written ({error.strerror}): check folder and free space") from error
 

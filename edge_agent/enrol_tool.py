@@ -2,7 +2,8 @@
 
 Rules: the code comes from a file of mode 0600 or from standard input, never from an argument; it is not repeated. The command
 waits until the operator has compared the fingerprint and approved; it may be interrupted and called again. With --config the
-files go where [mqtt] says, or beside the configuration; without, everything goes into --dir, for a configuration to come.
+files go where [mqtt] says, or beside the configuration; without, everything goes into --dir, and `init --enrolment` or
+`detect --write` make the configuration of it.
 Not here: the protocol (`edge_agent.enrol`).
 """
 
@@ -16,20 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.config import AgentConfig
+from edge_agent.config import AgentConfig, HubSection, MqttSection
 from openmg.config import ConfigError, load_toml
-from openmg.identity import DeviceKey, KeyFileError, load_or_create_key
-from openmg.keys.passphrase import ask_terminal, read_private_text
+from openmg.durable import replace_durably
+from openmg.keys.passphrase import KeyFileError, ask_terminal, read_private_text
 from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt_tls import TlsFiles
 
 if TYPE_CHECKING:
     from edge_agent.enrol import Attempt, Expected
+    from edge_agent.enrolment_file import Enrolment
+    from openmg.identity import DeviceKey
 
 DEFAULT_WAIT_SECONDS = 900
 POLL_SECONDS = 2.0
 MAX_CODE_CHARACTERS = 256
-RESULT = "enrolment.toml"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Target:
     files: TlsFiles
     folder: Path
     expected: Expected
+    key_file: Path
+    config: AgentConfig | None = None
 
 
 def add_command(commands: Any) -> None:
@@ -73,11 +77,14 @@ def enroll(arguments: argparse.Namespace) -> int:
             print("not approved yet; run the same command again later", file=sys.stderr)
             return 1
         save(done, target.files)
-        _write_result(arguments.hub, target, done)
+        enrolment = _enrolment(arguments.hub, target, done)
+        path = _write_result(target, enrolment)
     except (CodeError, EnrolError) as error:
         print(error, file=sys.stderr)
         return 1
-    _tell(arguments, target, done)
+    for difference in _differences(target.config, enrolment):
+        print(difference, file=sys.stderr)
+    _tell(arguments, target, done, path)
     return 0
 
 
@@ -115,11 +122,13 @@ def _target(arguments: argparse.Namespace) -> Target:
         folder = arguments.config.parent
         files = config.mqtt.tls or _files(folder)
         expected = Expected(config.hub.address, config.hub.chain_id, config.demo)
-        return Target(config.device.name, _device_key(config.device.key_file, config), files, folder, expected)
+        key_file = config.device.key_file
+        return Target(config.device.name, _device_key(key_file, config), files, folder, expected, key_file, config)
     if arguments.name is None or not DEVICE_NAME.fullmatch(arguments.name):
         raise ConfigError("--config is missing, or --name with up to 32 lower-case letters, digits and dashes")
-    key = _device_key(arguments.dir / "device.key", None)
-    return Target(arguments.name, key, _files(arguments.dir), arguments.dir, Expected(demo=arguments.demo))
+    folder, key_file = arguments.dir, arguments.dir / "device.key"
+    expected = Expected(demo=arguments.demo)
+    return Target(arguments.name, _device_key(key_file, None), _files(folder), folder, expected, key_file)
 
 
 def _files(folder: Path) -> TlsFiles:
@@ -127,6 +136,8 @@ def _files(folder: Path) -> TlsFiles:
 
 
 def _device_key(path: Path, config: AgentConfig | None) -> DeviceKey:
+    from openmg.identity import DeviceKey, load_or_create_key
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -141,34 +152,48 @@ def _code_text(source: str) -> str:
     return typed if typed is not None else sys.stdin.readline(MAX_CODE_CHARACTERS)
 
 
-def _sections(hub: str, target: Target, done: Attempt) -> str:
-    """What the configuration needs of it, as TOML."""
-    files = target.files
-    return f"""[hub]
-operator = "0x{done.operator.hex()}"
-chain_id = {done.chain_id}
+def _enrolment(hub: str, target: Target, done: Attempt) -> Enrolment:
+    from edge_agent.enrolment_file import EnrolledDevice, EnrolledHome, Enrolment
 
-[mqtt]  # the port is the usual one; the broker may be elsewhere
-url = "mqtts://{hub.rpartition(":")[0]}:8883"
-ca_file = "{files.ca.name}"
-certificate_file = "{files.certificate.name}"
-key_file = "{files.key.name}"
-renew_at = "{hub}"
-"""
+    """What the configuration needs of it; a hub that does not know its broker's url is guessed to be beside it."""
+    said, files = done.membership, target.files
+    assert said is not None  # it comes with the certificate
+    url = said.broker or f"mqtts://{hub.rpartition(':')[0]}:8883"
+    utility = f"0x{said.utility.hex()}" if said.utility else ""
+    return Enrolment(
+        EnrolledDevice(target.name, target.key_file),
+        HubSection(f"0x{done.operator.hex()}", done.chain_id, utility),
+        EnrolledHome(said.microgrid, said.role),
+        MqttSection(url, ca_file=files.ca, certificate_file=files.certificate, key_file=files.key, renew_at=hub),
+    )
 
 
-def _write_result(hub: str, target: Target, done: Attempt) -> None:
-    from edge_agent.certificates import write_whole
+def _write_result(target: Target, enrolment: Enrolment) -> Path:
     from edge_agent.enrol import EnrolError
+    from edge_agent.enrolment_file import FILE_NAME, enrolment_text
 
-    head = f"# Written by openmg-agent enroll for {target.name}; the agent's configuration needs these lines.\n"
+    path = target.folder / FILE_NAME
     try:
-        write_whole(target.folder / RESULT, (head + _sections(hub, target, done)).encode("utf-8"))
+        replace_durably(path, enrolment_text(enrolment, target.folder).encode("utf-8"), mode=0o644)
     except OSError as error:
-        raise EnrolError(f"{target.folder / RESULT} cannot be written ({error.strerror})") from error
+        raise EnrolError(f"{path} cannot be written ({error.strerror})") from error
+    return path
 
 
-def _tell(arguments: argparse.Namespace, target: Target, done: Attempt) -> None:
+def _differences(config: AgentConfig | None, enrolment: Enrolment) -> list[str]:
+    """Where the configuration says another thing than the hub, one sentence each."""
+    if config is None:
+        return []
+    pairs = (
+        ("mqtt.url", config.mqtt.url, enrolment.mqtt.url),
+        ("hub.utility", config.hub.utility.lower(), enrolment.hub.utility.lower()),
+        ("home.microgrid", str(config.home.microgrid), str(enrolment.home.microgrid)),
+        ("home.role", config.home.role, enrolment.home.role),
+    )
+    return [f"{key} is {own!r} and the hub says {hubs!r}; correct it" for key, own, hubs in pairs if own != hubs]
+
+
+def _tell(arguments: argparse.Namespace, target: Target, done: Attempt, path: Path) -> None:
     from edge_agent.certificates import times
 
     days = times(target.files).days_left(time.time())
@@ -180,8 +205,12 @@ def _tell(arguments: argparse.Namespace, target: Target, done: Attempt) -> None:
             "chain_id": done.chain_id,
             "certificate_file": str(target.files.certificate),
             "days_left": days,
+            "enrolment": str(path),
         }
         print(json.dumps(answer, indent=2))
         return
     print(f"{target.name} is enrolled: {target.files.certificate} holds for {days} days.")
-    print(f"The configuration needs the lines of {target.folder / RESULT}; the code is used up, delete its file.")
+    if target.config is None:
+        print(f"Next: openmg-agent init --enrolment {path} (or detect --write); the code is used up, delete its file.")
+    else:
+        print(f"The configuration needs what {path} says in [mqtt]; the code is used up, delete its file.")

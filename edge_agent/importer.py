@@ -3,22 +3,26 @@
 Columns (first line, any order): `time` (ISO, start of the slot), `import_wh`, `export_wh`; with
 `import_total_wh` and `export_total_wh` (the meter's counters at the slot's end) the first live slot continues
 the file without a hole.
-Rules: times without offset are in the home's time zone; a slot that is known keeps its stored energy; a bad
-line stops the import before anything is stored, with file, line and reason. Not here: other formats.
+Rules: times without offset are in the home's time zone, where the hour that the end of summer time repeats comes twice in a
+row; a slot that is known keeps its stored energy; a bad line stops the import before anything is stored, with file, line and
+reason. Not here: other formats.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from edge_agent.slots import Baseline, ClosedSlot
 from edge_agent.store import MAX_SLOTS, ImportResult, Store
 from openmg.units import MAX_SLOT_WH, SLOT_SECONDS
+
+if TYPE_CHECKING:  # an agent that runs imports no file
+    import csv
 
 REQUIRED = ("time", "import_wh", "export_wh")
 TOTALS = ("import_total_wh", "export_total_wh")
@@ -38,6 +42,8 @@ class Past:
 
 def read_past(path: Path, zone: ZoneInfo) -> Past:
     """The file's content, checked; ImportFileError with the line otherwise."""
+    import csv
+
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _parse(csv.DictReader(file), path, zone)
@@ -65,7 +71,7 @@ def _parse(rows: csv.DictReader[str], path: Path, zone: ZoneInfo) -> Past:
         if len(slots) >= MAX_SLOTS:
             raise ImportFileError(f"{path}:{line}: more than {MAX_SLOTS} slots; import a shorter past")
         try:
-            slot = _slot(row, zone)
+            slot = _slot(row, zone, slots)
             if slot.slot in slots:
                 raise ValueError("the slot stands in the file twice")
             slots[slot.slot] = slot
@@ -77,9 +83,11 @@ def _parse(rows: csv.DictReader[str], path: Path, zone: ZoneInfo) -> Past:
     return Past(tuple(slots[number] for number in sorted(slots)), baseline)
 
 
-def _slot(row: Mapping[str, str | None], zone: ZoneInfo) -> ClosedSlot:
+def _slot(row: Mapping[str, str | None], zone: ZoneInfo, before: Mapping[int, ClosedSlot]) -> ClosedSlot:
     time = datetime.fromisoformat(row["time"] or "")
     seconds = (time if time.tzinfo else time.replace(tzinfo=zone)).timestamp()
+    if not time.tzinfo and seconds // SLOT_SECONDS in before:  # the hour that comes twice when summer time ends
+        seconds = time.replace(tzinfo=zone, fold=1).timestamp()
     if seconds % SLOT_SECONDS:
         raise ValueError(f"time {row['time']} is not the start of a 15-minute slot")
     return ClosedSlot(int(seconds) // SLOT_SECONDS, _wh(row, "import_wh", MAX_SLOT_WH), _wh(row, "export_wh", MAX_SLOT_WH), 0)

@@ -26,6 +26,8 @@ STILL_S = 30.0
 """Seconds that any part may stand still beyond its rhythm: a proof or a training takes the processor for a while."""
 LOOKS_PER_WATCHDOG = 3
 """Looks in the time after which systemd loses its patience, so that one late look does not end the agent."""
+MAX_TOLD = 6
+"""Parts that are named in one line."""
 LOOK_S = 10.0
 """Between looks where no watchdog is set."""
 
@@ -75,28 +77,32 @@ class Pulse:
 
 
 class Watch:
-    """Feeds systemd's watchdog while every pulse moves; `touch` is called before each look, to move what else would rest."""
+    """Feeds systemd's watchdog while every pulse moves; `touch` is called before each look, to move what else would rest.
+
+    pulses: those of the agents that run just now; their names differ.
+    """
 
     def __init__(
         self,
-        pulses: Sequence[Pulse],
+        pulses: Callable[[], Sequence[Pulse]],
         notifier: Notifier,
         touch: Callable[[], Awaitable[None]] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pulses, self._notifier, self._touch, self._now = tuple(pulses), notifier, touch, now
-        self._seen = {pulse.name: (pulse.count(), now()) for pulse in self._pulses}
+        self._pulses, self._notifier, self._touch, self._now = pulses, notifier, touch, now
+        self._seen = {pulse.name: (pulse.count(), now()) for pulse in pulses()}
         self._touching: asyncio.Task[None] | None = None
         self._said: tuple[str, ...] = ()
 
     def stuck(self) -> tuple[str, ...]:
         """Names of the parts that have not moved within their time."""
         now, late = self._now(), []
-        for pulse in self._pulses:
-            count, (before, since) = pulse.count(), self._seen[pulse.name]
-            if count is None or count != before:
-                self._seen[pulse.name] = (count, now)
-            elif now - since > pulse.within_s:
+        seen, self._seen = self._seen, {}
+        for pulse in self._pulses():
+            count, (before, since) = pulse.count(), seen.get(pulse.name, (None, now))
+            moved = count is None or count != before
+            self._seen[pulse.name] = (count, now if moved else since)
+            if not moved and now - since > pulse.within_s:
                 late.append(pulse.name)
         return tuple(late)
 
@@ -106,14 +112,19 @@ class Watch:
         if late != self._said:
             self._said = late
             if late:
-                log.error("%s stands still; systemd is not told that the agent lives and will restart it", " and ".join(late))
+                log.error("%s stands still; systemd is not told that the agent lives and will restart it", _named(late))
             else:
                 log.info("everything moves again")
         if late:
-            self._notifier.send(f"STATUS={' and '.join(late)} stands still")
+            self._notifier.send(f"STATUS={_named(late)} stands still")
             return False
-        self._notifier.send("WATCHDOG=1", "STATUS=" + ", ".join(f"{p.name} {p.count()}" for p in self._pulses))
+        self._notifier.send("WATCHDOG=1", f"STATUS={self._all_well()}")
         return True
+
+    def _all_well(self) -> str:
+        if len(self._seen) > MAX_TOLD:
+            return f"{len(self._seen)} parts move"
+        return ", ".join(f"{name} {count}" for name, (count, _) in self._seen.items())
 
     async def run(self) -> None:
         """Tells that the agent is ready, then looks until cancelled."""
@@ -139,3 +150,8 @@ class Watch:
                 await call()
 
         self._touching = asyncio.get_running_loop().create_task(touch(self._touch), name="watch touch")
+
+
+def _named(late: tuple[str, ...]) -> str:
+    more = f" and {len(late) - MAX_TOLD} more" if len(late) > MAX_TOLD else ""
+    return " and ".join(late[:MAX_TOLD]) + more

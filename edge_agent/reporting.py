@@ -52,17 +52,20 @@ class Reporter:
     def __init__(self, config: AgentConfig, key: DeviceKey, store: Store, prover: SlotProver | None) -> None:
         self._config, self._key, self._store, self._prover = config, key, store, prover
         self._meter_id = meter_id(key.meter_secret)
-        self.promises = Promises(config.promises_path)
+        self.promises = None if prover is None else Promises(config.promises_path)
+        """None for a feeder, which masks nothing and so has nothing to remember or to answer."""
         self.rosters = Rosters(config, key)
-        self.openings = Openings(config, key, self.promises)
+        self.openings = None if self.promises is None else Openings(config, key, self.promises)
         self._making = threading.Lock()
         """Held while slots are proved and put into the outbox."""
-        self._said_unproved = False
+        self.unproved = False
+        """Whether the last slot that was to be proved could not be."""
         self._began = time.monotonic()
         self.polls = self.poll_errors = 0
 
     def close(self) -> None:
-        self.promises.close()
+        if self.promises is not None:
+            self.promises.close()
 
     @property
     def leaf(self) -> str:
@@ -96,11 +99,11 @@ class Reporter:
             try:
                 build = self._proved(row, prover)
             except ProverError as error:
-                if not self._said_unproved:
+                if not self.unproved:
                     log.error("slot %d cannot be proved, so no slot is reported until it can: %s", row.slot, error)
-                self._said_unproved = True
+                self.unproved = True
                 return done
-            self._said_unproved = False
+            self.unproved = False
             self._store.report(row.slot, self.leaf, build)
         return len(due)
 
@@ -124,14 +127,16 @@ class Reporter:
 
     def _masked(self, slot: int, values: tuple[int, int, int, int]) -> tuple[Masker, MaskedSlot]:
         """The slot's values under masks that are promised from now on: those of its first promise when there is one."""
-        before = self.promises.of(slot)
-        payload = None if before is None else self.promises.roster(before.roster_id)
+        promises = self.promises
+        assert promises is not None  # only a home masks
+        before = promises.of(slot)
+        payload = None if before is None else promises.roster(before.roster_id)
         if payload is None:
             masker, payload = self.rosters.for_slot(slot)
         else:
             masker = open_roster(payload, self._config, self._key)
         masked = masker.mask(slot, values)
-        self.promises.report(Promise(slot, masker.roster_id, masked.self_commitment), payload)
+        promises.report(Promise(slot, masker.roster_id, masked.self_commitment), payload)
         return masker, masked
 
     def _signed(self, message: SlotReport | FeederReport) -> bytes:

@@ -1,12 +1,12 @@
 """The meter's memory: raw readings, the energy of slots, the outbox and its counters, in one SQLite file.
 
-Rules: WAL with synchronous=FULL, so that what was committed survives a power cut; every change is one
-transaction. A row leaves the outbox only when the hub said that its database holds it (`acknowledge`). `seq`
-begins at the wall second in which the file was made, so that a store that had to be made anew never repeats a
-number. Every table has a bound. A damaged file is set aside and a new one begun. A call that the disk refuses
-changes nothing, raises StoreError and is said once until one succeeds. Calls are short and may come from any
-thread.
-Not here: schema tools and exports (`store_tool`), what is in an outbox row (`reporting`).
+Rules: what was committed survives a power cut; every change is one transaction. A row leaves the outbox only when the hub said
+that its database holds it (`acknowledge`), or that it takes it never (`set_aside`: it is kept, and its slot can be reported
+anew). Numbers of reports are never used twice; where they leap, no report follows before all older ones have left. Every table
+has a bound, and the state folder a budget (`retention`). A call that the disk refuses changes nothing and raises StoreError.
+Calls are short and may come from any thread.
+Not here: transactions and threads (`store_connection`), the file, damaged ones (`store_file`), schema tools and exports
+(`store_tool`), an outbox row's content (`reporting`).
 """
 
 from __future__ import annotations
@@ -14,41 +14,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent import retention
+from edge_agent.retention import MAX_SLOTS as MAX_SLOTS
 from edge_agent.slots import IMPORTED, Baseline, ClosedSlot
+from edge_agent.state_folder import folder_bytes
+from edge_agent.store_connection import StoreConnection
+from edge_agent.store_file import StoreError as StoreError
+from edge_agent.store_file import add_counter, counter, damaged_files, remove_damaged, set_counter
 from openmg.units import SLOT_SECONDS
 
 log = logging.getLogger(__name__)
-SCHEMA_VERSION = 1
-MAX_READINGS = 50_000
-"""14 hours at one poll a second, 3 MB."""
-MAX_SLOTS = 400 * 96
-"""400 days."""
 MAX_OUTBOX = 20_000
 """208 days of slots without a hub; beyond, the oldest report is dropped and counted as lost."""
-_PARTIAL, _CARRIED = 1, 2
+MAX_REFUSED = 1_000
+"""Reports that the hub refused; beyond, they stay in the outbox: a hub that refuses so many is the one that is wrong."""
+MAX_RELIEFS = 16
+"""Steps to make room at a time: the metering waits for them."""
+_PARTIAL, _CARRIED, _RESET = 1, 2, 4
 """Bits of the column `baseline.partial`."""
-COUNTERS = ("next_seq", "polled", "poll_errors", "stored", "acked", "lost")
-_SCHEMA = """
-CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE readings (
-    id INTEGER PRIMARY KEY, wall_ms INTEGER NOT NULL, sim_time INTEGER NOT NULL, power_w INTEGER NOT NULL,
-    import_total_wh INTEGER NOT NULL, export_total_wh INTEGER NOT NULL);
-CREATE TABLE slots (
-    slot INTEGER PRIMARY KEY, import_wh INTEGER NOT NULL, export_wh INTEGER NOT NULL, flags INTEGER NOT NULL,
-    seq INTEGER);
-CREATE INDEX slots_unreported ON slots (slot) WHERE seq IS NULL;
-CREATE TABLE outbox (
-    seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, payload BLOB NOT NULL, created_ms INTEGER NOT NULL);
-CREATE TABLE baseline (
-    id INTEGER PRIMARY KEY CHECK (id = 1), slot INTEGER NOT NULL, import_total_wh INTEGER NOT NULL,
-    export_total_wh INTEGER NOT NULL, partial INTEGER NOT NULL);
-"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +81,8 @@ class ImportResult:
 
 @dataclass(frozen=True)
 class Totals:
-    """Counted since the store was made: polls, reports put into the outbox, acknowledged, given up."""
+    """Counted since the store was made: polls, reports put into the outbox, acknowledged, given up, refused; readings that
+    were thinned, and readings and slots that were dropped. refused_rows: refused reports that are still there."""
 
     polled: int
     poll_errors: int
@@ -102,118 +91,105 @@ class Totals:
     lost: int
     outbox_rows: int
     slots: int
+    refused: int = 0
+    refused_rows: int = 0
+    thinned: int = 0
+    dropped_readings: int = 0
+    dropped_slots: int = 0
 
 
-class StoreError(Exception):
-    """The store cannot be used; the text says which file and what to do."""
-
-
-class Store:
+class Store(StoreConnection):
     """One open store file; made when missing."""
 
-    def __init__(self, path: Path, first_seq: int | None = None) -> None:
-        self.path = path
-        self._lock = threading.RLock()
-        self._failing = False
-        self.operations = 0
-        """Reads and transactions that ended, well or not."""
-        self._first_seq = int(time.time()) if first_seq is None else first_seq
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = self._open_checked()
-        except (OSError, sqlite3.OperationalError) as error:
-            raise StoreError(f"store {path} cannot be opened ({error}); check folder, owner and free space") from error
-
-    def _open_checked(self) -> sqlite3.Connection:
-        try:
-            return self._open()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
-            log.error("store %s is damaged (%s); set aside as %s, a new one begins", self.path, error, aside.name)
-            for suffix in ("-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-            self.path.rename(aside)
-            return self._open()
-
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10.0)
-        try:
-            result = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if result != "ok":
-                raise sqlite3.DatabaseError(str(result))
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            self._migrate(db)
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _migrate(self, db: sqlite3.Connection) -> None:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StoreError(f"store {self.path} was made by a newer version ({version}); update this program")
-        if version < 1:
-            starts = "".join(
-                f"INSERT INTO counters VALUES ('{name}', {self._first_seq if name == 'next_seq' else 0});" for name in COUNTERS
-            )
-            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}{starts}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._guarded() as db:
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:  # some failures have rolled it back already
-                    db.execute("ROLLBACK")
-                raise
-            if self._failing:
-                self._failing = False
-                log.info("store %s takes rows again", self.path)
-
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._db
-            except sqlite3.Error as error:
-                text = f"store {self.path} failed ({error}); check free space and the disk"
-                if not self._failing:
-                    self._failing = True
-                    log.error("%s (trying again)", text)
-                raise StoreError(text) from error
-            finally:
-                self.operations += 1
-
-    def _rows(self, sql: str, *values: int) -> list[tuple[int, ...]]:
-        with self._guarded() as db:
-            return db.execute(sql, values).fetchall()
-
-    def touch(self) -> None:
-        """Waits for whoever commits, becomes the writer for a moment, and writes nothing."""
-        with self._guarded() as db:
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("ROLLBACK")
+    def __init__(self, path: Path, first_seq: int | None = None, budget_bytes: int | None = None) -> None:
+        """budget_bytes: what the file's folder may take of the disk; None: as much as it does. Raises StoreError."""
+        self.budget_bytes = budget_bytes
+        self._pressed = False
+        self._untidy = retention.TIDY_ROWS
+        """Readings since the bounds were looked at; the first batch has them looked at, for agents that often restart."""
+        super().__init__(path, first_seq)
 
     # Readings and slots
 
-    def add_readings(self, readings: Sequence[RawReading], polled: int, poll_errors: int) -> None:
-        """Commits a batch of polls and adds to the counters; the oldest readings beyond the bound go."""
+    def add_readings(
+        self, readings: Sequence[RawReading], polled: int, poll_errors: int, rebased: Baseline | None = None
+    ) -> None:
+        """Commits a batch of polls and adds to the counters; at times also keeps the bounds.
+
+        rebased: what the next slot is measured from when the last of these readings is the first of other counters.
+        """
         with self._transaction() as db:
             rows = [(r.wall_ms, r.sim_time, r.power_w, r.import_total_wh, r.export_total_wh) for r in readings]
             db.executemany("INSERT INTO readings VALUES (NULL, ?, ?, ?, ?, ?)", rows)
-            _add(db, "polled", polled)
-            _add(db, "poll_errors", poll_errors)
-            db.execute("DELETE FROM readings WHERE id <= (SELECT max(id) FROM readings) - ?", (MAX_READINGS,))
+            add_counter(db, "polled", polled)
+            add_counter(db, "poll_errors", poll_errors)
+            if rebased is not None:
+                _set_baseline(db, rebased)
+                set_counter(db, "replaced", 0)
+        self._untidy += len(readings)
+        if self._untidy >= retention.TIDY_ROWS:
+            self._untidy = 0
+            with contextlib.suppress(StoreError):  # it was said, and these readings are stored; the next hour tries again
+                self.tidy()
+
+    def last_reading(self) -> RawReading | None:
+        """The reading that was committed last."""
+        columns = "wall_ms, sim_time, power_w, import_total_wh, export_total_wh"
+        rows = self._rows(f"SELECT {columns} FROM readings ORDER BY id DESC LIMIT 1")
+        return RawReading(*rows[0]) if rows else None
+
+    def tidy(self) -> None:
+        """Brings the readings within their bounds and, near the disk budget, makes room in the order of `retention`."""
+        with self._transaction() as db:
+            retention.thin(db, retention.WHOLE_ROWS, retention.MINUTE_ROWS)
+        pressed = False
+        for _ in range(MAX_RELIEFS):
+            if not self._near_budget():
+                self._pressed = False
+                break
+            what, pressed = self._relieve(), True
+            if not self._pressed:
+                self._pressed = True
+                log.warning(
+                    "%s nears its budget of %d MB: %s (further steps are only counted); raise disk_budget_mb in [store] or"
+                    " make room", self.path.parent, (self.budget_bytes or 0) // 10**6, what or "nothing is left to thin",
+                )  # fmt: skip
+            if what is None:
+                break
+        with self._guarded() as db:
+            retention.shrink(db, pressed)
+
+    def _near_budget(self) -> bool:
+        if self.budget_bytes is None:
+            return False
+        with self._guarded() as db:
+            free = int(db.execute("PRAGMA freelist_count").fetchone()[0]) * int(db.execute("PRAGMA page_size").fetchone()[0])
+        return (folder_bytes(self.path.parent) - free) * 100 > self.budget_bytes * retention.NEAR_PERCENT
+
+    def _relieve(self) -> str | None:
+        old = damaged_files(self.path)[1:]
+        for file in old:
+            remove_damaged(file)
+        if old:
+            return "stores that were set aside as damaged were removed, but for the newest"
+        with self._transaction() as db:
+            return retention.relieve(db)
+
+    # A meter that is replaced
+
+    def expect_replacement(self, last: RawReading | None) -> None:
+        """Another meter comes: the next reading is the first of its counters. last: what the old meter showed at the end."""
+        with self._transaction() as db:
+            if last is not None:
+                row = (last.wall_ms, last.sim_time, last.power_w, last.import_total_wh, last.export_total_wh)
+                db.execute("INSERT INTO readings VALUES (NULL, ?, ?, ?, ?, ?)", row)
+            set_counter(db, "replaced", 1)
+
+    def expects_replacement(self) -> bool:
+        with self._guarded() as db:
+            return counter(db, "replaced") == 1
+
+    # Slots
 
     def baseline(self) -> Baseline | None:
         """Where the next slot is measured from; None before the first reading."""
@@ -221,12 +197,17 @@ class Store:
         if not rows:
             return None
         slot, imported, exported, how = rows[0]
-        return Baseline(slot, imported, exported, bool(how & _PARTIAL), bool(how & _CARRIED))
+        return Baseline(slot, imported, exported, bool(how & _PARTIAL), bool(how & _CARRIED), bool(how & _RESET))
 
     def present_slot(self) -> int:
         """The slot that the meter is in, as far as the store knows: the baseline's, else the last imported one."""
         rows = self._rows("SELECT coalesce((SELECT slot FROM baseline), (SELECT max(slot) FROM slots), 0)")
         return int(rows[0][0])
+
+    def newest_slot(self) -> int | None:
+        """The newest slot that was metered; None before the first."""
+        rows = self._rows("SELECT slot FROM slots WHERE flags & ? = 0 ORDER BY slot DESC LIMIT 1", IMPORTED)
+        return int(rows[0][0]) if rows else None
 
     def move_baseline(self, baseline: Baseline, closed: ClosedSlot | None) -> bool:
         """Stores the slot that a reading closed together with the counters to go on from.
@@ -240,11 +221,7 @@ class Store:
                     return False
                 row = (closed.slot, closed.import_wh, closed.export_wh, closed.flags)
                 db.execute("INSERT OR REPLACE INTO slots VALUES (?, ?, ?, ?, NULL)", row)
-                # By number of rows, not by slot: a clock that jumps for a moment must not wipe the past.
-                db.execute(
-                    "DELETE FROM slots WHERE slot < (SELECT slot FROM slots ORDER BY slot DESC LIMIT 1 OFFSET ?)",
-                    (MAX_SLOTS - 1,),
-                )
+                retention.bound_slots(db, MAX_SLOTS)
             _set_baseline(db, baseline)
         return True
 
@@ -293,34 +270,37 @@ class Store:
     # Outbox
 
     def unreported(self, first: int, limit: int) -> tuple[SlotRow, ...]:
-        """Live slots from `first` on that no report carries yet, oldest first."""
+        """Live slots from `first` on that no report carries yet, oldest first.
+
+        There are none while reports wait that were numbered before the numbers leapt: the hub takes them for one row.
+        """
         sql = (
             "SELECT slot, import_wh, export_wh, flags, seq FROM slots "
-            "WHERE seq IS NULL AND slot >= ? AND flags & ? = 0 ORDER BY slot LIMIT ?"
+            "WHERE seq IS NULL AND slot >= ? AND flags & ? = 0 AND NOT EXISTS "
+            "(SELECT 1 FROM outbox WHERE seq < (SELECT value FROM counters WHERE name = 'start')) ORDER BY slot LIMIT ?"
         )
         return tuple(SlotRow(*row) for row in self._rows(sql, first, IMPORTED, limit))
 
     def report(self, slot: int, kind: str, build: Callable[[int, int], bytes]) -> int:
         """Puts the report of a slot into the outbox, once, and returns its seq.
 
-        build(seq, rows): the bytes; `rows` counts the unacknowledged reports including this one.
+        build(seq, rows): the bytes; `rows` counts the numbers from the oldest unacknowledged report to this one.
         Raises ValueError when the slot is not stored or already reported.
         """
         with self._transaction() as db:
             row = db.execute("SELECT seq FROM slots WHERE slot = ?", (slot,)).fetchone()
             if row is None or row[0] is not None:
                 raise ValueError(f"slot {slot} is not there or was reported before")
-            seq = _counter(db, "next_seq")
-            waiting = db.execute("SELECT count(*) FROM outbox").fetchone()[0]
-            if waiting >= MAX_OUTBOX:
-                db.execute("DELETE FROM outbox WHERE seq = (SELECT min(seq) FROM outbox)")
-                _add(db, "lost", 1)
-                waiting -= 1
+            seq = counter(db, "next_seq")
+            if db.execute("SELECT count(*) FROM outbox").fetchone()[0] >= MAX_OUTBOX:
+                add_counter(db, "lost", db.execute("DELETE FROM outbox WHERE seq = (SELECT min(seq) FROM outbox)").rowcount)
+            # Not the number of rows: one that was set aside leaves a hole, and the hub takes all that lie lower for settled.
+            waiting = seq - int(db.execute("SELECT coalesce(min(seq), ?) FROM outbox", (seq,)).fetchone()[0])
             created_ms = time.time_ns() // 1_000_000
             db.execute("INSERT INTO outbox VALUES (?, ?, ?, ?)", (seq, kind, build(seq, waiting + 1), created_ms))
             db.execute("UPDATE slots SET seq = ? WHERE slot = ?", (seq, slot))
-            _add(db, "next_seq", 1)
-            _add(db, "stored", 1)
+            add_counter(db, "next_seq", 1)
+            add_counter(db, "stored", 1)
         return seq
 
     def pending(self, after_seq: int, limit: int) -> tuple[OutboxRow, ...]:
@@ -341,27 +321,44 @@ class Store:
             return 0
         with self._transaction() as db:
             removed = db.execute("DELETE FROM outbox WHERE seq <= ?", (high_water,)).rowcount
-            _add(db, "acked", removed)
+            add_counter(db, "acked", removed)
         return removed
+
+    def set_aside(self, seq: int, reason: str) -> bool:
+        """Takes a report that the hub refuses out of the outbox, so that those behind it are acknowledged.
+
+        False when it is not there, or MAX_REFUSED are set aside already.
+        """
+        with self._transaction() as db:
+            now_ms = time.time_ns() // 1_000_000
+            sql = (
+                "INSERT INTO refused SELECT seq, kind, payload, created_ms, ?, ? FROM outbox "
+                "WHERE seq = ? AND (SELECT count(*) FROM refused) < ?"
+            )
+            if not db.execute(sql, (reason, now_ms, seq, MAX_REFUSED)).rowcount:
+                return False
+            db.execute("DELETE FROM outbox WHERE seq = ?", (seq,))
+            add_counter(db, "refused", 1)
+        return True
+
+    def retry_refused(self) -> int:
+        """Has the slots of the refused reports reported anew, under new numbers; returns how many are."""
+        with self._transaction() as db:
+            again = db.execute("UPDATE slots SET seq = NULL WHERE seq IN (SELECT seq FROM refused)").rowcount
+            db.execute("DELETE FROM refused")
+        return again
 
     def totals(self) -> Totals:
         """The counters and how much is stored."""
         with self._guarded() as db:
             c = dict(db.execute("SELECT name, value FROM counters").fetchall())
-            outbox, slots = (int(db.execute(f"SELECT count(*) FROM {t}").fetchone()[0]) for t in ("outbox", "slots"))
-        return Totals(c["polled"], c["poll_errors"], c["stored"], c["acked"], c["lost"], outbox, slots)
-
-
-def _counter(db: sqlite3.Connection, name: str) -> int:
-    return int(db.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()[0])
-
-
-def _add(db: sqlite3.Connection, name: str, amount: int) -> None:
-    if amount:
-        db.execute("UPDATE counters SET value = value + ? WHERE name = ?", (amount, name))
+            tables = ("outbox", "slots", "refused")
+            outbox, slots, refused = (int(db.execute(f"SELECT count(*) FROM {t}").fetchone()[0]) for t in tables)
+        counts = c["polled"], c["poll_errors"], c["stored"], c["acked"], c["lost"], outbox, slots, c["refused"], refused
+        return Totals(*counts, c["thinned"], c["dropped_readings"], c["dropped_slots"])
 
 
 def _set_baseline(db: sqlite3.Connection, baseline: Baseline) -> None:
-    how = _PARTIAL * baseline.partial | _CARRIED * baseline.carried
+    how = _PARTIAL * baseline.partial | _CARRIED * baseline.carried | _RESET * baseline.reset
     row = (baseline.slot, baseline.import_total_wh, baseline.export_total_wh, how)
     db.execute("INSERT OR REPLACE INTO baseline VALUES (1, ?, ?, ?, ?)", row)

@@ -7,7 +7,6 @@ of the agent.
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import sqlite3
 import sys
@@ -17,7 +16,9 @@ from typing import IO, Any, cast
 
 from edge_agent.store import StoreError
 
-TABLES = ("slots", "readings", "outbox", "counters", "baseline")
+TABLES = ("slots", "readings", "outbox", "refused", "counters", "baseline")
+MAX_REASONS = 5
+"""Refused reports of which `info` says why: the newest."""
 FORMATS = ("csv", "json")
 
 
@@ -39,8 +40,11 @@ def _database(path: Path) -> Iterator[Any]:
 
 
 def info(path: Path) -> dict[str, Any]:
-    """Size, schema version, row counts, counters and the span of slots."""
+    """Size, schema version, row counts, counters, the span of slots, how readings are kept, and why reports were refused."""
     with _database(path) as db:
+        if "refused" not in db.table_names():
+            todo = "is it the store of an agent? `openmg-agent doctor` brings one of an older version up to date"
+            raise StoreError(f"store {path} has no table `refused`; {todo}")
         tables = {name: db[name].count for name in TABLES}
         span = next(iter(db.query("SELECT min(slot) AS first, max(slot) AS last FROM slots")))
         return {
@@ -50,8 +54,23 @@ def info(path: Path) -> dict[str, Any]:
             "tables": tables,
             "first_slot": span["first"],
             "last_slot": span["last"],
+            "readings": _density(db),
+            "refused_reports": list(
+                db.query("SELECT seq, kind, reason, refused_ms FROM refused ORDER BY seq DESC LIMIT ?", (MAX_REASONS,))
+            ),
             **{row["name"]: row["value"] for row in db["counters"].rows},
         }
+
+
+def _density(db: Any) -> dict[str, int]:
+    """Readings that are kept whole, of a minute each, and of a quarter of an hour each."""
+    sql = (
+        "SELECT count(*) FILTER (WHERE id > m) AS whole, count(*) FILTER (WHERE id > q AND id <= m) AS minutes,"
+        " count(*) FILTER (WHERE id <= q) AS quarters FROM readings,"
+        " (SELECT (SELECT value FROM counters WHERE name = 'minutes_to') AS m,"
+        " (SELECT value FROM counters WHERE name = 'quarters_to') AS q)"
+    )
+    return dict(next(iter(db.query(sql))))
 
 
 def query(path: Path, sql: str, output: IO[str]) -> None:
@@ -74,6 +93,8 @@ def export(path: Path, table: str, form: str, output: IO[str]) -> int:
 def _write(rows: Iterable[Mapping[str, Any]], columns: list[str], form: str, output: IO[str]) -> int:
     count = 0
     if form == "csv":
+        import csv
+
         writer = csv.DictWriter(output, columns, lineterminator="\n")
         writer.writeheader()
     for row in rows:
@@ -90,8 +111,8 @@ def _hex(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def print_info(path: Path, as_json: bool) -> None:
-    values = info(path)
+def print_info(values: dict[str, Any], as_json: bool) -> None:
+    """Prints what `info` says, and what else is told of the store."""
     if as_json:
         json.dump(values, sys.stdout, indent=2)
         print()
@@ -99,4 +120,6 @@ def print_info(path: Path, as_json: bool) -> None:
     for name, value in values.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {number}" for key, number in value.items())
-        print(f"{name:12} {value}")
+        elif name == "refused_reports":
+            value = "; ".join(f"{item['seq']}: {item['reason']}" for item in value) or "none"
+        print(f"{name:16} {value}")

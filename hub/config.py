@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 
 from hub.chain.verifiers import CIRCUITS
 from hub.inference.outlook import MAX_CAPACITY_W
+from hub.ingest.partition import require_group_size
 from hub.ingest.registry import FEEDER, HOME
 from hub.ppdl.net.transport import PeerAddress, is_loopback
 from openmg.forecast.spec import HORIZONS_HOURS
+from openmg.masking import DEFAULT_GROUP
 from openmg.messages.topics import DEVICE_NAME
 from openmg.mqtt import MqttAddress
 from openmg.mqtt_tls import TlsFiles, tls_files
@@ -303,6 +305,16 @@ class DeviceSection:
 
 
 @dataclass(frozen=True)
+class GridSection:
+    """How homes are grouped for sums: group_size is how many a group has at least, where a microgrid has so many."""
+
+    group_size: int = DEFAULT_GROUP
+
+    def __post_init__(self) -> None:
+        require_group_size(self.group_size)
+
+
+@dataclass(frozen=True)
 class MarketSection:
     """What the utility's retail tariff is, in wei per Wh; the feed-in tariff stands on chain."""
 
@@ -326,6 +338,7 @@ class HubConfig:
     relay: RelaySection = field(default_factory=RelaySection)
     console: ConsoleSection = field(default_factory=ConsoleSection)
     market: MarketSection = field(default_factory=MarketSection)
+    grid: GridSection = field(default_factory=GridSection)
     zk: ZkSection | None = None
     appender: AppenderSection = field(default_factory=AppenderSection)
     inference: InferenceSection | None = None

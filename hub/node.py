@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hub.inference import InferenceError
 from hub.ingest.store import IngestStoreError
 from hub.keys import HubKeys
 from hub.learning.attendants import LearningAttendants
+from hub.learning.price_trainer import KEY_ROLE, PriceTrainer, price_plan
 from hub.market.clearing import Clearing
 from hub.membership import set_warnings
 from hub.operator_roles import OperatorRoles
@@ -51,7 +53,9 @@ from hub.relay.relayer import Relayer
 from hub.relay.source import StoredChain
 from hub.relay_roles import EnvelopeDesk
 from openmg.clock import VirtualClock
+from openmg.forecast.quantities import METERED
 from openmg.messages import base
+from openmg.signing import address_of
 from openmg.zk.circuits.append import AppendWitness
 from openmg.zk.prover import ProofRequest, ProofResult, prove_in_child
 
@@ -80,8 +84,12 @@ class HubNode:
             self._tls = TlsIdentity(identity, self.genesis, self.keys.validator) if identity is not None else None
             self.engine = self._make_engine()
             self._check_peers()
-            self.models = tuple(plan.spec.short_name for plan in AppGenesis.decode(self.genesis.app_state).plans)
+            state = AppGenesis.decode(self.genesis.app_state)
+            self.models = tuple(plan.spec.short_name for plan in state.plans)
+            self.metered = tuple(plan.spec.short_name for plan in state.plans if plan.spec.quantity in METERED)
+            """The models that meters are told of."""
             self.attendants = self._make_attendants()
+            self.price_trainer = self._make_price_trainer(state)
         except TransportError as error:  # an OSError, but not of a file of the state folder
             raise StartError(f"{config.hub.name}: {error}") from error
         except OSError as error:
@@ -159,6 +167,15 @@ class HubNode:
         key, folder = self.keys.validator_key, self.config.hub.state_dir
         return LearningAttendants(self.models, self.app.duties, self.engine, self.genesis.chain_id, key, folder)
 
+    def _make_price_trainer(self, state: AppGenesis) -> PriceTrainer | None:
+        """Where the chain learns prices and names this hub as one who does."""
+        found, key = price_plan(state), self.keys.role_key(KEY_ROLE)
+        if found is None or all(trainer.address != address_of(key) for trainer in state.trainers):
+            return None
+        (place, plan), folder = found, self.config.hub.state_dir
+        duties, show, submit = partial(self.app.duties, place), self.attendants.on_reveal, self.engine.submit
+        return PriceTrainer(plan, state, duties, self.query, show, submit, self.genesis.chain_id, key, folder)
+
     def query(self, path: str) -> QueryResult:
         """A read of the committed PPDL state; safe from any thread."""
         return self.app.query(path, b"")
@@ -186,6 +203,9 @@ class HubNode:
             self._spawn(self._signer(operator).run(stop))
             self._spawn(self.peers.run(stop))
             self._spawn(self.attendants.run(stop))
+            if self.price_trainer is not None:
+                self.engine.on_decided(self.price_trainer.on_block)
+                self._spawn(self.price_trainer.run(stop))
             if "relayer" in roles:
                 self._spawn(self._make_relayer().run(stop))
             if "envelope-relay" in roles:

@@ -1,6 +1,6 @@
 """The operator's roles of a hub: ingest, market, inference and console, wired to the chains and to each other.
 
-Sums of whole groups, commits, ballots and evaluations become PPDL transactions; blobs go to the validator's attendants; the
+Sums of slots, commits, ballots and evaluations become PPDL transactions; blobs go to the validator's attendants; the
 agreed models go back to the meters;
 envelopes are carried to other hubs' relays; what happens is gathered for the console once a second.
 Not here: any of the parts.
@@ -25,7 +25,9 @@ from hub.inference.forecast_role import ForecastRole
 from hub.inference.service import InferenceService
 from hub.ingest.events import IngestEvents
 from hub.ingest.groups import Gap, GroupSum
+from hub.ingest.joining import OpenedSlot
 from hub.ingest.registry import FEEDER, HOME, Device, Registry
+from hub.ingest.rosters import Grouping
 from hub.ingest.service import IngestService
 from hub.ingest.status import IngestSettings
 from hub.ingest.store import IngestStore
@@ -37,7 +39,7 @@ from hub.market.slot_leaves import leaves_of_slot
 from hub.market.view import ChainView
 from hub.overview import Overview
 from hub.plasma.operator import PlasmaOperator
-from hub.ppdl.app.transactions import ballot_tx, commit_tx, evaluation_tx, slot_sum_tx, step_tx
+from hub.ppdl.app.transactions import OpenedGroup, ballot_tx, commit_tx, evaluation_tx, slot_sum_tx, step_tx
 from hub.ppdl.application import BlockResult
 from hub.ppdl.consensus.block import Block
 from hub.ppdl.mempool import TxRefused
@@ -45,7 +47,7 @@ from openmg.clock import VirtualClock, slot_of
 from openmg.envelope import Envelope
 from openmg.market.uniswap import spot_price
 from openmg.messages import base
-from openmg.messages.feeder import FeederLive, FeederReport
+from openmg.messages.feeder import FeederLive
 from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
 from openmg.messages.market import ChainNotice, EnergyMarket
 from openmg.messages.telemetry import Birth
@@ -84,13 +86,14 @@ class OperatorRoles(IngestEvents):
             node.keys.account_key,
             max(self.clock.slot(), slot_of(config.clock.t0)),  # nothing is metered before the clock begins
             tls=config.mqtt.tls,
+            group_size=config.grid.group_size,
         )
         self.store = IngestStore(config.hub.state_dir / "ingest.sqlite")
         self.ingest = IngestService(settings, self.registry, self.store, self.clock, self, node.app.open_report)
         self.models = tuple(
-            ModelPublisher(name, node.query, self._publish, partial(self._missing_blobs, name)) for name in node.models
+            ModelPublisher(name, node.query, self._publish, partial(self._missing_blobs, name)) for name in node.metered
         )
-        self.private_steps = tuple(PrivatePublisher(name, node.query, self._publish) for name in node.models)
+        self.private_steps = tuple(PrivatePublisher(name, node.query, self._publish) for name in node.metered)
         self.relays = tuple(bytes.fromhex(key) for key in config.relay.envelope_keys)
         self.carrier = Carrier(self.relays, node.engine.gossip, self._publish_once)
         self.owners: dict[str, Owner] = {}
@@ -244,30 +247,36 @@ class OperatorRoles(IngestEvents):
 
     # From meters (IngestEvents)
 
-    async def on_group(self, group: GroupSum) -> None:
+    async def on_slot(self, slot: OpenedSlot) -> None:
+        groups = [OpenedGroup.of(group.roster, group.rows, group.sums, group.signatures) for group in slot.groups]
+        closed = [member.address for roster in slot.closed for member in roster.members]
         try:
-            await self.engine.submit(slot_sum_tx(group.roster, group.slot, group.rows, group.sums, group.signatures))
+            keys = self.node.genesis.chain_id, self.node.keys.account_key
+            await self.engine.submit(slot_sum_tx(slot.slot, groups, closed, *keys))
         except TxRefused as error:
             if ALREADY_AGREED not in str(error):
                 raise
-        self.overview.on_group(group)
+        self.overview.grid.on_slot(slot)
+
+    def on_group(self, group: GroupSum) -> None:
+        self.overview.grid.on_group(group)
 
     def on_gap(self, gap: Gap) -> None:
-        self.overview.on_gap(gap)
+        self.overview.grid.on_gap(gap)
+
+    def on_grouping(self, grouping: Grouping) -> None:
+        self.overview.grid.on_grouping(grouping)
 
     def on_small_group(self, microgrid: int, present: int, needed: int) -> None:
-        self.overview.on_small_group(microgrid, present, needed)
+        self.overview.grid.on_small_group(microgrid, present, needed)
 
     def on_birth(self, device: Device, birth: Birth) -> None:
         if device.role == HOME and any(birth.owner):
             self.owners[device.name] = Owner(birth.owner, device.microgrid)
 
-    def on_feeder(self, device: Device, report: FeederReport) -> None:
-        self.overview.on_feeder(device, report)
-
     def on_feeder_live(self, device: Device, live: FeederLive) -> None:
         if device.role == FEEDER:
-            self.overview.on_feeder_live(device, live)
+            self.overview.grid.on_feeder_live(device.microgrid, live)
 
     def on_commit(self, device: Device, signed: base.Signed[UpdateCommit], raw: bytes) -> None:
         self._submit(device, commit_tx(raw))

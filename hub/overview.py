@@ -2,7 +2,7 @@
 
 Rules: every figure is read from the part that owns it or from the chain; a part that does not run leaves its section out.
 `refresh` blocks on the chains and runs in a thread once a second; `report` gives what the last refresh found.
-Not here: how it is shown (`hub.console`).
+Not here: how it is shown (`hub.console`), the microgrids' sums and groups (`grid_view`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from hub.chain.client import EvmClient
 from hub.chain.errors import ChainError
 from hub.console.values import MAX_SAFE_INTEGER
-from hub.ingest.groups import Gap, GroupSum
-from hub.ingest.registry import FEEDER, HOME, Device
+from hub.grid_view import GridView
+from hub.ingest.registry import FEEDER, HOME
 from hub.milestones import Milestones
 from hub.peers import SeenPeer
 from hub.plasma.operator import PlasmaOperator
@@ -26,9 +26,9 @@ from hub.ppdl.app.genesis_state import AppGenesis
 from hub.privacy import rows as privacy_rows
 from hub.status import comparable_losses, learning_section
 from openmg.clock import slot_start
+from openmg.forecast.spec import PRICE
 from openmg.market.uniswap import spot_price
 from openmg.messages import base
-from openmg.messages.feeder import FeederLive, FeederReport
 
 if TYPE_CHECKING:
     from hub.operator_roles import OperatorRoles
@@ -53,10 +53,7 @@ class Overview:
         self._client = roles.node.plasma_client()
         self._root = EvmClient(roles.node.config.chains.root_url) if operator else None
         self._started = int(time.time())
-        self._groups: dict[int, GroupSum] = {}
-        self._gaps: dict[int, tuple[str, ...]] = {}
-        self._feeders: dict[int, FeederReport] = {}
-        self._live: dict[int, FeederLive] = {}
+        self.grid = GridView(roles.board, roles.registry, roles.ingest.rosters)
         self._heights: deque[tuple[float, int]] = deque(maxlen=HEIGHTS_KEPT)
         self._checkpoints: deque[dict[str, Any]] = deque(maxlen=CHECKPOINTS_SHOWN)
         self._checkpoints_read, self._root_scanned = 0, -1
@@ -68,44 +65,6 @@ class Overview:
         others = set(roles.relays) - {roles.node.keys.envelope_public}
         plan = AppGenesis.decode(roles.node.genesis.app_state).plans[0]  # all hide updates, or none does
         self._board.put("privacy", privacy_rows(other_relay=bool(others), sums_only=plan.privacy != "none"))
-
-    # Events, in the hub's loop
-
-    def on_group(self, group: GroupSum) -> None:
-        """Sums of a whole group were agreed on or are on their way."""
-        self._groups[group.microgrid] = group
-        self._gaps.pop(group.microgrid, None)
-        at = slot_start(group.slot)
-        self._board.append(f"grid.mg{group.microgrid}.import_wh", at, group.import_wh)
-        self._board.append(f"grid.mg{group.microgrid}.export_wh", at, group.export_wh)
-
-    def on_gap(self, gap: Gap) -> None:
-        known = gap.microgrid in self._gaps
-        self._gaps[gap.microgrid] = gap.missing or (gap.reason,)
-        if known:
-            return  # it was told when the gap began
-        names = ", ".join(gap.missing) or gap.reason
-        self._board.event(
-            "gap",
-            f"Microgrid {gap.microgrid}: a slot stays closed, waiting for {names}.",
-            f"마이크로그리드 {gap.microgrid}: {names} 보고가 없어 구간을 공개하지 않습니다.",
-            "warning",
-        )
-
-    def on_small_group(self, microgrid: int, present: int, needed: int) -> None:
-        """Too few homes are there for a sum that hides each of them."""
-        self._board.event(
-            "gap",
-            f"Microgrid {microgrid}: group too small: {present} of {needed} meters; nothing is published.",
-            f"마이크로그리드 {microgrid}: 그룹이 너무 작습니다: 계량기 {present}/{needed}개; 아무것도 공개하지 않습니다.",
-            "warning",
-        )
-
-    def on_feeder(self, device: Device, report: FeederReport) -> None:
-        self._feeders[device.microgrid] = report
-
-    def on_feeder_live(self, device: Device, live: FeederLive) -> None:
-        self._live[device.microgrid] = live
 
     # Once a second, in a thread
 
@@ -165,7 +124,7 @@ class Overview:
         self._board.put(
             "grid",
             {
-                "microgrids": [self._microgrid(microgrid) for microgrid in roles.registry.microgrids()],
+                "microgrids": self.grid.sections(),
                 "devices": devices,
                 "readings": {
                     "stored": stats.stored,
@@ -176,22 +135,6 @@ class Overview:
                 },
             },
         )
-
-    def _microgrid(self, microgrid: int) -> dict[str, Any]:
-        group, live = self._groups.get(microgrid), self._live.get(microgrid)
-        power_w = live.power_w if live else None
-        homes = self._roles.registry.homes(microgrid)
-        return {
-            "id": microgrid,
-            "name": f"MG{microgrid}",
-            "homes": len(homes),
-            "slot": group.slot if group else None,
-            "import_wh": group.import_wh if group else None,
-            "export_wh": group.export_wh if group else None,
-            "feeder_import_w": max(0, power_w) if power_w is not None else None,
-            "feeder_export_w": max(0, -power_w) if power_w is not None else None,
-            "gap": list(self._gaps[microgrid]) if microgrid in self._gaps else None,
-        }
 
     def _put_ppdl(self) -> None:
         status, peers = self._roles.engine.status(), self._roles.node.peers.peers()
@@ -375,6 +318,7 @@ class Overview:
         roles = self._roles
         learning, stats, engine = learning_section(roles.node.query), roles.ingest.stats(), roles.engine.status()
         homes = sum(device.role != FEEDER for device in roles.registry.by_name.values())
+        others = learning["others"] if learning else []
         first, last = comparable_losses(roles.node.query, homes)
         peers = roles.node.peers.peers()
         appender, clearing = roles.node.appender, roles.node.clearing
@@ -387,12 +331,14 @@ class Overview:
                 "failed": stats.failed,
                 "groups_opened": stats.groups_opened,
                 "gaps": stats.gaps,
+                "left_out": stats.left_out,
             },
             "ppdl": {
                 "validators": engine.validators,
                 "height": engine.height,
                 "mempool": engine.mempool,
                 "rounds": learning["completed"] if learning else 0,
+                "price_rounds": next((m["completed"] for m in others if m["quantity"] == PRICE.quantity), None),
                 "voting": engine.voting,
                 "stores_set_aside": engine.stores_set_aside,
                 "view_changes": sum(peer.status.view_changes for peer in peers),

@@ -41,10 +41,10 @@ TABLE = (
         PRIVATE,
         "the home; the hub sees the sum of its group",
         "가정. 허브는 그룹 합계만 봅니다",
-        "Pair and self masks come off the sum of a group of at least 5 only, once a slot; beside a feeder read in clear "
-        "nothing is opened while one to four homes are missing.",
-        "쌍별 마스크와 자체 마스크는 5가구 이상 그룹의 합에서만, 구간마다 한 번만 벗겨집니다. 피더를 평문으로 읽는 곳에서 "
-        "한 가구에서 네 가구가 빠지면 아무것도 공개되지 않습니다.",
+        "Pair and self masks come off the sum of a group of about 10, never under 5, only, once a slot; beside a feeder read "
+        "in clear a group stays closed while one to four of its homes are missing.",
+        "쌍별 마스크와 자체 마스크는 약 10가구, 최소 5가구 그룹의 합에서만, 구간마다 한 번만 벗겨집니다. 피더를 평문으로 읽는 "
+        "곳에서 한 가구에서 네 가구가 빠진 그룹은 공개되지 않습니다.",
     ),
     PrivacyRow(
         "Energy a home mints, sells, buys and burns on the plasma chain",

@@ -9,11 +9,13 @@ Not here: what any program's options mean.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import tomllib
 import types
 import typing
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,7 +61,7 @@ class _Reader:
 
     def build(self, cls: type[Any], table: dict[str, Any], section: tuple[str, ...]) -> Any:
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-        hints = typing.get_type_hints(cls)
+        hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
         for key in table:
             if key not in fields:
                 from difflib import get_close_matches  # for a mistake alone
@@ -117,6 +119,12 @@ class _Reader:
             return value
         wanted = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
         raise self.fail(section, key, f"is {value!r}; it must be {wanted.get(hint, 'a path in quotes')}")
+
+
+@functools.cache
+def _hints(cls: Hashable) -> dict[str, Any]:
+    """The fields' types; there are as many as the program has sections."""
+    return typing.get_type_hints(cls)
 
 
 def load_toml(path: Path, schema: type[T]) -> T:

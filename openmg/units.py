@@ -12,6 +12,8 @@ SLOTS_PER_HOUR = 3600 // SLOT_SECONDS
 SLOTS_PER_DAY = 86_400 // SLOT_SECONDS
 
 WH_PER_KWH = 1000
+LOT_WH = 100
+"""What one lot of an order on the private market is."""
 WEI_PER_ETH = 10**18
 
 MAX_NOTE_AMOUNT = 2**96 - 1

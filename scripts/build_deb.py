@@ -2,13 +2,13 @@
 
 What is in it: /opt/openmg-agent, a virtual environment that is only a link to Debian's python3 and a folder of packages
 (the extra `agent` of pyproject.toml in the versions of scripts/constraints.txt, this checkout's `openmg` and `edge_agent`,
-and the native prover), the launcher, the systemd unit, and deploy/debian's scripts.
+and the native prover), the launcher, the systemd units, and deploy/debian's scripts.
 
 Rules: wheels only, so nothing of the target runs while it is packed and arm64 is made on amd64; the package is for the
 Python minor version that runs this file, because wheels are. Nothing but SOURCE_DATE_EPOCH (default: the last commit)
 dates a file, and equal inputs give equal bytes. Where the prover cannot be cross-built the package goes without it and
 says so: the portable one does the same work, slower. With --require-native that is a failure.
-Not here: tests of the package (tests/packaging), the unit (deploy/systemd).
+Not here: tests of the package (tests/packaging), the units (deploy/systemd).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from scripts.openmg_setup.console import Console
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
+UNITS = ("openmg-agent.service", "openmg-agent-page.service")
 DEFAULT_MAINTAINER = "Enhanced Open MG maintainers <maintainers@openmg.example>"
 """No public address: whoever publishes the package sets DEBFULLNAME and DEBEMAIL."""
 VERSION = re.compile(r"[0-9][A-Za-z0-9.+~]*(-[A-Za-z0-9.+~]+)?")
@@ -48,6 +49,8 @@ FOREIGN = ("hub", "workbench", "firmware_sim", "contracts", "bin")
 NOT_SHIPPED = ("pip",)
 """sqlite-utils names it for a command of its own that is not used here."""
 CONFFILES = ("/etc/openmg-agent/agent.toml.example",)
+RUST_SEPARATOR = "\x1f"
+"""Between the words of CARGO_ENCODED_RUSTFLAGS (the Cargo Book, environment variables)."""
 UNUSED = ("numpy/**/tests", "numpy/distutils", "Crypto/SelfTest", "**/__pycache__")
 """Folders that only makers of those libraries run, and compiled modules, which postinst makes for the Python that is there."""
 INSTALL_RECORDS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
@@ -161,14 +164,20 @@ def why_no_native(arch: Arch) -> str | None:
     return None
 
 
+def rust_flags(output: Path) -> str:
+    """Words that leave no path of this machine in the library; of several that fit a path rustc takes the last."""
+    cargo_home = os.environ.get("CARGO_HOME", str(Path.home() / ".cargo"))
+    names = ((cargo_home, "cargo"), (ROOT, "openmg"), (output / "native-target", "target"))
+    return RUST_SEPARATOR.join(f"--remap-path-prefix={path}=/{name}" for path, name in names)
+
+
 def build_native(build: Build) -> None:
     """The prover's wheel, cross-built where the target is another machine; it runs on every CPU of its kind."""
     target = build.arch.target
-    cargo_home = os.environ.get("CARGO_HOME", str(Path.home() / ".cargo"))
     env = {
         "CARGO_TARGET_DIR": str(build.output / "native-target"),
         f"CARGO_TARGET_{target.upper().replace('-', '_')}_LINKER": build.arch.linker,
-        "RUSTFLAGS": f"--remap-path-prefix={ROOT}=/openmg --remap-path-prefix={cargo_home}=/cargo",
+        "CARGO_ENCODED_RUSTFLAGS": rust_flags(build.output),
     }
     command = [str(Path(sys.executable).parent / "maturin"), "build", "--release", "--target", target]
     command += ["--auditwheel", "skip", "--compatibility", "linux", "-i", f"python{sys.version_info[0]}.{sys.version_info[1]}"]
@@ -204,20 +213,23 @@ def lay_environment(build: Build) -> None:
 
 
 def lay_files(build: Build) -> None:
-    """Launcher, unit, example and what Debian wants to know of a package."""
+    """Launcher, units, example, manual page and what Debian wants to know of a package."""
     doc = build.tree / "usr/share/doc/openmg-agent"
     _copy(DEPLOY / "debian/openmg-agent", build.tree / "usr/bin/openmg-agent", 0o755)
-    _copy(DEPLOY / "systemd/openmg-agent.service", build.tree / "lib/systemd/system/openmg-agent.service")
+    for unit in UNITS:
+        _copy(DEPLOY / "systemd" / unit, build.tree / "lib/systemd/system" / unit)
     _copy(DEPLOY / "examples/agent.toml", build.tree / "etc/openmg-agent/agent.toml.example")
     _copy(DEPLOY / "debian/lintian-overrides", build.tree / "usr/share/lintian/overrides/openmg-agent")
+    for drop_in in ("gateway.conf", "gateway-page.conf"):
+        _copy(DEPLOY / "systemd" / drop_in, doc / "examples" / drop_in)
     _copy(ROOT / "docs/INSTALL_METER.md", doc / "INSTALL_METER.md")
     (doc / "copyright").write_text(copyright_text(build.site_packages), encoding="utf-8")
     changes = (
         f"openmg-agent ({build.version}) stable; urgency=medium\n\n  * The state of the project's sources at this version.\n\n"
     )
     changes += f" -- {maintainer()}  {email.utils.formatdate(build.epoch)}\n"
-    with gzip.GzipFile(doc / "changelog.gz", "wb", compresslevel=9, mtime=0) as file:
-        file.write(changes.encode())
+    _compress(changes.encode(), doc / "changelog.gz")
+    _compress((DEPLOY / "debian/openmg-agent.1").read_bytes(), build.tree / "usr/share/man/man1/openmg-agent.1.gz")
 
 
 def copyright_text(site_packages: Path) -> str:
@@ -336,6 +348,12 @@ def _copy(source: Path, target: Path, mode: int = 0o644) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     target.chmod(mode)
+
+
+def _compress(content: bytes, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.GzipFile(target, "wb", compresslevel=9, mtime=0) as file:
+        file.write(content)
 
 
 def main() -> int:

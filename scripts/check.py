@@ -26,6 +26,7 @@ SKIP_REPORT_VARIABLE = "OPENMG_SKIP_REPORT"  # read by tests/conftest.py
 MAX_TESTS_NAMED = 3  # per reason; the rest is counted
 ALONE = ("tests/workbench/test_demo_run.py",)  # whole microgrids, whose slots must not wait for other tests
 MAX_WORKERS = 4  # each starts chains and brokers of its own, some 300 MB
+WAITING = 1  # a worker waits a third of its time for sockets and timers
 PYTEST = ("-m", "pytest", "-q", "--durations=15")
 
 
@@ -70,7 +71,8 @@ def test_runs(arguments: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ..
     """How pytest is called, by name."""
     if arguments:
         return (("tests", tuple(arguments)),)
-    workers = min(MAX_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(MAX_WORKERS, processors + WAITING) if processors > 1 else 1
     shared = ("-n", str(workers), "--dist", "loadfile") if workers > 1 else ()
     return ("tests", (*shared, *(f"--ignore={path}" for path in ALONE))), ("tests alone", ALONE)
 
@@ -102,6 +104,17 @@ def skipped_tests(report: Path) -> list[str]:
     return lines
 
 
+def environment(report: Path) -> dict[str, str]:
+    """What the checks see: this Python first, a place for the list of skipped tests, and compiled modules kept.
+
+    Where nothing may be kept, each of the hundreds of processes that tests start compiles every module anew.
+    """
+    env = {**os.environ, SKIP_REPORT_VARIABLE: str(report), "PYTHONUTF8": "1"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
+    return env
+
+
 def tell(outcomes: Sequence[Outcome], skipped: Sequence[str]) -> None:
     width = max(len(outcome.name) for outcome in outcomes)
     print("\n== summary")
@@ -117,8 +130,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run all checks. Returns the exit code."""
     with tempfile.TemporaryDirectory(prefix="openmg-check-") as folder:
         report = Path(folder) / "skipped.json"
-        env = {**os.environ, SKIP_REPORT_VARIABLE: str(report), "PYTHONUTF8": "1"}
-        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
+        env = environment(report)
         outcomes = [run(check, env) for check in checks(arguments)]
         tell(outcomes, skipped_tests(report))
     return 1 if any(outcome.word.startswith("failed") for outcome in outcomes) else 0

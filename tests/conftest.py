@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from openmg.zk.keys import default_cache_dir
 from workbench.ports import PortReservation
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +40,19 @@ def shared_data() -> Path:
     folder = Path(named) if named else ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no measured data: set {SHARED_DATA_VARIABLE} to a folder that has it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def key_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the run's own for development keys, which begins with those that set-up or an earlier run has made.
+
+    `ensure_keys` trusts each by its written-down digest alone, and makes what is missing or another.
+    """
+    folder = tmp_path_factory.mktemp("key-cache")
+    (folder / "zk").mkdir()
+    for made in (default_cache_dir() / "zk").glob("*.pk"):
+        (folder / "zk" / made.name).symlink_to(made)
     return folder
 
 

@@ -22,8 +22,9 @@ from workbench import (
     ppdl_train_cli,
     zk_cli,
 )
-from workbench.demo.options import SLOT_SECONDS, DemoError, DemoOptions
+from workbench.demo.options import DemoError, DemoOptions, usual_slot_seconds
 from workbench.failure import failed
+from workbench.processors import processors
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,7 +61,8 @@ def demo(
     validators: Annotated[int, typer.Option(help="PPDL validators, each a hub.")] = 4,
     slots: Annotated[int, typer.Option(help="Market slots to run; 0 runs until Ctrl-C.")] = 8,
     slot_seconds: Annotated[
-        float | None, typer.Option(help="Wall seconds of one 15-minute slot (default: 4, on the private market 20).")
+        float | None,
+        typer.Option(help="Wall seconds of one 15-minute slot (default: 4, on the private market 20, longer for many homes)."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="CSV of kWh (also .gz): first column time, one column a home.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Do not announce the console; it takes a free port.")] = False,
@@ -74,15 +76,30 @@ def demo(
     privacy: Annotated[
         str, typer.Option(help="none, or secagg: learning opens only sums of updates (7 to 42 homes).")
     ] = "none",
+    group_size: Annotated[int, typer.Option(help="Homes whose slots are summed together, at least.")] = 10,
 ) -> None:
     """Run a whole microgrid here: meters, agents, hubs and chains.
 
     Example: openmg demo --homes 12 --slots 8 --headless --report report.json
     """
     try:
-        seconds = SLOT_SECONDS.get(market, 0.0) if slot_seconds is None else slot_seconds
+        seconds = usual_slot_seconds(market, homes, processors()) if slot_seconds is None else slot_seconds
         options = DemoOptions(
-            homes, validators, slots, seconds, data, headless, report, state, port, seed, prover, mqtt, market, privacy
+            homes,
+            validators,
+            slots,
+            seconds,
+            data,
+            headless,
+            report,
+            state,
+            port,
+            seed,
+            prover,
+            mqtt,
+            market,
+            privacy,
+            group_size,
         )
     except DemoError as error:
         raise failed(str(error), 2) from error

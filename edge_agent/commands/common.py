@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.config import AgentConfig
-from edge_agent.meter_section import BAUD_RATES, MeterSection
+from edge_agent.dlms_section import HDLC, DlmsSection
+from edge_agent.meter_section import BAUD_RATES, DLMS_PORT, MODBUS_PORT, SERIAL, MeterSection
 from edge_agent.modbus.target import PARITIES
 from openmg.config import ConfigError, load_toml
 from openmg.profiles.profile import TRANSPORTS
@@ -27,6 +28,20 @@ def config_of(arguments: argparse.Namespace) -> AgentConfig:
     return load_toml(arguments.config, AgentConfig)
 
 
+def files_of(arguments: argparse.Namespace) -> tuple[Path, ...]:
+    """The agents' files of `--config` and `--config-dir`, each once; ConfigError when there are none."""
+    folder: Path | None = arguments.config_dir
+    found = sorted(folder.glob("*.toml")) if folder is not None else []
+    if folder is not None and not found:
+        raise ConfigError(
+            f"{folder} holds no .toml file that can be read; put the agents' files there, or name them by --config"
+        )
+    files = tuple(dict.fromkeys([*(arguments.config or ()), *found]))
+    if not files:
+        raise ConfigError("which agent? give --config FILE, once or more, or --config-dir FOLDER")
+    return files
+
+
 def print_json(value: Any) -> None:
     """One line, so that a script may read line by line."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
@@ -37,11 +52,18 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def with_config(required: bool = True) -> argparse.ArgumentParser:
-    """The parent parser of commands that read the agent's file."""
+def with_config() -> argparse.ArgumentParser:
+    """The parent parser of commands that read one agent's file."""
     parent = argparse.ArgumentParser(add_help=False)
-    text = "the agent's TOML file" if required else "the agent's TOML file; only --bench goes without"
-    parent.add_argument("--config", type=Path, required=required, help=text)
+    parent.add_argument("--config", type=Path, required=True, help="the agent's TOML file")
+    return parent
+
+
+def with_files() -> argparse.ArgumentParser:
+    """The parent parser of commands that are for one agent or for several."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--config", type=Path, action="append", help="an agent's TOML file; may be repeated")
+    parent.add_argument("--config-dir", type=Path, metavar="DIR", help="folder whose .toml files are one agent each")
     return parent
 
 
@@ -49,8 +71,9 @@ def add_place(parser: argparse.ArgumentParser, unit: bool = True) -> None:
     """Arguments that say where a meter is."""
     place = parser.add_argument_group("the meter's place")
     place.add_argument("--host", default="", help="of the meter or its gateway")
-    place.add_argument("--port", type=int, default=502, help="TCP port; default: 502")
-    place.add_argument("--transport", choices=TRANSPORTS, help="default: tcp with --host, rtu with --serial")
+    place.add_argument("--port", type=int, help=f"TCP port; default: {MODBUS_PORT}, or {DLMS_PORT} for dlms")
+    choices = (*TRANSPORTS, SERIAL)
+    place.add_argument("--transport", choices=choices, help="default: tcp with --host, with --serial rtu, or serial for dlms")
     place.add_argument("--serial", default="", metavar="DEVICE", help="serial port, for example /dev/ttyUSB0")
     if unit:
         place.add_argument("--unit", type=int, default=1, help="Modbus unit, 1 to 247; default: 1")
@@ -59,11 +82,29 @@ def add_place(parser: argparse.ArgumentParser, unit: bool = True) -> None:
         place.add_argument("--stop-bits", type=int, choices=(1, 2), help="default: the profile's")
 
 
+def add_profile_dirs(parser: argparse.ArgumentParser) -> None:
+    """The argument that names folders with the owner's own profiles."""
+    text = "folder with profiles of your own, which go first; may be repeated"
+    parser.add_argument("--profile-dir", type=Path, action="append", default=[], metavar="DIR", help=text)
+
+
 def transport_of(arguments: argparse.Namespace) -> str:
     """The transport that was asked for; ConfigError when no place, or two, are given."""
     if bool(arguments.host) == bool(arguments.serial):
         raise ConfigError("where is the meter? give --host (with --port) or --serial, and not both")
-    return arguments.transport or ("rtu" if arguments.serial else "tcp")
+    on_a_line = SERIAL if _is_dlms(arguments) else "rtu"
+    return arguments.transport or (on_a_line if arguments.serial else "tcp")
+
+
+def _is_dlms(arguments: argparse.Namespace) -> bool:
+    return getattr(arguments, "protocol", "modbus") == "dlms"  # `detect` looks for Modbus alone
+
+
+def port_of(arguments: argparse.Namespace) -> int:
+    """The TCP port that was asked for, or the protocol's own."""
+    if arguments.port is not None:
+        return int(arguments.port)
+    return DLMS_PORT if _is_dlms(arguments) else MODBUS_PORT
 
 
 def meter_of(arguments: argparse.Namespace, profile: str) -> MeterSection:
@@ -71,7 +112,7 @@ def meter_of(arguments: argparse.Namespace, profile: str) -> MeterSection:
     try:
         return MeterSection(
             host=arguments.host,
-            port=arguments.port,
+            port=port_of(arguments),
             unit=arguments.unit,
             profile=profile,
             transport=transport_of(arguments),
@@ -79,6 +120,22 @@ def meter_of(arguments: argparse.Namespace, profile: str) -> MeterSection:
             baud=arguments.baud,
             parity=arguments.parity,
             stop_bits=arguments.stop_bits,
+            protocol="dlms" if _is_dlms(arguments) else "modbus",
+            dlms=_dlms_of(arguments),
+            profile_dirs=tuple(folder.absolute() for folder in arguments.profile_dir),
         )
     except ValueError as error:
         raise ConfigError(f"meter: {error}") from error
+
+
+def _dlms_of(arguments: argparse.Namespace) -> DlmsSection | None:
+    """What the arguments say of a DLMS meter; a serial line carries HDLC."""
+    given = {key: getattr(arguments, key, None) for key in ("framing", "server", "physical")}
+    said = {key: value for key, value in given.items() if value is not None}
+    if not _is_dlms(arguments):
+        if said:
+            raise ValueError(f"--{next(iter(said))} is for --protocol dlms; add that, or leave it out")
+        return None
+    if arguments.serial:
+        said.setdefault("framing", HDLC)
+    return DlmsSection(**said)

@@ -9,31 +9,38 @@ import argparse
 import asyncio
 import gc
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from edge_agent.commands.common import config_of, print_json
+from edge_agent.claims import Claims
+from edge_agent.commands.common import config_of, files_of, print_json, with_files
 from edge_agent.config import AgentConfig
 from edge_agent.importer import import_file
+from edge_agent.state_folder import folder_bytes, free_bytes
 from edge_agent.store import Store, StoreError, Totals
+from openmg.config import CONFIG_EXIT_CODE, ConfigError, load_toml
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from edge_agent.compose import make_agent
+    from edge_agent.gateway import Gateway
+    from edge_agent.log_names import name_devices
     from edge_agent.memory import use_few_arenas
 
     use_few_arenas()
     gc.collect()  # the parser of all commands
-    config = config_of(arguments)
+    files = files_of(arguments)
+    if len(files) > 1:
+        name_devices()
 
     async def until_interrupted() -> None:
-        agent, stop = make_agent(config), asyncio.Event()
+        gateway, stop = Gateway(files), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGUSR1, lambda: loop.create_task(agent.stop_metering()))
-        await agent.run(stop)
+        loop.add_signal_handler(signal.SIGUSR1, lambda: loop.create_task(gateway.stop_metering()))
+        await gateway.run(stop)
 
     asyncio.run(until_interrupted())
     return 0
@@ -53,24 +60,38 @@ def import_past(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    config = config_of(arguments)
-    if arguments.json:
-        print_json({"file": str(arguments.config), "device": config.device.name, "meter": config.meter.where})
-    else:
-        print(f"{arguments.config}: right; device {config.device.name}, meter {config.meter.where}")
-    return 0
+    """Exit code 0 when every file is right, and no two name the same; else 2, with a sentence for each that is wrong."""
+    claims, wrong = Claims(), False
+    for path in files_of(arguments):
+        try:
+            config = load_toml(path, AgentConfig)
+            claims.take(path, config)
+        except ConfigError as error:
+            wrong = True
+            print(error, file=sys.stderr)
+            continue
+        if arguments.json:
+            print_json({"file": str(path), "device": config.device.name, "meter": config.meter.where})
+        else:
+            print(f"{path}: right; device {config.device.name}, meter {config.meter.where}")
+    return CONFIG_EXIT_CODE if wrong else 0
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Exit code 0 when the agent runs, 1 when it does not."""
-    config = config_of(arguments)
-    table = status_table(config)
-    if arguments.json:
-        print_json(table)
-    else:
-        for name, text in _sentences(config, table):
-            print(f"{name:9} {text}")
-    return 0 if table["running"] else 1
+    """Exit code 0 when the agent, or all of several, run; 1 when not."""
+    files, running = files_of(arguments), True
+    for path in files:
+        config = load_toml(path, AgentConfig)
+        table = status_table(config)
+        running = running and bool(table["running"])
+        if arguments.json:
+            print_json(table if len(files) == 1 else {"device": config.device.name} | table)
+        elif len(files) > 1:
+            print(_line(config, table))
+        else:
+            for name, text in _sentences(config, table):
+                print(f"{name:9} {text}")
+    return 0 if running else 1
 
 
 def status_table(config: AgentConfig) -> dict[str, Any]:
@@ -78,14 +99,21 @@ def status_table(config: AgentConfig) -> dict[str, Any]:
     from edge_agent.status import is_running, read_status
 
     said = read_status(config.device.state_dir)
-    running = said is not None and is_running(said)
+    running = said is not None and is_running(config.device.state_dir, said)
     totals = _totals(config)
     return {
         "running": running,
         "age_s": None if said is None else round(max(0.0, time.time() - said["written_ms"] / 1000), 1),
         "agent": said,
         "store": None if totals is None else vars(totals),
+        "disk": None if totals is None else disk_table(config),
     }
+
+
+def disk_table(config: AgentConfig) -> dict[str, int]:
+    """Bytes that the state folder takes, may take, and that are free beside it."""
+    folder = config.device.state_dir
+    return {"used": folder_bytes(folder), "budget": config.store.budget_bytes, "free": free_bytes(folder)}
 
 
 def _totals(config: AgentConfig) -> Totals | None:
@@ -101,6 +129,24 @@ def _totals(config: AgentConfig) -> Totals | None:
         store.close()
 
 
+def _line(config: AgentConfig, table: dict[str, Any]) -> str:
+    """One of several agents in one line."""
+    said, store = table["agent"], table["store"]
+    parts = ["runs" if table["running"] else "does not run"]
+    if table["running"]:
+        last, unit = said.get("last_reading"), next(iter(said["bus"]["units"].values()), {"problem": ""})
+        problem = said["bus"]["problem"] or unit["problem"]
+        parts.append("no reading yet" if last is None else f"{last['power_w']} W {_span(_ago_s(last))} ago")
+        parts += [f"meter {problem}"] if problem else []
+        parts.append("broker connected" if said["broker"]["connected"] else f"broker {said['broker']['problem']}")
+    parts += [f"{store['outbox_rows']} reports waiting"] if store is not None else []
+    return f"{config.device.name:16} {'; '.join(parts)}"
+
+
+def _ago_s(reading: dict[str, Any]) -> float:
+    return max(0.0, time.time() - float(reading["wall_ms"]) / 1000)
+
+
 def _sentences(config: AgentConfig, table: dict[str, Any]) -> list[tuple[str, str]]:
     said, store = table["agent"], table["store"]
     lines = []
@@ -111,6 +157,13 @@ def _sentences(config: AgentConfig, table: dict[str, Any]) -> list[tuple[str, st
     if store is not None:
         lines.append(("store", f"{store['slots']} slots, {store['polled']} polls, {store['poll_errors']} failed"))
         lines.append(("outbox", f"{store['outbox_rows']} reports waiting, {store['acked']} acknowledged, {store['lost']} lost"))
+        if store["refused_rows"]:
+            lines.append(("refused", f"{store['refused_rows']} reports by the hub; see `openmg-agent store info`"))
+        dropped = (
+            f"{store['thinned']} readings thinned, {store['dropped_readings']} dropped, {store['dropped_slots']} slots dropped"
+        )
+        disk = {name: value / 1e6 for name, value in table["disk"].items()}
+        lines.append(("disk", f"{disk['used']:.1f} of {disk['budget']:.0f} MB taken, {disk['free']:.0f} MB free; {dropped}"))
     if said is not None:
         lines += _said(said, table["age_s"])
     return lines
@@ -122,9 +175,13 @@ def _said(said: dict[str, Any], age_s: float) -> list[tuple[str, str]]:
     if last is None:
         lines.append(("reading", "none yet"))
     else:
-        ago = _span(max(0.0, time.time() - last["wall_ms"] / 1000))
+        ago = _span(_ago_s(last))
         energy = f"import {last['import_total_wh'] / 1000:.2f} kWh, export {last['export_total_wh'] / 1000:.2f} kWh"
         lines.append(("reading", f"{last['power_w']} W, {energy}, {ago} ago"))
+    clock = said.get("clock", {"last": ""})  # of an agent of an older version
+    if clock["last"]:
+        counts = f"set back {clock['set_back']} times, ahead {clock['set_ahead']} times"
+        lines.append(("clock", f"{counts}; last: {clock['last']}"))
     bus = said["bus"]
     lines.append(("bus", f"{bus['bus']}: {bus['problem'] or 'reached'}, {bus['connects']} connections"))
     for number, unit in bus["units"].items():
@@ -151,10 +208,12 @@ def _span(seconds: float) -> str:
 
 def add_commands(add: Any) -> None:
     """`run`, `import`, `check` and `status`."""
-    add("run", run, "Run until interrupted.", "run --config agent.toml")
+    files = with_files()
+    add("run", run, "Run until interrupted, one agent or several.", "run --config agent.toml", parent=files)
     past = add("import", import_past, "Import a home's past.", "import past.csv --config agent.toml")
     past.add_argument("file", type=Path, help="CSV with the columns time, import_wh, export_wh")
-    checking = add("check", check, "Check the configuration file.", "check --config agent.toml")
-    checking.add_argument("--json", action="store_true", help="one JSON object")
-    telling = add("status", status, "Say how the agent is doing.", "status --config agent.toml --json")
-    telling.add_argument("--json", action="store_true", help="one JSON object; its key `running` says whether it runs")
+    checking = add("check", check, "Check the configuration file.", "check --config agent.toml", parent=files)
+    checking.add_argument("--json", action="store_true", help="one JSON object for each file")
+    telling = add("status", status, "Say how the agent is doing.", "status --config agent.toml --json", parent=files)
+    text = "one JSON object for each agent; its key `running` says whether it runs"
+    telling.add_argument("--json", action="store_true", help=text)

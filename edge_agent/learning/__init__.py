@@ -1,5 +1,5 @@
-"""Learning on the meter: the home's own windows, a short training per round, and a signed-to-be answer.
+"""Learning on the meter: its part in the rounds of several models (`openmg.member`), private rounds, its personal layer.
 
 Rules: readings stay in this process; what leaves is one clipped int16 update and one loss per round.
-Not here: MQTT and signatures (the agent wires them), the network and its trainers (`openmg.forecast`).
+Not here: MQTT and signatures (the agent wires them), training (`openmg.member`), the network (`openmg.forecast`).
 """

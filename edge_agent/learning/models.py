@@ -4,7 +4,7 @@ the steps of its private rounds.
 Rules: one model at a time, whichever notice comes first, so that memory is that of one training. A model is known from its
 first notice on; a meter takes at most MAX_MODELS, for notices are unsigned. Of exported energy a home that hardly feeds in
 has nothing to learn; it says so once and takes part in the other models.
-Not here: one model's answers (`answers`), threads and messages (`service`).
+Not here: one model's answers (`openmg.member.answers`), threads and messages (`service`).
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from edge_agent.learning.answers import RoundAnswer, RoundAnswerer
-from edge_agent.learning.pending import PendingFile
+from edge_agent.learning.agreed_file import AgreedFiles
 from edge_agent.learning.private_file import PrivateFile
 from edge_agent.learning.private_rounds import Answer, PrivateRounds
-from edge_agent.learning.spans import LearnerNotReady
 from edge_agent.store import SlotRow, Store
 from openmg.forecast.quantities import METERED, feeds_in, metered_wh
 from openmg.forecast.spec import EXPORT_ENERGY
 from openmg.forecast.trainer import Trainer
 from openmg.identity import DeviceKey
 from openmg.learning.plan import MAX_MODELS, LearningPlan
+from openmg.member.answers import RoundAnswer, RoundAnswerer
+from openmg.member.pending import PendingFile
+from openmg.member.spans import LearnerNotReady, of_home
 from openmg.messages import base
 from openmg.messages.learning import ModelNotice
 from openmg.messages.private import PrivateNotice
@@ -50,8 +51,10 @@ class ModelAnswerers:
     ) -> None:
         self._key, self._chain_id = key, chain_id
         self._store, self._folder, self._random, self._trainer = store, folder, random, trainer
+        self._agreed = AgreedFiles(folder)
         self._of: dict[bytes, RoundAnswerer] = {}
         self._private: dict[bytes, PrivateRounds] = {}
+        self._files: dict[bytes, PrivateFile] = {}
 
     def answer(self, notice: ModelNotice) -> RoundAnswer | None:
         """What `RoundAnswerer.answer` says for the notice's model, and what that raises; NothingToLearn besides."""
@@ -61,10 +64,13 @@ class ModelAnswerers:
             answer = answerer.answer(notice)
         except LearnerNotReady:
             self._of[notice.model] = answerer
+            self._agreed.keep(notice)
             raise
         finally:
             answerer.rest()
         self._of[notice.model] = answerer
+        if answer is not None:  # else it is an older round's
+            self._agreed.keep(notice)
         return answer
 
     def step(self, notice: PrivateNotice) -> Answer | None:
@@ -77,11 +83,12 @@ class ModelAnswerers:
         return self._private[notice.model].answer(notice)
 
     def _file(self, name: bytes) -> PrivateFile:
-        """One for both who keep something there, since each believes what it holds."""
-        if name in self._private:
-            return self._private[name].file
-        known = self._of[name].private if name in self._of else None
-        return known or PrivateFile(self._folder, name)
+        """One for both who keep something there, since each believes what it holds; of a model that is answered it stays."""
+        if name in self._files and (name in self._of or name in self._private):
+            return self._files[name]
+        self._files = {known: file for known, file in self._files.items() if known in self._of or known in self._private}
+        self._files[name] = PrivateFile(self._folder, name)
+        return self._files[name]
 
     def _made(self, notice: ModelNotice) -> RoundAnswerer:
         try:
@@ -93,8 +100,8 @@ class ModelAnswerers:
         if len(self._of) >= MAX_MODELS:
             raise base.InvalidMessage(f"model notice: more than {MAX_MODELS} models; restart the agent if the chain's changed")
         pending, private = PendingFile(self._folder, notice.model), self._file(notice.model)
-        history = partial(self._history, spec.quantity)
-        return RoundAnswerer(self._key.address, history, pending, self._random, self._trainer, private)
+        spans_of = of_home(partial(self._history, spec.quantity))
+        return RoundAnswerer(self._key.address, spans_of, pending, self._random, self._trainer, private)
 
     def _history(self, quantity: str, resolution_minutes: int) -> tuple[int, Sequence[int | None]]:
         def energy_wh(row: SlotRow) -> int:

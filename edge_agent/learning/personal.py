@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.learning.spans import Spans
 from openmg.forecast.features import Windows
 from openmg.forecast.loss import loss
 from openmg.forecast.model import to_float
 from openmg.forecast.trainer import BATCH_ROWS, AdamState, Trainer
+from openmg.member.spans import Spans
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]

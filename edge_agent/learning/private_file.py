@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from edge_agent.learning.durable import replace_durably
+from openmg.durable import replace_durably
 from openmg.hashing import keccak256
 from openmg.learning.plan import LearningPlan
 from openmg.learning.secure.chain_round import may_open

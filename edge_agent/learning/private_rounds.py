@@ -22,7 +22,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge_agent.learning.pending import PendingFile, PendingUpdate
 from edge_agent.learning.private_file import PrivateFile, PrivateMemory
 from openmg.identity import DeviceKey
 from openmg.learning.blobs import blob_hash, commitment_of, open_blob
@@ -32,6 +31,7 @@ from openmg.learning.secure.chain_round import chain_terms, noise_variance, spen
 from openmg.learning.secure.deliveries import deliveries_of
 from openmg.learning.secure.noise import member_noise
 from openmg.learning.secure.terms import RoundTerms, SecureError
+from openmg.member.pending import PendingFile, PendingUpdate
 from openmg.messages import base, topics
 from openmg.messages.learning import PHASE_REVEAL, UpdateReveal
 from openmg.messages.private import PHASE_DEAL, PHASE_MASK, PHASE_SIGN, PrivateNotice

@@ -2,8 +2,8 @@
 
 A broker may lose a message although it took it: notices are repeated while a meter is missing, and a repeated one brings the
 same answer; what arrives twice counts once.
-Rules: training runs in one thread of its own, one model after the other, and takes tens of milliseconds each, so metering
-does not notice it.
+Rules: training runs in one thread, which all agents of a process share, one model after the other, and takes tens of
+milliseconds each, so metering does not notice it.
 Not here: what is answered (`models`, `answers`, `private_rounds`), proof that a notice is what the chain agreed on (header and
 certificate).
 """
@@ -13,15 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from edge_agent.learning.answers import RoundAnswer
 from edge_agent.learning.models import ModelAnswerers, NothingToLearn
 from edge_agent.learning.private_rounds import Answer
-from edge_agent.learning.spans import LearnerNotReady
 from edge_agent.memory import give_back
 from edge_agent.services import AgentContext
 from openmg.forecast.trainer import Trainer
+from openmg.member.answers import RoundAnswer
+from openmg.member.spans import LearnerNotReady
 from openmg.messages import base, topics
 from openmg.messages.learning import ModelNotice
 from openmg.messages.private import PrivateNotice
@@ -39,13 +39,14 @@ def _answered(answerers: ModelAnswerers, notice: ModelNotice | PrivateNotice) ->
 
 
 class LearningService:
-    """`edge_agent.services.Service` of learning."""
+    """`edge_agent.services.Service` of learning; `thread` has one worker and is its maker's to end."""
 
     name = "learning"
 
-    def __init__(self, trainer: Trainer | None = None) -> None:
+    def __init__(self, trainer: Trainer | None = None, thread: ThreadPoolExecutor | None = None) -> None:
         self._trainer = trainer
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learning")
+        self._thread = thread or ThreadPoolExecutor(max_workers=1, thread_name_prefix="learning")
+        self._working: Future[RoundAnswer | Answer | None] | None = None
         self._context: AgentContext | None = None
         self._answerers: ModelAnswerers | None = None
         self._complaints: dict[bytes, str] = {}
@@ -73,7 +74,8 @@ class LearningService:
         try:
             notice = _notice(topic, payload)
             name = notice.model
-            answer = await asyncio.get_running_loop().run_in_executor(self._thread, _answered, answerers, notice)
+            self._working = self._thread.submit(_answered, answerers, notice)
+            answer = await asyncio.wrap_future(self._working)
         except base.InvalidMessage as error:
             self.malformed += 1
             if self.malformed == 1:
@@ -124,5 +126,6 @@ class LearningService:
         """Nothing: the spans that are trained and evaluated on are fixed by the plan."""
 
     async def stop(self) -> None:
-        """Waits for the training at work."""
-        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+        """Waits for the training at work; one that waits for its turn is given up."""
+        if self._working is not None and not self._working.cancel():
+            await asyncio.to_thread(wait, (self._working,))

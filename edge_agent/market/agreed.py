@@ -18,6 +18,10 @@ class NotAgreedError(ValueError):
     """The leaves do not hold our own commitments: nothing can be proved from them."""
 
 
+class LeftOutError(NotAgreedError):
+    """The slot was agreed without this meter: its energy of that slot stays on the tariff."""
+
+
 @dataclass(frozen=True)
 class AgreedSlot:
     """A slot, our openings of its two commitments, and where our leaf stands under the slot's root."""
@@ -32,13 +36,16 @@ class AgreedSlot:
 def agreed_slot(notice: SlotLeavesNotice, meter_id: int, exported: Opening, imported: Opening) -> AgreedSlot:
     """Our place among a slot's leaves.
 
-    Raises NotAgreedError when there is no leaf of ours, or one that is not of these openings; ValueError for a commitment of
-    another that is no point.
+    Raises LeftOutError when there is no leaf of ours, NotAgreedError for one that is not of these openings, ValueError for a
+    commitment of another that is no point.
     """
     ours = SlotLeaf(meter_id, notice.slot, exported.point, imported.point)
     index = next((place for place, leaf in enumerate(notice.leaves) if leaf.meter_id == meter_id), None)
     if index is None:
-        raise NotAgreedError(f"slot {notice.slot} was agreed without a leaf of this meter")
+        raise LeftOutError(
+            f"slot {notice.slot} was agreed without this meter: it or its group was not there in time, and the slot's energy"
+            " stays on the tariff"
+        )
     entry = notice.leaves[index]
     stated = (entry.export_commitment, entry.import_commitment)
     if stated != (babyjub.compress(ours.export_commitment), babyjub.compress(ours.import_commitment)):

@@ -19,7 +19,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
-from edge_agent.market.agreed import agreed_slot
+from edge_agent.market.agreed import LeftOutError, agreed_slot
 from edge_agent.market.calls import PoolCalls
 from edge_agent.market.journal import MarketJournal
 from edge_agent.market.planner import ORDER_SLOTS
@@ -28,15 +28,17 @@ from edge_agent.market.witnesses import WitnessMaker
 from edge_agent.services import AgentContext
 from edge_agent.slots import IMPORTED
 from edge_agent.store import StoreError
+from edge_agent.wallet.journal import DATABASE
 from edge_agent.wallet.keys import OwnerKeys
 from edge_agent.wallet.note_store import NoteStore
 from edge_agent.wallet.notes import NotePurse
-from edge_agent.wallet.service import DATABASE, WalletService, payment_seconds
+from edge_agent.wallet.prices import pool_price
+from edge_agent.wallet.service import WalletService, payment_seconds
 from openmg.envelope import Action
 from openmg.identity import DeviceKey
 from openmg.market.calendar import Calendar
 from openmg.messages import base, topics
-from openmg.messages.market import ChainNotice, PoolNotice, RegistryNotice, SlotLeavesNotice
+from openmg.messages.market import ChainNotice, EnergyPoolPlace, PoolNotice, RegistryNotice, SlotLeavesNotice
 from openmg.tasks import end_tasks
 from openmg.zk.meters import meter_id
 from openmg.zk.slot_openings import export_opening, import_opening
@@ -130,6 +132,9 @@ class MarketService:
             notice = base.decode(PoolNotice, payload)
             _require(notice.microgrid == microgrid, "the pool is another microgrid's")
             self._recorded = notice.recorded_slots
+            place = self._place()
+            if place is not None:  # without it the limits are unknown; the next notice comes with the next block
+                self._wallet.prices.hear(pool_price(self._context.clock.slot(), notice, place))
             if self._trade is not None:
                 self._trade.record(self._recorded)
         elif topics.is_slot_leaves(topic):
@@ -158,6 +163,9 @@ class MarketService:
             openings = export_opening(key, slot, row.export_wh), import_opening(key, slot, row.import_wh)
             try:
                 agreed = await asyncio.to_thread(agreed_slot, notice, meter_id(key.meter_secret), *openings)
+            except LeftOutError as error:
+                log.warning("%s", error)
+                continue
             except ValueError as error:  # NotAgreedError is one
                 self.malformed += 1
                 self._warn_once("leaves", f"the leaves of a slot are ignored (more are only counted): {error}")
@@ -198,8 +206,7 @@ class MarketService:
         """The trade, once chain and notes are known; None before that, and where there is no pool."""
         if self._context is None or self._chain is None or purse is None or self._wallet.outbox is None:
             return None
-        microgrid, chain = self._context.config.home.microgrid, self._chain
-        place = next((pool for pool in chain.pools if pool.microgrid == microgrid), None)
+        microgrid, chain, place = self._context.config.home.microgrid, self._chain, self._place()
         if place is None:
             self._warn_once("pool", f"microgrid {microgrid} has no private market; nothing is traded there")
             return None
@@ -216,6 +223,13 @@ class MarketService:
                 self._warn_once(topics.REGISTRY, f"the registry notice is ignored (more are only counted): {error}")
             self._registry = None
         return trade
+
+    def _place(self) -> EnergyPoolPlace | None:
+        """Where the home's private market is; None before the chain is known, and where there is none."""
+        if self._context is None or self._chain is None:
+            return None
+        microgrid = self._context.config.home.microgrid
+        return next((pool for pool in self._chain.pools if pool.microgrid == microgrid), None)
 
     def _send(self, trade: Trade) -> None:
         outbox = self._wallet.outbox

@@ -2,7 +2,7 @@
 
 Rules: only the operator's questions count. A question that must not be answered is refused, counted (`Promises.refusals`) and
 said at the first and every hundredth time; a question that leaves this meter out is counted alike, since it may be a feigned
-drop-out. Nothing of it ends or delays the metering.
+drop-out. What other groups are asked is not this meter's to answer. Nothing of it ends or delays the metering.
 Not here: what may be answered (`openmg.masking.member`), MQTT (`edge_agent.agent`).
 """
 
@@ -43,9 +43,9 @@ class Openings:
         notice = signed.message
         promise = self._promises.of(notice.slot)
         try:
+            if self._key.address not in notice.survivors and (promise is None or promise.roster_id != notice.roster_id):
+                return None  # of another group, or of a slot that this meter did not report
             if promise is None:
-                if self._key.address not in notice.survivors:
-                    return None  # of a slot that this meter did not report
                 raise RefusedSet("unreported", f"slot {notice.slot} was not reported, or is no longer remembered")
             masker = self._masker(promise.roster_id)
             promised, opening = answer(masker, promise, notice, self._config.hub.chain_id, self._key.signing_key)

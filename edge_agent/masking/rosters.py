@@ -3,7 +3,7 @@
 Rules: a roster counts when the operator signed it, it is canonical, large enough, holds this meter with its own mask key and,
 where the configuration names a utility, the utility approved every member: so an operator cannot surround a home with meters of
 its own making. Of several rosters the one with the latest `from_slot` not after a slot counts for it. What is refused is
-counted and said by the caller.
+counted and said by the caller. Rosters of the microgrid's other groups, which do not hold this meter, are of no concern.
 Not here: which slots were reported under which (`promises`).
 """
 
@@ -26,14 +26,22 @@ MAX_ROSTERS = 8
 
 def open_roster(payload: bytes, config: AgentConfig, key: DeviceKey) -> Masker:
     """The masks under a roster that may be used. Raises InvalidMessage for any other."""
+    return _masker(_of_operator(payload, config), config, key)
+
+
+def _of_operator(payload: bytes, config: AgentConfig) -> Roster:
     signed = base.open_signed(Roster, payload, config.hub.chain_id)
-    roster = signed.message
     if signed.signer != config.hub.address:
         raise base.InvalidMessage(f"roster is signed by 0x{signed.signer.hex()}, not by the operator")
+    return signed.message
+
+
+def _masker(roster: Roster, config: AgentConfig, key: DeviceKey) -> Masker:
     if roster.microgrid != config.home.microgrid:
         raise base.InvalidMessage(f"roster is for microgrid {roster.microgrid}")
     try:
-        if make_roster(roster.microgrid, roster.from_slot, roster.members, roster.clear_feeder) != roster:
+        said = roster.microgrid, roster.from_slot, roster.members, roster.clear_feeder, roster.operator
+        if make_roster(*said) != roster:
             raise base.InvalidMessage("roster is not in canonical order")
         mine = [member for member in roster.members if member.address == key.address]
         if [member.mask_public for member in mine] != [key.mask_public]:
@@ -54,9 +62,11 @@ class Rosters:
         self._lock = threading.Lock()
 
     def accept(self, payload: bytes) -> bool:
-        """Takes a roster; False when it is known. Raises InvalidMessage when it must not be used."""
-        masker = open_roster(payload, self._config, self._key)
-        roster = masker.roster
+        """Takes a roster; False when it is known, or another group's. Raises InvalidMessage when it must not be used."""
+        roster = _of_operator(payload, self._config)
+        if self._key.address not in {member.address for member in roster.members}:
+            return False
+        masker = _masker(roster, self._config, self._key)
         with self._lock:
             known = self._known.get(roster.from_slot)
             if known is not None and known[0].roster_id == masker.roster_id:

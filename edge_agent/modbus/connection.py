@@ -1,32 +1,24 @@
-"""One open connection to a bus: the only module that knows pymodbus, pinned because its minor releases break the API.
+"""One open connection to a bus: sends a request, waits for its answer.
 
-Rules: one transaction at a time; no repeated requests, since a repetition is how a late answer finds the wrong request; the
-library neither closes a connection for silent units (it would after a few time-outs, and cut their neighbours off) nor
-reconnects. An answer of another unit, function or length is no answer. What pymodbus 3.16 does otherwise: docs/METERS.md.
-Not here: who may ask when, time-outs' consequences (`link`).
+Rules: one transaction at a time; no repeated requests, since a repetition is how a late answer finds the wrong request; silent
+units do not close it (that would cut their neighbours off), and nothing opens it anew. What arrives before a request was sent
+is no answer to it.
+Not here: frames (`frames`), a serial port's bytes (`edge_agent.serial_line`), who may ask when, time-outs (`link`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import logging
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from edge_agent.modbus.errors import Refused
+from edge_agent.modbus.frames import MAX_TRANSACTION, Ask, Framing, Garbled, RtuFraming, TcpFraming, read_answer
 from edge_agent.modbus.target import BusTarget
 
-if TYPE_CHECKING:
-    from pymodbus.client.base import ModbusBaseClient
-
-COILS, DISCRETE_INPUTS, HOLDING_REGISTERS, INPUT_REGISTERS = 1, 2, 3, 4
-READ_FUNCTIONS = (COILS, DISCRETE_INPUTS, HOLDING_REGISTERS, INPUT_REGISTERS)
-MAX_REGISTERS, MAX_BITS = 125, 2000
-"""Most of each that one answer can carry (Modbus Application Protocol V1.1b3 sections 6.1 to 6.4)."""
-NEVER = 2**31
-"""Time-outs after which the library would close the connection by itself."""
+MAX_ARRIVED_BYTES = 1024
+"""More than three of the longest frames: who sends so much without an answer among it speaks something else."""
 
 
 class Unreachable(Exception):
@@ -37,130 +29,125 @@ class NoAnswer(Exception):
     """Nothing came in time, or the connection ended."""
 
 
-class Garbled(Exception):
-    """What came is no answer to the question."""
+class Connection(asyncio.Protocol):
+    """A connection from when its transport is made to `close`."""
 
-
-class Connection:
-    """A connection from `open` to `close`."""
-
-    def __init__(self, target: BusTarget, client: ModbusBaseClient) -> None:
-        self._target, self._client = target, client
+    def __init__(self, target: BusTarget) -> None:
+        self._timeout_s = target.timeout_s
+        self._framing: type[Framing] = TcpFraming if target.transport == "tcp" else RtuFraming
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._transaction = 0
+        self._ask: Ask | None = None
+        """What is waited for."""
+        self._outcome: asyncio.Future[bytes | Exception] | None = None
+        self._arrived = b""
         self.last_byte_at = 0.0
         """When anything last arrived (monotonic seconds)."""
 
     @property
     def is_open(self) -> bool:
         """Whether neither side has closed it."""
-        return self._client.connected
+        return self._transport is not None and not self._transport.is_closing()
 
     def close(self) -> None:
-        self._client.close()
+        if self._transport is not None:
+            self._transport.close()
 
     async def read(self, unit: int, function: int, address: int, count: int) -> tuple[int, ...]:
         """`count` registers, or bits as 0 and 1; raises NoAnswer, Garbled or Refused."""
-        from pymodbus.exceptions import ModbusException
-
-        ask = {
-            COILS: self._client.read_coils,
-            DISCRETE_INPUTS: self._client.read_discrete_inputs,
-            HOLDING_REGISTERS: self._client.read_holding_registers,
-            INPUT_REGISTERS: self._client.read_input_registers,
-        }[function]
+        if self._transport is None or self._transport.is_closing():
+            raise NoAnswer
+        self._transaction = self._transaction % MAX_TRANSACTION + 1
+        ask = self._ask = Ask(unit, function, address, count, self._transaction)
+        self._arrived, self._outcome = b"", self._loop.create_future()
+        too_late = self._loop.call_later(self._timeout_s, self._end, NoAnswer())
+        self._transport.write(self._framing.wrap(ask))
         try:
-            answer = await ask(address, count=count, device_id=unit)
-        except (ModbusException, TimeoutError, OSError) as error:
-            raise NoAnswer from error
-        except Exception as error:
-            raise Garbled(f"sent something that is no Modbus answer ({error}); check port and transport") from error
-        return _checked(answer, function, count)
+            outcome = await self._outcome
+        finally:
+            too_late.cancel()
+            self._ask = None
+        if isinstance(outcome, Exception):
+            raise outcome
+        return read_answer(ask, outcome)
 
-    def _noticed(self, sending: bool, data: bytes) -> bytes:
-        if not sending:
-            self.last_byte_at = time.monotonic()
-        return data
+    def _end(self, outcome: bytes | Exception) -> None:
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(outcome)
 
+    # What the transport calls.
 
-def _checked(answer: Any, function: int, count: int) -> tuple[int, ...]:
-    if answer.isError():
-        code = int(getattr(answer, "exception_code", 0))
-        raise Refused(f"exception {code}", code)
-    if answer.function_code != function:
-        raise Garbled(f"answered function {answer.function_code} instead of {function}")
-    if function in (COILS, DISCRETE_INPUTS):
-        if len(answer.bits) != -(-count // 8) * 8:
-            raise Garbled(f"sent {len(answer.bits)} bits instead of {count}")
-        return tuple(int(bit) for bit in answer.bits[:count])
-    if len(answer.registers) != count:
-        raise Garbled(f"sent {len(answer.registers)} registers instead of {count}")
-    return tuple(int(register) for register in answer.registers)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.last_byte_at = time.monotonic()
+        if self._ask is None:
+            return
+        self._arrived += data
+        try:
+            pdu = self._framing.find(self._ask, self._arrived)
+        except Garbled as error:
+            self._end(error)
+            return
+        if pdu is not None:
+            self._end(pdu)
+        elif len(self._arrived) > MAX_ARRIVED_BYTES:
+            self._end(Garbled("sends without end what is no Modbus answer; check port and transport"))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._transport = None
+        self._end(NoAnswer())
 
 
 async def open_connection(target: BusTarget) -> Connection:
     """The connection to a bus; Unreachable when there is none to be had."""
-    _tame_library()
-    noticed: list[Connection] = []
-
-    def trace(sending: bool, data: bytes) -> bytes:
-        return noticed[0]._noticed(sending, data) if noticed else data
-
-    client = _client(target, trace)
-    client.set_max_no_responses(NEVER)
+    connection = Connection(target)
     try:
-        reached = await client.connect()
-    except OSError:
-        reached = False
-    if not reached:
-        client.close()
-        raise Unreachable(why_unreachable(target))
-    noticed.append(Connection(target, client))
-    return noticed[0]
+        if target.transport == "rtu":
+            from edge_agent.serial_line import SerialLine
+
+            connection.connection_made(SerialLine(target, connection))
+        else:
+            async with asyncio.timeout(target.timeout_s):
+                await asyncio.get_running_loop().create_connection(lambda: connection, target.host, target.port)
+    except OSError as error:
+        raise Unreachable(why_unreachable(target)) from error
+    return connection
 
 
-def _client(target: BusTarget, trace: Any) -> ModbusBaseClient:
-    from pymodbus.framer import FramerType
-
-    common: dict[str, Any] = {
-        "timeout": target.timeout_s,
-        "retries": 0,
-        "reconnect_delay": 0,
-        "trace_packet": trace,
-    }
-    if target.transport == "rtu":
-        from pymodbus.client import AsyncModbusSerialClient
-
-        line: dict[str, Any] = {"baudrate": target.baud, "parity": target.parity, "stopbits": target.stop_bits}
-        return AsyncModbusSerialClient(target.serial, framer=FramerType.RTU, **line, **common)
-    from pymodbus.client import AsyncModbusTcpClient
-
-    framer = FramerType.RTU if target.transport == "rtu_over_tcp" else FramerType.SOCKET
-    return AsyncModbusTcpClient(target.host, port=target.port, framer=framer, **common)
-
-
-def why_unreachable(target: BusTarget) -> str:
-    """Why a port could not be opened, as far as can be seen from outside, and what to do."""
+def why_unreachable(target: BusTarget, has_proxy: bool = True) -> str:
+    """Why a port could not be opened, as far as can be seen from outside, and what to do. has_proxy: whether others may read
+    the meter through the agent."""
     if target.transport != "rtu":
         return "cannot be reached; check host and port, and that it is on"
     try:
         descriptor = os.open(target.serial, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:
-        return _why_not_opened(target.serial, error)
+        return _why_not_opened(target.serial, error, has_proxy)
     try:
         if not os.isatty(descriptor):
             return "is no serial port; check the path"
     finally:
         os.close(descriptor)
-    return "is in use by another program; stop that program, or let it read through the agent ([proxy])"
+    return _in_use(has_proxy)
 
 
-def _why_not_opened(path: str, error: OSError) -> str:
+def _why_not_opened(path: str, error: OSError, has_proxy: bool) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"may not be opened by this user; add the user to the group {_group_of(path)} and log in again"
     if error.errno == errno.ENOENT:
         return "does not exist; plug the adapter in, or correct the path"
     if error.errno == errno.EBUSY:
-        return "is in use by another program; stop that program, or let it read through the agent ([proxy])"
+        return _in_use(has_proxy)
     return f"cannot be opened ({error.strerror}); check adapter and path"
+
+
+def _in_use(has_proxy: bool) -> str:
+    other_way = ", or let it read through the agent ([proxy])" if has_proxy else ""
+    return f"is in use by another program; stop that program{other_way}"
 
 
 def _group_of(path: str) -> str:
@@ -168,8 +155,3 @@ def _group_of(path: str) -> str:
         return Path(path).group()
     except (KeyError, OSError):
         return "dialout"
-
-
-def _tame_library() -> None:
-    """The library writes whole frame dumps for any error; the link reports each error itself."""
-    logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)

@@ -1,4 +1,4 @@
-"""`ModbusLink`: the one way to a bus and its units, which makes the traps of cheap meters and of the library harmless.
+"""`ModbusLink`: the one way to a bus and its units, which makes the traps of cheap meters harmless.
 
 Theory of operation. One task owns the connection and serves one request at a time; callers only wait for its
 result, so a caller that is cancelled never cuts a transaction in two (its answer would be taken for the next
@@ -12,7 +12,7 @@ neighbours one time-out a step; what it is asked then goes behind their requests
 RETRY_PATIENCE_S. The bus as a whole is backed off from only when its port or host is gone. Guests (`proxy`) come last, and
 their failures are counted apart: a guest that asks for something impossible does not take the meter away from its owner.
 What is wrong is said once when it begins and once when it ends.
-Not here: which registers mean what (`reader`, profiles), framing and sockets (`connection`).
+Not here: which registers mean what (`reader`, profiles), frames (`frames`) and sockets (`connection`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from edge_agent.modbus.connection import Connection, Garbled, NoAnswer, Unreachable, open_connection
+from edge_agent.modbus.connection import Connection, NoAnswer, Unreachable, open_connection
 from edge_agent.modbus.errors import BadAnswer, LinkDown, LinkError, Refused
+from edge_agent.modbus.frames import Garbled
 from edge_agent.modbus.patience import Patience
 from edge_agent.modbus.target import BusTarget
 from openmg.tasks import end_task
@@ -71,18 +72,25 @@ class _Request:
     due: float
     number: int
     unit: int = field(compare=False)
+    asked: _Asked = field(compare=False)
     what: tuple[int, int, int] = field(compare=False)
     queued_at: float = field(compare=False)
     result: asyncio.Future[tuple[int, ...]] = field(compare=False)
 
 
 class ModbusLink:
-    """One connection to one bus; use between `open` and `close`, from one loop. A scan expects failures: `quiet`."""
+    """One connection to one bus; use between `open` and `close`, from one loop. A scan expects failures: `quiet`.
+
+    Several may open it, each for its own units; it ends when the last of them closes it. A changed `target` counts from the
+    next connection on.
+    """
 
     def __init__(self, target: BusTarget, now: Callable[[], float] = time.monotonic, quiet: bool = False) -> None:
         self.target = target
         self._level = logging.DEBUG if quiet else logging.WARNING
         self.connects = 0
+        self.served = 0
+        """Requests of all units that the owner of the connection has done with."""
         self._now = now
         self._queue: asyncio.PriorityQueue[_Request] = asyncio.PriorityQueue(MAX_QUEUE)
         self._numbers = itertools.count()
@@ -90,15 +98,22 @@ class ModbusLink:
         self._bus = Patience()
         self._connection: Connection | None = None
         self._worker: asyncio.Task[None] | None = None
+        self._users = 0
         self._quiet_until = 0.0
         self._draining = self._reopen = False
 
     def open(self) -> None:
-        """Starts the task that owns the connection; nobody need be there yet."""
+        """Starts the task that owns the connection, once; nobody need be there yet."""
+        self._users += 1
+        if self._worker is not None:
+            return
         self._worker = asyncio.get_running_loop().create_task(self._work(), name=f"modbus {self.target}")
 
     async def close(self) -> None:
-        """Ends the task and the connection; waiting requests fail with LinkDown."""
+        """Ends the task and the connection once nobody uses them any more; waiting requests fail with LinkDown."""
+        self._users -= 1
+        if self._users > 0:
+            return
         worker, self._worker = self._worker, None
         await end_task(worker)
         self._disconnect()
@@ -120,13 +135,18 @@ class ModbusLink:
         due = now + (RETRY_PATIENCE_S if asked.patience.failures else 0.0)
         result: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
         asked.waiting += 1
-        self._queue.put_nowait(_Request(guest, due, next(self._numbers), unit, (function, address, count), now, result))
+        what = function, address, count
+        self._queue.put_nowait(_Request(guest, due, next(self._numbers), unit, asked, what, now, result))
         return await result
 
     @property
     def problem(self) -> str:
         """Why the bus cannot be reached; "" when it can, or was not tried."""
         return self._bus.problem
+
+    def is_away(self, unit: int) -> bool:
+        """Whether the bus, or the unit when it was asked last, gave no answer."""
+        return bool(self._bus.failures or self._asked(unit, guest=False).patience.failures)
 
     def forgive(self, unit: int) -> None:
         """Ends the back-off of a unit: for who asks a unit for what it may not have."""
@@ -136,14 +156,14 @@ class ModbusLink:
         """The counts of a unit."""
         return self._asked(unit, guest).counts
 
-    def status(self) -> dict[str, Any]:
-        """The bus and its units, for people and scripts: counts, and what is wrong."""
+    def status(self, of: int | None = None) -> dict[str, Any]:
+        """The bus and its units, or one unit `of` them, for people and scripts: counts, and what is wrong."""
 
         def rows(guest: bool) -> dict[str, Any]:
             return {
-                str(unit): asdict(asked.counts) | {"problem": asked.patience.problem}
+                str(unit): vars(asked.counts) | {"problem": asked.patience.problem}
                 for (unit, is_guest), asked in sorted(self._units.items())
-                if is_guest == guest
+                if is_guest == guest and (guest or of in (None, unit))
             }
 
         return {
@@ -155,7 +175,10 @@ class ModbusLink:
         }
 
     def _asked(self, unit: int, guest: bool) -> _Asked:
-        return self._units.setdefault((unit, guest), _Asked())
+        asked = self._units.get((unit, guest))
+        if asked is None:
+            asked = self._units[unit, guest] = _Asked()
+        return asked
 
     def _name(self, unit: int) -> str:
         return f"{self.target} unit {unit}"
@@ -173,7 +196,7 @@ class ModbusLink:
         while True:
             request = await self._queue.get()
             if request.result.done():  # the caller went away
-                self._asked(request.unit, request.guest).waiting -= 1
+                request.asked.waiting -= 1
                 continue
             try:
                 answer = await self._serve(request)
@@ -183,17 +206,18 @@ class ModbusLink:
                 self._fail(request, LinkDown(f"bus {self.target}: the link was closed"))
                 raise
             else:
-                self._asked(request.unit, request.guest).waiting -= 1
+                request.asked.waiting -= 1
                 if not request.result.done():
                     request.result.set_result(answer)
+            self.served += 1
 
     def _fail(self, request: _Request, error: LinkError) -> None:
-        self._asked(request.unit, request.guest).waiting -= 1
+        request.asked.waiting -= 1
         if not request.result.done():
             request.result.set_exception(error)
 
     async def _serve(self, request: _Request) -> tuple[int, ...]:
-        asked = self._asked(request.unit, request.guest)
+        asked = request.asked
         if request.queued_at <= asked.patience.failed_at:  # asked before its unit was found dead: that was its answer
             asked.counts.refused_at_once += 1
             raise LinkDown(f"meter {self._name(request.unit)} {asked.patience.problem}")

@@ -20,8 +20,8 @@ import time
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 
-from edge_agent.modbus.connection import COILS, DISCRETE_INPUTS, MAX_BITS, MAX_REGISTERS, READ_FUNCTIONS
 from edge_agent.modbus.errors import LinkError, ProxyError, Refused
+from edge_agent.modbus.frames import COILS, DISCRETE_INPUTS, MAX_BITS, MAX_REGISTERS, READ_FUNCTIONS
 from edge_agent.modbus.link import ModbusLink
 from openmg.tasks import end_tasks
 

@@ -3,7 +3,8 @@
 Rules: a value outside the profile's range means a wrong register, a wrong byte order or a broken answer; it is None in the
 reading, with the reason beside it, and counted. Who must have it asks with `Reading.number`, which refuses. A unit that
 answers a long request with exception 2 is asked in shorter ones from then on; a length that it has answered before is not
-what it refuses, and so is split for this reading only.
+what it refuses, and so is split for this reading only. That limit lives as long as the reader and is on no disk: finding it
+again costs a start one or two refused requests, and a meter that is exchanged would inherit it for ever.
 Not here: connections (`link`), when to poll (`edge_agent.agent`).
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge_agent.modbus.errors import BadAnswer, Refused
 from edge_agent.modbus.link import ModbusLink, Unit
@@ -38,17 +39,38 @@ class Reading:
         return value
 
 
+class MeterLink(Protocol):
+    """What the agent needs of the way to a meter, whatever is spoken there."""
+
+    served: int
+
+    def open(self) -> None:
+        """Starts it; nobody need be there yet."""
+
+    async def close(self) -> None:
+        """Ends it."""
+
+    def is_away(self, unit: int, /) -> bool:
+        """Whether the unit gave no answer when it was asked last."""
+
+    def status(self, of: int | None = None) -> dict[str, Any]:
+        """Counts, and what is wrong."""
+
+
 class Reader(Protocol):
     """What the agent needs of a meter, whatever finds its values."""
 
-    unit: Unit
     profile: Profile
     implausible: int
     max_power_w: float
 
     @property
-    def link(self) -> ModbusLink:
-        """The bus that the unit is on."""
+    def unit(self) -> object:
+        """The meter; its text names it."""
+
+    @property
+    def link(self) -> MeterLink:
+        """The way to the meter."""
 
     async def read_group(self, group: str) -> Reading:
         """All values of a read group (`fast` or `slow`); raises LinkDown, Refused or BadAnswer."""
@@ -64,6 +86,8 @@ class MeterReader:
         self.unit, self.profile = unit, profile
         self.max_registers = profile.link.max_registers
         self._longest_answered = 0
+        self._plans: dict[tuple[str, int], tuple[Block, ...]] = {}
+        """The requests of a read group at a limit: the same for each poll."""
         self.implausible = 0
         """Values that were not passed on."""
         power = profile.point("power_total_w")
@@ -76,9 +100,12 @@ class MeterReader:
 
     async def read(self, points: tuple[Point, ...]) -> Reading:
         """All points, checked; raises LinkDown, Refused or BadAnswer."""
+        return await self._read(plan_blocks(points, self.max_registers))
+
+    async def _read(self, blocks: tuple[Block, ...]) -> Reading:
         values: dict[str, float | None] = {}
         rejected: dict[str, str] = {}
-        pending = list(plan_blocks(points, self.max_registers))
+        pending = list(blocks)
         while pending:
             block = pending.pop(0)
             try:
@@ -98,7 +125,10 @@ class MeterReader:
 
     async def read_group(self, group: str) -> Reading:
         """All points of a read group (`fast` or `slow`)."""
-        return await self.read(self.profile.group(group))
+        key = group, self.max_registers
+        if key not in self._plans:
+            self._plans[key] = plan_blocks(self.profile.group(group), self.max_registers)
+        return await self._read(self._plans[key])
 
     async def detect(self) -> tuple[str, float]:
         """Name and value of the profile's first probe; raises as `read` when this is not such a meter."""

@@ -21,8 +21,6 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openmg.identity import hkdf
-
 ZERO_BITS, ATTEMPT_BITS, PURPOSE_BITS, POSITION_BITS = 64, 20, 64, 52
 HALF_BITS = (ZERO_BITS + ATTEMPT_BITS + PURPOSE_BITS + 2 * POSITION_BITS) // 2
 MAX_NAMED = 2
@@ -81,6 +79,8 @@ class ChangeCipher:
     """Writes and reads the blindings of one owner's change notes."""
 
     def __init__(self, owner_seed: bytes) -> None:
+        from openmg.kdf import hkdf  # eight megabytes, which a reader of the notes goes without
+
         self._key = hkdf(owner_seed, "owner/zk-change")
 
     def _round(self, number: int, note: bytes, half: int) -> int:

@@ -17,6 +17,8 @@ from pathlib import Path
 from edge_agent.store import StoreError
 from openmg.units import SLOTS_PER_DAY
 
+DATABASE = "wallet.sqlite"
+"""Journal, notes and prices, in the agent's state folder."""
 MAX_DUE_SLOTS = SLOTS_PER_DAY
 """A reading older than a day is refused by the energy token, so older rows are dropped."""
 

@@ -1,7 +1,7 @@
 """Proofs for the wallet and the market: one at a time, in a child process, tried again while there is time.
 
-Rules: a child needs up to 300 MB, so a second proof waits for the first. Not here: the child (`openmg.zk.prover`), what is
-proved.
+Rules: a child needs up to 300 MB, so a second proof waits for the first, also when it is another wallet's of this process.
+Not here: the child (`openmg.zk.prover`), what is proved.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ FIRST_PAUSE_SECONDS = 2.0
 class Prover:
     """The proofs of one wallet, with the keys of its configuration."""
 
-    def __init__(self, section: WalletSection) -> None:
-        self._section = section
-        self._one = asyncio.Lock()
+    def __init__(self, section: WalletSection, one_at_a_time: asyncio.Lock) -> None:
+        self._section, self._one = section, one_at_a_time
 
     async def prove(self, circuit: str, witness: object, valid_until: int) -> ProofResult | None:
         """A proof of the circuit; None when there was not enough time until `valid_until` (Unix seconds)."""

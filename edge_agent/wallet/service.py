@@ -25,13 +25,14 @@ from edge_agent.services import AgentContext
 from edge_agent.slots import IMPORTED
 from edge_agent.store import StoreError
 from edge_agent.wallet.envelopes import MIN_VALID_SLOTS
-from edge_agent.wallet.journal import MAX_DUE_SLOTS, Journal, WalletError
+from edge_agent.wallet.journal import DATABASE, MAX_DUE_SLOTS, Journal, WalletError
 from edge_agent.wallet.keys import OwnerKeys
 from edge_agent.wallet.note_store import EXPIRY_MARGIN_SECONDS, NoteStore
 from edge_agent.wallet.notes import NotePurse
 from edge_agent.wallet.orders import Desk, Partner
 from edge_agent.wallet.outbox import Outbox
 from edge_agent.wallet.payer import Payer
+from edge_agent.wallet.prices import PriceRecord, exchange_price
 from edge_agent.wallet.proving import Prover
 from edge_agent.wallet.spends import Spend
 from edge_agent.wallet.trader import ORDER_SECONDS, Trader
@@ -46,8 +47,6 @@ from openmg.zk.notes import ShieldedAddress
 
 log = logging.getLogger(__name__)
 
-DATABASE = "wallet.sqlite"
-"""Journal and notes, in the agent's state folder."""
 FIRST_SHIELDING = 1
 """Number of the shielding that the configuration asks for."""
 STEP_SECONDS = 1.0
@@ -81,11 +80,22 @@ def restore_seconds(clock: VirtualClock) -> float:
 
 
 class WalletService:
-    """`edge_agent.services.Service` of the owner's money; `trades`: whether it trades in the public market too."""
+    """`edge_agent.services.Service` of the owner's money; `trades`: whether it trades in the public market too.
+
+    one_proof: held while a child proves; of the process, where it has several wallets.
+    """
 
     name = "wallet"
 
-    def __init__(self, section: WalletSection, keys: OwnerKeys, state_dir: Path, *, trades: bool = True) -> None:
+    def __init__(
+        self,
+        section: WalletSection,
+        keys: OwnerKeys,
+        state_dir: Path,
+        one_proof: asyncio.Lock | None = None,
+        *,
+        trades: bool = True,
+    ) -> None:
         self._section = section
         self._trades = trades
         self._keys = keys
@@ -96,12 +106,14 @@ class WalletService:
             self._journal.close()
             raise
         self._notes = NoteStore(state_dir / DATABASE)
+        self.prices = PriceRecord(state_dir / DATABASE)
+        """Of the market that the home trades in: this service's, or the private one's that is beside it."""
         self._context: AgentContext | None = None
         self._chain: ChainNotice | None = None
         self._trader: Trader | None = None
         self._payer: Payer | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self.prover = Prover(section)
+        self.prover = Prover(section, one_proof or asyncio.Lock())
         """Makes the proofs of wallet and market, one at a time."""
         self.purse: NotePurse | None = None
         """The owner's notes, once the contracts are known."""
@@ -136,6 +148,7 @@ class WalletService:
         await end_tasks(self._tasks)
         if self._payer is not None:
             await self._payer.stop()
+        self.prices.close()
         self._journal.close()
         self._notes.close()
 
@@ -163,7 +176,8 @@ class WalletService:
         if topic == topics.CHAIN:
             self._on_chain(base.decode(ChainNotice, payload))
         elif topics.is_roster(topic):
-            self._on_roster(payload)
+            if payload:  # an empty one takes a retained roster back
+                self._on_roster(payload)
         elif self._trader is None or self.purse is None or self.outbox is None:
             return
         elif topic == topics.receipt(name):
@@ -171,11 +185,17 @@ class WalletService:
         elif topic == topics.account(name):
             self._trader.on_account(base.decode(AccountNotice, payload))
         elif topics.is_market(topic):
-            self._trader.on_market(base.decode(MarketNotice, payload))
+            self._on_market(self._trader, base.decode(MarketNotice, payload))
         elif topics.is_notes(topic):
             self._on_notes(self.purse, base.decode(NotesBatch, payload))
         elif topics.is_nullifiers(topic):
             self._on_nullifiers(self.purse, base.decode(NullifiersBatch, payload))
+
+    def _on_market(self, trader: Trader, notice: MarketNotice) -> None:
+        assert self._context is not None
+        trader.on_market(notice)
+        if self._trades and notice.microgrid == self._context.config.home.microgrid:
+            self.prices.hear(exchange_price(self._context.clock.slot(), notice))
 
     def _on_notes(self, purse: NotePurse, batch: NotesBatch) -> None:
         purse.learn(batch.first_position, batch.notes)

@@ -107,10 +107,16 @@ def restore(config: AgentConfig, words: str) -> OwnerKeys:
     return keys
 
 
+def claim_restored(config: AgentConfig, seed: bytes) -> None:
+    """Begins the wallet's database of an owner whose wallet existed before, as `restore` does. Raises WalletError."""
+    from edge_agent.wallet.keys import OwnerKeys
+
+    _claim(config, OwnerKeys(seed), restored=True)
+
+
 def _claim(config: AgentConfig, keys: OwnerKeys, *, restored: bool) -> Path:
     """The wallet's database, which is this owner's or becomes so; WalletError when it is another's."""
-    from edge_agent.wallet.journal import Journal
-    from edge_agent.wallet.service import DATABASE
+    from edge_agent.wallet.journal import DATABASE, Journal
 
     path = config.device.state_dir / DATABASE
     journal = Journal(path)
@@ -134,9 +140,8 @@ def disclosure(config: AgentConfig, kind: str, first: int, last: int) -> str:
 
     Raises WalletError when the wallet has not heard of the whole range.
     """
-    from edge_agent.wallet.journal import WalletError
+    from edge_agent.wallet.journal import DATABASE, WalletError
     from edge_agent.wallet.note_store import NoteStore
-    from edge_agent.wallet.service import DATABASE
     from openmg.keys.audit import AuditError, Disclosure, SeenNote
     from openmg.zk.notes import Note
 

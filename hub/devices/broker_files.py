@@ -26,6 +26,7 @@ from hub.devices.store import APPROVED
 from hub.operators.errors import OperatorError
 from hub.operators.folder import write_public
 from openmg.config import ConfigError
+from openmg.durable import locked
 
 _CONF = """# Written by openmg-hub devices broker-config; changes by hand are lost.
 per_listener_settings false
@@ -73,8 +74,8 @@ def write_broker_files(folder: DevicesFolder, desk: EnrolmentDesk, place: Broker
     text = _CONF.format(user=user, port=place.port, bind=bind, dir=where)
     write_public(where / "mosquitto.conf", text.encode("utf-8"))
     _give_key(where / "broker.key", place.user)
-    write_settings(folder, replace(settings, broker_dir=str(where), broker_port=place.port))
-    write_standing(folder, desk)
+    desk.settings = replace(settings, broker_dir=str(where), broker_port=place.port)
+    write_settings(folder, desk.settings)
     write_standing(folder, desk)
     return sorted(where / name for name in os.listdir(where))
 
@@ -90,7 +91,18 @@ def _give_key(key: Path, user: str) -> None:
 
 
 def write_standing(folder: DevicesFolder, desk: EnrolmentDesk) -> Path | None:
-    """crl.pem and access list of today, in the devices' folder and, once there is one, in the broker's; that folder."""
+    """crl.pem and access list of today, in the devices' folder and, once there is one, in the broker's; that folder.
+
+    What is revoked is read while nobody else writes: of the commands and the server that write at once, the last knows most.
+    """
+    try:
+        with locked(folder.standing_lock):
+            return _write_standing(folder, desk)
+    except OSError as error:
+        raise OperatorError(f"{folder.standing_lock} cannot be used ({error.strerror}): check the folder's owner") from error
+
+
+def _write_standing(folder: DevicesFolder, desk: EnrolmentDesk) -> Path | None:
     crl = desk.crl()
     write_public(folder.crl, crl)
     broker_dir = read_settings(folder).broker_dir

@@ -65,7 +65,7 @@ def _desk(arguments: argparse.Namespace, *, signing: bool) -> Iterator[tuple[Dev
     authority = open_authority(folder, _passphrases(arguments), arguments.demo) if signing else read_authority(folder)
     store = DeviceStore(folder.database)
     try:
-        yield folder, EnrolmentDesk(authority, store, settings, time.time)
+        yield folder, EnrolmentDesk(authority, store, settings, time.time, lambda: read_settings(folder))
     finally:
         store.close()
 
@@ -112,7 +112,7 @@ def _first_settings(arguments: argparse.Namespace) -> DevicesSettings:
     if operator is None or chain_id is None:
         raise OperatorError("--config of the hub is missing, or --operator and --chain-id: devices are told whom to believe")
     try:
-        return DevicesSettings(operator, chain_id, hub or "hub", tuple(arguments.host))
+        return DevicesSettings(operator, chain_id, hub or "hub", tuple(arguments.host), utility=arguments.utility)
     except ValueError as error:
         raise OperatorError(str(error)) from error
 
@@ -309,6 +309,7 @@ def add_device_commands(add: AddCommand) -> None:
     sub.add_argument("--host", action="append", required=True, help="name or address that devices reach; may be repeated")
     sub.add_argument("--operator", help="address that signs what devices are to believe, instead of --config")
     sub.add_argument("--chain-id", type=int, help="the chain's id, instead of --config")
+    sub.add_argument("--utility", default="", help="address of the utility whose approval devices ask for (default: nobody's)")
     sub.add_argument("--hub", help="the hub's name at the broker, instead of --config")
     sub.add_argument("--development", action="store_true", help="for demos: refused by everybody outside demo mode")
     sub = action("invite", "Make a one-time code for a device's name.", "invite home-7 --microgrid 2 --json", say_invite)

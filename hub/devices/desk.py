@@ -27,7 +27,8 @@ from hub.operators.errors import OperatorError
 from openmg.enrolment import transcript as proofs
 from openmg.enrolment.certificates import CertificateError, key_hash, load_certificate, read_csr, validity
 from openmg.enrolment.code import RANDOM_BITS, EnrolmentCode
-from openmg.enrolment.messages import ISSUED, PENDING, REFUSED, Answer, Challenge, Hello, Renewal, Request
+from openmg.enrolment.messages import ISSUED, PENDING, REFUSED, Answer, Challenge, Hello, Membership, Renewal, Request
+from openmg.messages import base
 
 log = logging.getLogger(__name__)
 MAX_TRIES = 5
@@ -56,8 +57,17 @@ class Session:
 class EnrolmentDesk:
     """Decides for one operator; `now_s` gives Unix seconds. Calls do no more than a few database transactions."""
 
-    def __init__(self, authority: Authority, store: DeviceStore, settings: DevicesSettings, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        store: DeviceStore,
+        settings: DevicesSettings,
+        now_s: Callable[[], float],
+        settings_now: Callable[[], DevicesSettings] | None = None,
+    ) -> None:
         self.authority, self.store, self.settings, self._clock = authority, store, settings, now_s
+        self._settings_now = settings_now or (lambda: self.settings)
+        """Read for each certificate: the broker's files may have been written since the start."""
 
     def _now_s(self) -> int:
         return int(self._clock())
@@ -198,7 +208,7 @@ class EnrolmentDesk:
         issued, known = self.store.newest_certificate(device), self.store.device(device)
         approved = known is not None and known.state == APPROVED and known.keys == keys
         if approved and issued is not None and self._is_fresh(issued):
-            return _issued(issued)
+            return self._with_membership(_issued(issued), invitation, session)
         encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         public = key.public_bytes(encoding, form)
         waiting = self.store.applicant(device)
@@ -207,6 +217,14 @@ class EnrolmentDesk:
             self.store.apply(applicant)
             log.info("%s asks to be enrolled: compare %s, then approve", device, self.fingerprint(applicant))
         return Answer(PENDING, "waiting for the operator to compare fingerprints and approve", POLL_S, b"")
+
+    def _with_membership(self, answer: Answer, invitation: Invitation, session: Session) -> Answer:
+        """Tells the device where it belongs."""
+        settings = self._settings_now()
+        said = Membership(settings.broker_url, invitation.microgrid, invitation.role, settings.utility_address)
+        membership = base.encode(said)
+        proof = proofs.membership_proof(invitation.verifier.hub_mac, session.transcript, membership)
+        return replace(answer, membership=membership, proof=proof)
 
     def _is_over(self, invitation: Invitation) -> bool:
         longer_s = USED_HOURS * 3600 if invitation.used_by is not None else 0

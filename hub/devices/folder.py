@@ -4,7 +4,7 @@ authority.key     32 secret bytes of the authority, 0600, in clear or sealed (`o
 authority.crt     its certificate: what devices and the broker trust
 settings.toml     operator, chain id and host names that certificates are made for
 devices.sqlite    invitations, devices, certificates, revocations
-crl.pem           the list of revoked certificates, for the broker
+crl.pem           the list of revoked certificates, for the broker; standing.lock is held while it is written
 server.key, server.crt     of the enrolment server, 0600
 broker/           what `devices broker-config` wrote, unless --out said otherwise
 """
@@ -42,6 +42,10 @@ class DevicesFolder:
     @property
     def crl(self) -> Path:
         return self.root / "crl.pem"
+
+    @property
+    def standing_lock(self) -> Path:
+        return self.root / "standing.lock"
 
     @property
     def server_key(self) -> Path:

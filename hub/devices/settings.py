@@ -18,7 +18,8 @@ _HOST = re.compile(r"(?=.{1,253}$)[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?(\.[0-9A
 @dataclass(frozen=True)
 class DevicesSettings:
     """operator: the address that signs what meters are to believe (0x and 40 hex digits). broker_dir: of the broker's files,
-    empty until they were written once. hub: the name that the hub has at the broker.
+    empty until they were written once. hub: the name that the hub has at the broker. utility: whose approval of every meter
+    devices are to ask for; empty: they take the operator's word.
     """
 
     operator: str
@@ -27,6 +28,7 @@ class DevicesSettings:
     hosts: tuple[str, ...]
     broker_dir: str = ""
     broker_port: int = 8883
+    utility: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"0x[0-9a-fA-F]{40}", self.operator):
@@ -37,12 +39,26 @@ class DevicesSettings:
             raise ValueError(f"hub is {self.hub!r}; use up to 64 letters, digits, dots and dashes")
         if not 1 <= len(self.hosts) <= MAX_HOSTS or not all(map(is_host, self.hosts)):
             raise ValueError(f"hosts must be 1 to {MAX_HOSTS} host names or addresses that devices reach the hub under")
+        if self.utility and not re.fullmatch(r"0x[0-9a-fA-F]{40}", self.utility):
+            raise ValueError(f"utility is {self.utility!r}; write 0x and 40 hex digits, or leave it out")
+        if self.utility.lower() == self.operator.lower():
+            raise ValueError("utility is the operator's own address; it must be another party's")
         if not 1 <= self.broker_port <= 65_535:
             raise ValueError(f"broker_port is {self.broker_port}; it must be 1 to 65535")
 
     @property
     def address(self) -> bytes:
         return bytes.fromhex(self.operator[2:])
+
+    @property
+    def utility_address(self) -> bytes:
+        return bytes.fromhex(self.utility[2:])
+
+    @property
+    def broker_url(self) -> str:
+        """What devices dial; empty until the broker's files were written."""
+        host = f"[{self.hosts[0]}]" if ":" in self.hosts[0] else self.hosts[0]
+        return f"mqtts://{host}:{self.broker_port}" if self.broker_dir else ""
 
 
 def is_host(text: str) -> bool:
@@ -71,6 +87,7 @@ def write_settings(folder: DevicesFolder, settings: DevicesSettings) -> None:
         f"hosts = [{hosts}]",
         "broker_dir = " + _quoted(settings.broker_dir),
         f"broker_port = {settings.broker_port}",
+        f'utility = "{settings.utility}"',
     )
     write_public(folder.settings, ("\n".join(lines) + "\n").encode("utf-8"))
 

@@ -1,5 +1,6 @@
 """The inference role. On chain, requests become transactions of the PPDL chain, whose replicas answer them (`service`).
-Over HTTP, the hub's own forecasts of public sums and prices are served to holders of a key (`api`, `forecast_role`).
+Over HTTP, the hub's own forecasts of public sums, and those of prices with the chain's model, are served to holders of a key
+(`api`, `forecast_role`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The inference subcommands of `openmg-hub`: `history import` and `api-key create, list, revoke, usage`.
+"""The inference subcommands of `openmg-hub`: `history import, prices` and `api-key create, list, revoke, usage`.
 
 Rules: they work on the databases of the configured hub, beside it while it runs. What was done is said on standard output, as
 lines or with --json as one document; what cannot be done is one sentence and exit code 1. A key is printed once, when it is
@@ -18,16 +18,21 @@ from typing import Any
 
 from hub.config import HubConfig
 from hub.inference.database import InferenceStoreError
-from hub.inference.history import SOURCE_IMPORTED, HistoryStore, TooManyMicrogrids
+from hub.inference.history import SOURCE_IMPORTED, HistoryStore, HourlySeries, TooManyMicrogrids
 from hub.inference.keys import ApiKey, KeyRefused, KeyStore
 from hub.inference.ledger import KEEP_DAYS, Ledger, UsageLine
 from hub.inference.past_file import PastFileError, read_past
 from hub.inference.places import InferencePlaces
 from hub.inference.quota import day_of
+from hub.ppdl.app.genesis_prices import PriceRecord
+from hub.ppdl.app.genesis_state import AppGenesis, AppStateError
+from hub.ppdl.genesis import GenesisError, load_genesis
 from openmg.config import load_toml
 
 Add = Callable[[str, str, str], argparse.ArgumentParser]
 EPOCH = date(1970, 1, 1)
+OTHER = "other"
+"""Slots of which the history says another price; with any, the exit code is 1."""
 
 
 def add_inference_commands(add: Add) -> None:
@@ -40,6 +45,8 @@ def add_inference_commands(add: Add) -> None:
     _common(sub, import_history)
     sub.add_argument("--microgrid", type=int, required=True, help="the microgrid's number")
     sub.add_argument("file", type=Path, help="CSV with the columns time, import_wh, export_wh")
+    sub = parts.add_parser("prices", help="Hold the genesis' record of prices against what this hub's history knows of them.")
+    _common(sub, compare_prices)
     keys = add("api-key", "Keys of the inference API.", "openmg-hub api-key create --config hub.toml --name utility")
     parts = keys.add_subparsers(required=True)
     sub = parts.add_parser("create", help="Make a key and print it, once.")
@@ -69,12 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it and print what was done."""
     try:
         answer = arguments.say(arguments)
-    except (InferenceStoreError, KeyRefused, PastFileError, TooManyMicrogrids) as error:
+    except (InferenceStoreError, KeyRefused, PastFileError, TooManyMicrogrids, GenesisError, AppStateError) as error:
         print(error, file=sys.stderr)
         return 1
+    unlike = any(row.get(OTHER) for row in answer) if isinstance(answer, list) else False
     if arguments.json:
         print(json.dumps(answer, indent=2))
-        return 0
+        return int(unlike)
     for row in answer if isinstance(answer, list) else [answer]:
         parts = {name: value for name, value in row.items() if name not in ("lines", "key")}
         print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in parts.items()))
@@ -82,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             print("  " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in line.items()))
         if "key" in row:
             print(f"key, shown this once: {row['key']}")
-    return 0
+    return int(unlike)
 
 
 def _places(arguments: argparse.Namespace) -> tuple[HubConfig, InferencePlaces]:
@@ -109,6 +117,29 @@ def import_history(arguments: argparse.Namespace) -> dict[str, Any]:
         "hours_stored": added.stored,
         "hours_known": added.known,
         "hours_incomplete": past.incomplete,
+    }
+
+
+def compare_prices(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """For each pool of the genesis' record how many slots this hub's history knows the same, otherwise, or not at all."""
+    config, places = _places(arguments)
+    genesis = AppGenesis.decode(load_genesis(config.ppdl.genesis_file).app_state)
+    history = HistoryStore(places.history)
+    try:
+        return [_compared(record, history.prices(record.microgrid)) for record in genesis.prices]
+    finally:
+        history.close()
+
+
+def _compared(record: PriceRecord, known: HourlySeries) -> dict[str, Any]:
+    own = dict(enumerate(known.values, known.start_hour))
+    pairs = [(price, own.get(slot)) for slot, price in enumerate(record.wei_per_wh, record.start_slot)]
+    return {
+        "microgrid": record.microgrid,
+        "slots": len(pairs),
+        "same": sum(price == mine for price, mine in pairs),
+        OTHER: sum(mine is not None and price != mine for price, mine in pairs),
+        "unknown_here": sum(mine is None for _, mine in pairs),
     }
 
 

@@ -1,9 +1,11 @@
-"""The hub's forecasts: of each kind the newest, from its own model or, before there is one, from the agreed chain model.
+"""The hub's forecasts: of each kind the newest, from its own model or from one that the chain agreed on.
 
 Rules: every forecast says which model made it, on what state of the PPDL chain (`ppdl_height`), as of which step, and how
 many steps of the latest week were made up. It is the hub's own word: only an answer that was asked for on chain is signed by
-a quorum. The chain's model stands in for `demand`, as far ahead as it sees, and is then named; nothing else has a stand-in.
-A forecast is made once for what is known and kept until something new is; one at a time is made, whoever asks.
+a quorum. The chain's model stands in for `demand`, as far ahead as it sees; of prices there is no other than the chain's, which
+before its first learnt round is the base forecast, and said to be. Nothing else has a stand-in.
+A forecast is made once for what is known and kept until something new is, or until the chain's model is another; one at a time
+is made, whoever asks.
 Bounds: one kept forecast a model. Not here: HTTP (`api`), training (`trainer_job`).
 """
 
@@ -15,23 +17,27 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hub.inference.agreed_price import price_forecast
 from hub.inference.history import HistoryStore
-from hub.inference.models import DEMAND, FORECAST_HOURS, KeptModel, ModelKey, inputs_of
+from hub.inference.models import DEMAND, FORECAST_HOURS, PRICE, KeptModel, ModelKey, inputs_of, price_past_of
 from hub.ppdl.app.answers import HistoryAnswer
 from hub.ppdl.app.round_answers import ModelAnswer, ModelsAnswer
 from hub.ppdl.application import QueryResult
 from openmg.forecast.features import Almanac
 from openmg.forecast.fixedpoint import forecast_wh
 from openmg.forecast.gaps import fill
-from openmg.forecast.model import master_from_bytes
+from openmg.forecast.model import initial_master, master_from_bytes
 from openmg.forecast.spec import HOURS_PER_WEEK
+from openmg.forecast.spec import PRICE as PRICE_SPEC
 from openmg.learning.plan import LearningPlan
+from openmg.learning.quantise import model_hash
 from openmg.messages import base
+from openmg.units import SLOT_SECONDS
 
 SECONDS_PER_HOUR = 3_600
 MAX_STALE_HOURS = 12
 """The chain closes an hour two hours later; a history that ends longer ago forecasts what has passed."""
-BY_HUB, BY_CHAIN_MODEL = "hub model", "agreed chain model"
+BY_HUB, BY_CHAIN_MODEL, BY_BASE = "hub model", "agreed chain model", "base forecast"
 
 
 class NoForecast(Exception):
@@ -113,10 +119,14 @@ class ForecastDesk:
             raise UnknownMicrogrid(f"microgrid {key.microgrid} is not served here", f"ask for one of: {served}")
         with self._lock:
             known = self._kept.get(key)
-            if known is None:
+            if known is None or self._is_superseded(known):
                 known = self._kept[key] = self._make(key)
         self._require_fresh(known)
-        return known if known.made_by == BY_CHAIN_MODEL else replace(known, ppdl_height=self.height)
+        return replace(known, ppdl_height=self.height) if known.made_by == BY_HUB else known
+
+    def _is_superseded(self, known: Outlook) -> bool:
+        """Whether the chain has learnt since a forecast was made with its model."""
+        return known.made_by != BY_HUB and all(item.model_hash != known.model_hash for item in self.agreed().models)
 
     def agreed(self) -> ModelsAnswer:
         """The chain's models as they are now, the vouched one first; none at height 0 before the chain has a state."""
@@ -131,6 +141,8 @@ class ForecastDesk:
 
     def _make(self, key: ModelKey) -> Outlook:
         kept = self._models.get(key)
+        if key.kind == PRICE:
+            return self._by_price_model(key)
         if kept is not None:
             return self._by_hub(key, kept)
         if key.kind == DEMAND:
@@ -146,11 +158,11 @@ class ForecastDesk:
             inputs = inputs_of(self._history, key, FORECAST_HOURS)
             filled = fill(spec, inputs.array)
             almanac = self._almanac_of(inputs.start_step // spec.steps_per_hour)
-            forecast = model.forecast(filled.values, inputs.start_step, almanac, inputs.channels)
+            forecast = model.forecast(filled.values, inputs.start_step, almanac)
         except ValueError as error:
             raise NoForecast(f"{key}: {error}", "try again when the sums are complete") from error
         assert forecast.quantiles is not None
-        floor = -np.inf if key.kind == DEMAND else 0.0  # neither exports nor prices are below nought
+        floor = -np.inf if key.kind == DEMAND else 0.0  # exports are not below nought
         rows = [np.rint(np.maximum(row, floor)).astype(np.int64) for row in (*forecast.quantiles[0], forecast.mean[0])]
         step_s = SECONDS_PER_HOUR // spec.steps_per_hour
         steps = tuple(
@@ -184,6 +196,24 @@ class ForecastDesk:
         gaps = self._made_up(key.microgrid, end_hour)
         as_of_s = end_hour * SECONDS_PER_HOUR
         return Outlook(key, BY_CHAIN_MODEL, spec.model_id, model.model_hash, past.height, as_of_s, gaps, steps)
+
+    def _by_price_model(self, key: ModelKey) -> Outlook:
+        """The chain's model of prices over the past that this hub knows: the genesis' record, then what it read itself."""
+        listed = next((item for item in self.agreed().models if item.quantity == PRICE_SPEC.quantity), None)
+        if listed is None:
+            raise NoForecast(f"{key}: this PPDL chain agrees on no model of prices", "ask a hub of a chain that learns prices")
+        known = self._query(f"model/{listed.name.hex()}")
+        model, past = base.decode(ModelAnswer, known.value), price_past_of(self._history, key.microgrid)
+        plan = LearningPlan.decode(model.plan)
+        try:
+            rows, gaps = price_forecast(plan, model.parameters, past)
+        except ValueError as error:
+            raise NoForecast(f"{key}: {error}", "try again when more prices and sums are known") from error
+        columns = zip(*(row.tolist() for row in rows), strict=True)
+        steps = tuple(Step((past.end_slot + number) * SLOT_SECONDS, *values) for number, values in enumerate(columns))
+        untrained = model_hash(plan.spec, initial_master(plan.spec, plan.seed))
+        made_by, as_of_s = BY_BASE if model.model_hash == untrained else BY_CHAIN_MODEL, past.end_slot * SLOT_SECONDS
+        return Outlook(key, made_by, plan.spec.model_id, model.model_hash, known.height, as_of_s, gaps, steps)
 
     def _made_up(self, microgrid: int, end_hour: int) -> int:
         """Hours of the chain's latest week that it filled by its rule, as far as this hub can tell: unknown to its history."""

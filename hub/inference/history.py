@@ -11,11 +11,12 @@ Not here: reading the chain (`recorder`) and files (`past_file`), filling gaps f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hub.inference.database import Database
+from hub.ppdl.app.genesis_prices import MAX_PRICE_WEI_PER_WH, NO_PRICE
 from openmg.forecast.fixedpoint import MAX_ENERGY_WH
 from openmg.units import SLOTS_PER_DAY
 
@@ -26,8 +27,6 @@ MAX_HOURS = 5 * HOURS_PER_YEAR
 MAX_PRICE_SLOTS = 180 * SLOTS_PER_DAY
 MAX_MICROGRIDS = 64
 MAX_HOUR = 2**32
-MAX_PRICE_WEI_PER_WH = 2**53 - 1
-"""What a program that reads JSON holds exactly; the demo's prices are near 2^35."""
 
 _SCHEMA = """
 CREATE TABLE hours (
@@ -177,6 +176,12 @@ class HistoryStore:
                 "DELETE FROM prices WHERE microgrid = ? AND slot <= (SELECT max(slot) FROM prices WHERE microgrid = ?) - ?",
                 (microgrid, microgrid, MAX_PRICE_SLOTS),
             )
+
+    def begin_prices(self, microgrid: int, start_slot: int, wei_per_wh: Sequence[int]) -> None:
+        """A past of prices from elsewhere: what is known stays, NO_PRICE is left out."""
+        rows = [(microgrid, slot, price) for slot, price in enumerate(wei_per_wh, start_slot) if price != NO_PRICE]
+        with self._db.transaction() as db:
+            db.executemany("INSERT INTO prices VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
 
     def prices(self, microgrid: int, latest: int = MAX_PRICE_SLOTS) -> HourlySeries:
         """Price of each of the latest slots in wei per Wh; here `start_hour` is the first slot."""

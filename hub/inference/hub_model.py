@@ -62,29 +62,22 @@ class HubModel:
     mean_wh: float
     deviation_wh: float
     width: float
-    channel_scales: tuple[tuple[float, float], ...] = ()
-    """Mean and deviation of each channel of the spec."""
 
     @property
     def model_hash(self) -> bytes:
         return model_hash(self.spec, self.master)
 
-    def forecast(self, energy_wh: F64, start_step: int, almanac: Almanac, channels: F64 | None = None) -> Forecast:
-        """The H steps after the series, each array with one row, in Wh. ValueError when the latest week has gaps.
-
-        `channels` [len + H, number of channels] goes with a model that takes some, in the units of its training.
-        """
-        series = self._series(energy_wh, start_step, almanac, channels)
+    def forecast(self, energy_wh: F64, start_step: int, almanac: Almanac) -> Forecast:
+        """The H steps after the series, each array with one row, in Wh. ValueError when the latest week has gaps."""
+        series = self._series(energy_wh, start_step, almanac)
         inputs, base = inputs_and_base(self.spec, series, np.array([len(energy_wh)]))
         if np.isnan(inputs).any() or np.isnan(base).any():
             raise ValueError("hub model: the latest week has steps without a sum; fill them first")
         return self._answer(inputs.astype(np.float32), base)
 
-    def backtest(
-        self, energy_wh: F64, start_step: int, almanac: Almanac, first: int, channels: F64 | None = None
-    ) -> tuple[F64, Forecast]:
+    def backtest(self, energy_wh: F64, start_step: int, almanac: Almanac, first: int) -> tuple[F64, Forecast]:
         """Truth and forecasts, in Wh, of every window of the series whose origin is `first` or later."""
-        series = self._series(energy_wh, start_step, almanac, channels)
+        series = self._series(energy_wh, start_step, almanac)
         windows = _windows(self.spec, series, first, len(energy_wh))
         truth = (windows.base + windows.residual).astype(np.float64)
         return self._standard.undo(truth), self._answer(windows.inputs, windows.base.astype(np.float64))
@@ -93,8 +86,8 @@ class HubModel:
     def _standard(self) -> Standard:
         return Standard(self.mean_wh, self.deviation_wh)
 
-    def _series(self, energy_wh: F64, start_step: int, almanac: Almanac, channels: F64 | None = None) -> Series:
-        return Series(self._standard.apply(energy_wh), start_step, almanac, scaled(channels, self.channel_scales))
+    def _series(self, energy_wh: F64, start_step: int, almanac: Almanac) -> Series:
+        return Series(self._standard.apply(energy_wh), start_step, almanac)
 
     def _answer(self, inputs: F32, base: F64) -> Forecast:
         mean, quantiles = heads(NumpyTrainer(self.spec).predict(to_float(self.master), inputs))
@@ -109,14 +102,6 @@ def widened(quantiles: F32, width: float) -> F32:
     return middle + np.float32(width) * (quantiles - middle)
 
 
-def scaled(channels: F64 | None, scales: tuple[tuple[float, float], ...]) -> F64 | None:
-    """Channels in units of their own deviations."""
-    if channels is None or not scales:
-        return channels
-    mean, deviation = np.array(scales).T
-    return np.asarray((channels - mean) / deviation, dtype=np.float64)
-
-
 def train_hub_model(
     spec: ForecastSpec,
     energy_wh: F64,
@@ -124,9 +109,8 @@ def train_hub_model(
     almanac: Almanac,
     progress: Callable[[str], None] = lambda text: None,
     steps: int = STEPS,
-    channels: F64 | None = None,
 ) -> HubModel:
-    """The model of a history (NaN where a sum is unknown) and its spec's channels [len + H, C], after `steps` steps.
+    """The model of a history (NaN where a sum is unknown) after `steps` steps.
 
     Raises HistoryTooShort.
     """
@@ -139,8 +123,7 @@ def train_hub_model(
         standard = Standard.of(energy_wh, MIN_DEVIATION_WH)
     except ValueError as error:
         raise HistoryTooShort(str(error)) from error
-    scales = channel_scales(channels)
-    series = Series(standard.apply(energy_wh), start_step, almanac, scaled(channels, scales))
+    series = Series(standard.apply(energy_wh), start_step, almanac)
     held_back = min(HELD_BACK_WEEKS, len(energy_wh) // week // 4) * week
     cut = len(energy_wh) - held_back
     first = spec.min_history_steps
@@ -148,18 +131,7 @@ def train_hub_model(
     width = _width(spec, trial, _windows(spec, series, cut, len(energy_wh)))
     weights = _fit(spec, _windows(spec, series, first, len(energy_wh)), steps, progress)
     master = np.rint(weights.astype(np.float64) * 2.0**MASTER_SCALE_BITS).astype(np.int32)
-    return HubModel(spec, master, standard.mean_wh, standard.deviation_wh, width, scales)
-
-
-def channel_scales(channels: F64 | None) -> tuple[tuple[float, float], ...]:
-    """Mean and deviation of each column's known values; HistoryTooShort when one has none."""
-    if channels is None:
-        return ()
-    try:
-        columns = [Standard.of(column, MIN_DEVIATION_WH) for column in channels.T]
-    except ValueError as error:
-        raise HistoryTooShort("hub model: nothing is known of a series that the model takes; import its past") from error
-    return tuple((column.mean_wh, column.deviation_wh) for column in columns)
+    return HubModel(spec, master, standard.mean_wh, standard.deviation_wh, width)
 
 
 def _windows(spec: ForecastSpec, series: Series, first: int, end: int) -> Windows:

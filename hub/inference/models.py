@@ -1,13 +1,13 @@
-"""Which forecasters a hub has, what they are trained on, and where they are kept.
+"""What a hub forecasts, with which forecasters of its own, what they are trained on, and where they are kept.
 
 kind          what is forecast                                             steps
 demand        net energy of the microgrid: import less export, in Wh       24, 48 or 72 hours
 generation    energy that its homes export, in Wh                          24, 48 or 72 hours
-price         price of its pool in wei per Wh, with the net energy that     96 slots
-              is expected for the target's hour as an input
+price         price of its pool in wei per Wh                              96 slots
+Of demand and generation a hub has models of its own; the model of prices is the chain's, and none of them.
 Rules: a model is one ForecastSpec and one microgrid. It is kept as integers: the int32 master, and mean, deviations and width
 rounded to thousandths and millionths; what is served is always the kept form, so that model hash and answer belong together.
-Not here: training (`hub_model`, `trainer_job`), answers (`desk`).
+Not here: training (`hub_model`, `trainer_job`), answers (`desk`), forecasts of prices (`agreed_price`).
 """
 
 from __future__ import annotations
@@ -23,20 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hub.inference.database import Database
-from hub.inference.expectation import expected
-from hub.inference.history import MAX_HOURS, MAX_PRICE_SLOTS, HistoryStore, HourlySeries
-from hub.inference.hub_model import HIDDEN, HubModel, hub_spec
+from hub.inference.history import MAX_HOURS, HistoryStore
+from hub.inference.hub_model import HubModel, hub_spec
+from hub.learning.price_past import PoolPast, pool_past
 from openmg.forecast.features import series
 from openmg.forecast.model import master_bytes, master_from_bytes
 from openmg.forecast.spec import HORIZONS_HOURS, HOURS_PER_DAY, HOURS_PER_WEEK, PROFILE_WEEKS, ForecastSpec
-from openmg.units import SLOTS_PER_DAY, SLOTS_PER_HOUR
+from openmg.units import SLOTS_PER_HOUR
 
 F64 = NDArray[np.float64]
 
 DEMAND, GENERATION, PRICE = "demand", "generation", "price"
 KINDS = (DEMAND, GENERATION, PRICE)
-EXPECTED_NET = "expected_net"
-PRICE_SPEC = ForecastSpec("price", 15, 24, hidden=HIDDEN, channels=(EXPECTED_NET,))
 QUANTITIES = {DEMAND: "net_energy", GENERATION: "generation"}
 MILLI, MICRO = 1_000, 1_000_000
 FORECAST_HOURS = (PROFILE_WEEKS + 1) * HOURS_PER_WEEK
@@ -74,24 +72,21 @@ class ModelKey:
 
 def spec_of(key: ModelKey, known_hours: int) -> ForecastSpec:
     """The shape for a history of that length."""
-    return PRICE_SPEC if key.kind == PRICE else hub_spec(QUANTITIES[key.kind], known_hours, key.horizon_hours)
+    return hub_spec(QUANTITIES[key.kind], known_hours, key.horizon_hours)
 
 
 def model_keys(microgrids: Sequence[int], horizons_hours: Sequence[int]) -> tuple[ModelKey, ...]:
     """All models of these microgrids, in the order in which they are trained."""
-    kinds = [(DEMAND, horizon) for horizon in horizons_hours] + [(PRICE, HOURS_PER_DAY)]
-    kinds += [(GENERATION, horizon) for horizon in horizons_hours]
+    kinds = [(kind, horizon) for kind in (DEMAND, GENERATION) for horizon in horizons_hours]
     return tuple(ModelKey(kind, microgrid, horizon) for kind, horizon in kinds for microgrid in microgrids)
 
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What is known for a model: values from `start_step` on (steps of the model's resolution since 1970; None is a gap) and
-    its channels [len + H, C], where it takes some."""
+    """What is known for a model: energies in Wh from `start_step` on (hours since 1970; None is a gap)."""
 
     values: tuple[int | None, ...]
     start_step: int
-    channels: F64 | None = None
 
     @property
     def end_step(self) -> int:
@@ -104,24 +99,15 @@ class ModelInputs:
 
 def inputs_of(history: HistoryStore, key: ModelKey, latest_hours: int = MAX_HOURS) -> ModelInputs:
     """The public past that the model sees, or its latest hours: a forecast reads FORECAST_HOURS back, training everything."""
-    if key.kind == PRICE:
-        prices = history.prices(key.microgrid, min(MAX_PRICE_SLOTS, latest_hours * SLOTS_PER_HOUR))
-        return _price_inputs(prices, history.net(key.microgrid, latest_hours))
     past = (history.net if key.kind == DEMAND else history.exported)(key.microgrid, latest_hours)
     return ModelInputs(past.values, past.start_hour)
 
 
-def _price_inputs(prices: HourlySeries, net: HourlySeries) -> ModelInputs:
-    """Prices up to the last hour of which the net energy is known, and what net energy was expected for each slot."""
-    first = max(prices.start_hour, net.start_hour * SLOTS_PER_HOUR)
-    end = min(prices.end_hour, net.end_hour * SLOTS_PER_HOUR)
-    if end <= first:
-        return ModelInputs((), first)
-    ahead = expected(series(net.values), HOURS_PER_DAY, HOURS_PER_DAY)
-    slots = np.arange(first, end + SLOTS_PER_DAY)
-    channel = ahead[slots // SLOTS_PER_HOUR - net.start_hour]
-    values = prices.values[first - prices.start_hour : end - prices.start_hour]
-    return ModelInputs(values, first, channel[:, None])
+def price_past_of(history: HistoryStore, microgrid: int) -> PoolPast:
+    """What a forecast of prices reads, up to the last hour of which the net energy is known."""
+    prices = history.prices(microgrid, FORECAST_HOURS * SLOTS_PER_HOUR)
+    net = history.net(microgrid, FORECAST_HOURS)
+    return pool_past(prices.start_hour, prices.values, net.start_hour, net.values)
 
 
 @dataclass(frozen=True)
@@ -134,15 +120,13 @@ class KeptModel:
     mean_milli: int
     deviation_milli: int
     width_micro: int
-    channels_milli: tuple[tuple[int, int], ...]
     trained_hour: int
 
     @classmethod
     def of(cls, key: ModelKey, model: HubModel, trained_hour: int) -> KeptModel:
         """The kept form; deviations stay above nought because those of a model are at least 1."""
-        channels = tuple((round(mean * MILLI), round(deviation * MILLI)) for mean, deviation in model.channel_scales)
         scales = round(model.mean_wh * MILLI), round(model.deviation_wh * MILLI), round(model.width * MICRO)
-        return cls(key, model.spec, master_bytes(model.master), *scales, channels, trained_hour)
+        return cls(key, model.spec, master_bytes(model.master), *scales, trained_hour)
 
     @cached_property
     def model_hash(self) -> bytes:
@@ -157,11 +141,10 @@ class KeptModel:
             self.mean_milli / MILLI,
             self.deviation_milli / MILLI,
             self.width_micro / MICRO,
-            tuple((mean / MILLI, deviation / MILLI) for mean, deviation in self.channels_milli),
         )
 
     def scales_json(self) -> str:
-        return json.dumps([self.mean_milli, self.deviation_milli, self.width_micro, list(self.channels_milli)])
+        return json.dumps([self.mean_milli, self.deviation_milli, self.width_micro])
 
 
 def spec_json(spec: ForecastSpec) -> str:
@@ -205,9 +188,8 @@ def _kept(row: tuple[object, ...]) -> KeptModel | None:
     assert isinstance(master, bytes)
     try:
         key = ModelKey(str(kind), int(str(microgrid)), int(str(horizon)))
-        mean, deviation, width, channels = json.loads(str(scales))
-        pairs = tuple((int(a), int(b)) for a, b in channels)
-        kept = KeptModel(key, spec_from_json(str(spec)), master, mean, deviation, width, pairs, int(str(trained)))
+        mean, deviation, width = json.loads(str(scales))
+        kept = KeptModel(key, spec_from_json(str(spec)), master, mean, deviation, width, int(str(trained)))
         return kept if kept.model_hash == name else None
     except (ValueError, TypeError, KeyError):
         return None

@@ -1,8 +1,9 @@
 """Takes over what the PPDL chain has agreed on into the hub's history, after each decided block.
 
-Rules: only what the chain answers is recorded: agreed slots as whole hours, and once, for a microgrid that the history does
-not know, the chain's hourly net energy from before its first agreed slot. Each block is looked at whole, so a block that
-was missed costs nothing as long as the chain remembers its slots (two days).
+Rules: only what the chain answers is recorded: agreed slots in which no group stayed closed as whole hours, and once, for a
+microgrid that is new to this process, the chain's hourly net energy from before its first agreed slot and the prices of its
+genesis. Each block is looked at whole, so a block that was missed costs nothing as long as the chain remembers its slots (two
+days).
 Not here: the listening (`forecast_role`), the history itself (`history`).
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hub.inference.history import SOURCE_AGREED, SOURCE_CHAIN, HistoryStore, Hour
-from hub.ppdl.app.answers import HistoryAnswer, SlotsAnswer
+from hub.ppdl.app.answers import HistoryAnswer, PricesAnswer, SlotsAnswer
 from hub.ppdl.app.state import SlotRecord
 from hub.ppdl.application import QueryResult
 from openmg.messages import base
@@ -56,6 +57,7 @@ class Recorder:
 
     def _begin(self, microgrid: int, slots: Sequence[SlotRecord]) -> int:
         """The past that the chain began with, as far as nothing better is known."""
+        self._begin_prices(microgrid)
         result = self._query(f"history/{microgrid}")
         if not result.ok:
             return 0
@@ -65,12 +67,19 @@ class Recorder:
         hours = [Hour(hour, net_wh) for hour, net_wh in numbered if hour < first_agreed]
         return self._history.add_hours(microgrid, hours, SOURCE_CHAIN).stored
 
+    def _begin_prices(self, microgrid: int) -> None:
+        recorded = self._query(f"prices/{microgrid}")
+        if recorded.ok:
+            past = base.decode(PricesAnswer, recorded.value)
+            self._history.begin_prices(microgrid, past.start_slot, past.wei_per_wh)
+
 
 def whole_hours(slots: Sequence[SlotRecord]) -> list[Hour]:
-    """Hours of which all four slots are agreed, ascending."""
+    """Hours of which all four slots are agreed with all groups, ascending."""
     by_hour: dict[int, list[SlotRecord]] = {}
     for record in slots:
-        by_hour.setdefault(record.slot // SLOTS_PER_HOUR, []).append(record)
+        if not record.closed:
+            by_hour.setdefault(record.slot // SLOTS_PER_HOUR, []).append(record)
     return [
         Hour.of_sums(hour, sum(item.import_wh for item in records), sum(item.export_wh for item in records))
         for hour, records in sorted(by_hour.items())

@@ -10,15 +10,10 @@ import base64
 import json
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hub.inference.hub_model import HubModel, train_hub_model
 from hub.inference.models import KeptModel, ModelInputs, ModelKey, spec_from_json, spec_json
 from openmg.forecast.features import Almanac
 from openmg.forecast.spec import ForecastSpec
-
-F64 = NDArray[np.float64]
 
 
 class TrainingFailed(Exception):
@@ -37,14 +32,12 @@ class TrainingTask:
     hour: int
 
     def to_json(self) -> str:
-        channels = self.inputs.channels
         return json.dumps(
             {
                 "key": [self.key.kind, self.key.microgrid, self.key.horizon_hours],
                 "spec": spec_json(self.spec),
                 "values": self.inputs.values,
                 "start_step": self.inputs.start_step,
-                "channels": None if channels is None else _or_null(channels),
                 "holiday_days": sorted(self.almanac.holiday_days),
                 "utc_offset_hours": self.almanac.utc_offset_hours,
                 "steps": self.steps,
@@ -56,23 +49,14 @@ class TrainingTask:
     def from_json(cls, text: str) -> TrainingTask:
         """Inverse of `to_json`."""
         document = json.loads(text)
-        channels = document["channels"]
-        array = None if channels is None else np.array(channels, dtype=np.float64)
-        inputs = ModelInputs(tuple(document["values"]), document["start_step"], array)
+        inputs = ModelInputs(tuple(document["values"]), document["start_step"])
         almanac = Almanac(frozenset(document["holiday_days"]), document["utc_offset_hours"])
         spec = spec_from_json(document["spec"])
         return cls(ModelKey(*document["key"]), spec, inputs, almanac, document["steps"], document["hour"])
 
     def train(self) -> HubModel:
         """The model, in this thread; HistoryTooShort says what is missing."""
-        inputs = self.inputs
-        return train_hub_model(
-            self.spec, inputs.array, inputs.start_step, self.almanac, channels=inputs.channels, steps=self.steps
-        )
-
-
-def _or_null(channels: F64) -> list[list[float | None]]:
-    return [[None if np.isnan(value) else float(value) for value in row] for row in channels]
+        return train_hub_model(self.spec, self.inputs.array, self.inputs.start_step, self.almanac, steps=self.steps)
 
 
 def kept_to_json(kept: KeptModel) -> str:
@@ -84,10 +68,9 @@ def kept_from_json(task: TrainingTask, text: str) -> KeptModel:
     """The model that a child made of a task; TrainingFailed when it says something else."""
     try:
         document = json.loads(text)
-        mean, deviation, width, channels = json.loads(document["scales"])
+        mean, deviation, width = json.loads(document["scales"])
         master = base64.b64decode(document["master"], validate=True)
-        pairs = tuple((int(a), int(b)) for a, b in channels)
-        kept = KeptModel(task.key, task.spec, master, int(mean), int(deviation), int(width), pairs, task.hour)
+        kept = KeptModel(task.key, task.spec, master, int(mean), int(deviation), int(width), task.hour)
         kept.model  # noqa: B018 - ValueError for weights of another length
     except (ValueError, TypeError, KeyError) as error:
         raise TrainingFailed(f"training of {task.key}: the answer cannot be read ({error})") from error

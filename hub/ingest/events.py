@@ -1,26 +1,31 @@
 """What ingest tells the rest of the hub. Override what is of interest; every call comes in the hub's loop.
 
 Rules: everything handed on is verified: the sender is registered, its signature is right and the message is
-its own. `on_group` is called again after a failure or a restart until it returned once, so its receiver must
+its own. `on_slot` is called again after a failure or a restart until it returned once, so its receiver must
 take repetition.
 """
 
 from __future__ import annotations
 
 from hub.ingest.groups import Gap, GroupSum
+from hub.ingest.joining import OpenedSlot
 from hub.ingest.registry import Device
+from hub.ingest.rosters import Grouping
 from openmg.envelope import Envelope
 from openmg.messages.base import Signed
 from openmg.messages.feeder import FeederLive, FeederReport
 from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
-from openmg.messages.telemetry import Birth, Roster
+from openmg.messages.telemetry import Birth
 
 
 class IngestEvents:
     """Hears nothing; the hub overrides what it wants."""
 
-    async def on_group(self, group: GroupSum) -> None:
-        """The sums of an opened group."""
+    async def on_slot(self, slot: OpenedSlot) -> None:
+        """A slot's sums: of all its groups, or of those that are open when the others have waited long enough."""
+
+    def on_group(self, group: GroupSum) -> None:
+        """A group was opened; its slot follows. Told again after a restart."""
 
     def on_gap(self, gap: Gap) -> None:
         """A group that stays closed, and why."""
@@ -28,8 +33,8 @@ class IngestEvents:
     def on_small_group(self, microgrid: int, present: int, needed: int) -> None:
         """A microgrid publishes nothing, because fewer homes than a group takes announced themselves; told when it changes."""
 
-    def on_roster(self, roster: Roster) -> None:
-        """A roster was published."""
+    def on_grouping(self, grouping: Grouping) -> None:
+        """A microgrid's rosters were published."""
 
     def on_birth(self, device: Device, birth: Birth) -> None:
         """A meter announced itself, or changed what it announced."""

@@ -5,9 +5,11 @@ reported one runs *and* no report has come for as long (so that a backlog after 
 there; until then the group opens nothing and names who is missing. A set is fixed once: a report that comes later, and a
 second report of a member, are never opened.
 A report under an unknown roster, for a slot the roster does not cover, that lies ahead or is older than MAX_OPEN_SLOTS, or from
-somebody who is no member is refused. Sums to which the members' commitments do not open are a gap.
+somebody who is no member is refused. Sums to which the members' commitments do not open are a gap. What was closed for good
+(`close`) opens nothing any more.
 Not here: signatures and proofs (`reports`), the answers to a set (`openings`), storage (`store`), which sets may be opened
-(`openmg.masking.survivors`).
+(`openmg.masking.survivors`), which groups there are (`rosters`), what becomes of a slot some of whose groups stay closed
+(`joining`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hub.ingest.openings import HeldReport, Opening, RefusedOpening
+from hub.ingest.rosters import Grouping, grouping_at, with_grouping
 from openmg.masking import Commitments, SlotSums, roster_id, threshold
 from openmg.masking.opening import MaskedReport, NotYet
 from openmg.masking.survivors import RefusedSet, require_set
@@ -27,8 +30,6 @@ MAX_OPEN_SLOTS = 96
 """A day: what is not opened by then cannot be settled any more and is forgotten."""
 MAX_AHEAD_SLOTS = 1
 """A meter's clock may run this far ahead of the hub's."""
-MAX_ROSTERS = 16
-"""Of each microgrid; a new one is made at most once a slot."""
 
 
 class RefusedReport(ValueError):
@@ -38,7 +39,7 @@ class RefusedReport(ValueError):
 @dataclass(frozen=True)
 class GroupSum:
     """An opened group: its roster, the survivors' signed reports in the roster's order, the sums, and the signatures under the
-    survivor set (address -> 65 bytes; empty when nobody is left out)."""
+    survivor set (address -> 65 bytes; empty when nobody is left out). `number`: which group of the microgrid it is, from 1."""
 
     roster: Roster
     slot: int
@@ -46,6 +47,7 @@ class GroupSum:
     sums: SlotSums
     members: tuple[bytes, ...]
     signatures: dict[bytes, bytes] = field(default_factory=dict)
+    number: int = 1
 
     @property
     def microgrid(self) -> int:
@@ -62,12 +64,17 @@ class GroupSum:
 
 @dataclass(frozen=True)
 class Gap:
-    """A group that opened nothing: the names that are missing, or none of them and a reason."""
+    """A group that opened nothing: the names that are missing, or none of them and a reason. `number`: as of a GroupSum.
+
+    final: the slot went on without the group, which therefore stays closed.
+    """
 
     microgrid: int
     slot: int
     missing: tuple[str, ...]
     reason: str
+    number: int = 1
+    final: bool = False
 
 
 @dataclass
@@ -85,23 +92,30 @@ class SlotGroups:
 
     def __init__(self, chain_id: int) -> None:
         self._chain_id = chain_id
+        self._groupings: dict[int, tuple[Grouping, ...]] = {}
         self._rosters: dict[bytes, Roster] = {}
         self._groups: dict[tuple[bytes, int], _Group] = {}
         self._looked_to: dict[bytes, int] = {}
         self.late = 0
         """Reports that came after their slot's set was fixed, or were a member's second."""
 
-    def add_roster(self, roster: Roster, looked_to: int | None = None) -> None:
-        """Expects reports under this roster from its `from_slot` on; gaps before `looked_to` are not reported again.
+    def add_grouping(self, grouping: Grouping, looked_to: int | None = None) -> None:
+        """Expects reports under these rosters from `from_slot` on; gaps before `looked_to` are not reported again.
 
-        Rosters of the microgrid that would have begun then or later are replaced by it.
+        Groupings of the microgrid that would have begun then or later are replaced by it.
         """
-        others = {name: r.from_slot for name, r in self._rosters.items() if r.microgrid == roster.microgrid}
-        kept = sorted((name for name in others if others[name] < roster.from_slot), key=lambda name: others[name])
-        for name in others.keys() - set(kept[-MAX_ROSTERS + 1 :]):
+        microgrid = grouping.microgrid
+        kept = self._groupings[microgrid] = with_grouping(self._groupings.get(microgrid, ()), grouping)
+        known = {roster_id(roster): roster for item in kept for roster in item.rosters}
+        for name in [name for name, roster in self._rosters.items() if roster.microgrid == microgrid and name not in known]:
             del self._rosters[name], self._looked_to[name]
-        self._rosters[roster_id(roster)] = roster
-        self._looked_to[roster_id(roster)] = max(roster.from_slot, looked_to or 0)
+        for name, roster in known.items():
+            self._rosters[name] = roster
+            self._looked_to.setdefault(name, max(grouping.from_slot, looked_to or 0))
+
+    def grouping(self, microgrid: int, slot: int) -> Grouping | None:
+        """The groups of a slot; None when they are not known (any more)."""
+        return grouping_at(self._groupings.get(microgrid, ()), slot)
 
     def restore_set(self, notice: OpeningNotice) -> None:
         """Holds to a set that was fixed before a restart; its reports are added again afterwards."""
@@ -191,20 +205,23 @@ class SlotGroups:
             return None
         except ValueError as error:
             group.done = True
-            return Gap(opening.roster.microgrid, opening.slot, (), str(error))
+            return Gap(opening.roster.microgrid, opening.slot, (), str(error), self._number(opening.roster, opening.slot))
         group.done = True
-        rows = tuple(report.raw for report in opening.reports.values())
-        return GroupSum(opening.roster, opening.slot, rows, sums, tuple(opening.reports), opening.signatures)
+        rows, number = tuple(report.raw for report in opening.reports.values()), self._number(opening.roster, opening.slot)
+        return GroupSum(opening.roster, opening.slot, rows, sums, tuple(opening.reports), opening.signatures, number)
 
     def asking(self) -> tuple[Opening, ...]:
         """Openings that wait for answers."""
         return tuple(g.opening for g in self._groups.values() if g.opening is not None and not g.done)
 
-    def close(self, microgrid: int, slot: int) -> None:
-        """Takes a slot whose sums were handed on before as opened; reports of it open nothing again."""
+    def close(self, microgrid: int, slot: int) -> tuple[Gap, ...]:
+        """Takes a slot as settled: reports of it open nothing again. The gaps of the groups that opened nothing until now."""
+        left = []
         for name, roster in self._rosters.items():
             if roster.microgrid == microgrid and self._covers(roster, slot):
+                left += self._gap(name, roster, slot)
                 self._groups.setdefault((name, slot), _Group()).done = True
+        return tuple(left)
 
     def gaps(self, current_slot: int) -> tuple[Gap, ...]:
         """Slots that should be opened by now and are not, each told once; forgets what is too old."""
@@ -220,20 +237,25 @@ class SlotGroups:
         return tuple(found)
 
     def _gap(self, name: bytes, roster: Roster, slot: int) -> list[Gap]:
-        group = self._groups.get((name, slot), _Group())
+        group, number = self._groups.get((name, slot), _Group()), self._number(roster, slot)
         if group.done:
             return []
         if group.opening is not None:
             silent = group.opening.silent
-            return [Gap(roster.microgrid, slot, silent, f"no keys to open it from {', '.join(silent)}")]
+            return [Gap(roster.microgrid, slot, silent, f"no keys to open it from {', '.join(silent)}", number)]
         missing = tuple(member.device for member in roster.members if member.address not in group.reports)
         reason = f"no report from {', '.join(missing)}"
         if len(group.reports) >= threshold(len(roster.members)):
             closed = self._why_closed(roster, group)
             reason += f"; {closed}" if closed else "; the others' sum is opened without them"
-        return [Gap(roster.microgrid, slot, missing, reason)]
+        return [Gap(roster.microgrid, slot, missing, reason, number)]
 
     def _covers(self, roster: Roster, slot: int) -> bool:
-        """Whether this roster is the latest of its microgrid that begins at or before the slot."""
-        starts = [r.from_slot for r in self._rosters.values() if r.microgrid == roster.microgrid]
-        return slot >= roster.from_slot and not any(roster.from_slot < start <= slot for start in starts)
+        """Whether the slot's grouping has this roster."""
+        grouping = self.grouping(roster.microgrid, slot)
+        return grouping is not None and roster in grouping.rosters
+
+    def _number(self, roster: Roster, slot: int) -> int:
+        """Which group of the slot's grouping it is, from 1."""
+        grouping = self.grouping(roster.microgrid, slot)
+        return 1 + grouping.rosters.index(roster) if grouping is not None and roster in grouping.rosters else 1

@@ -2,12 +2,17 @@
 
 Rules: pure of state; a report counts only when its device is registered for that kind, signed it and speaks for itself, and a
 home's only when its commitments are proved and the shares of its self mask are those it names. What is refused is neither
-stored nor acknowledged, so its slot counts as missing until a right report comes.
+stored nor acknowledged, and its meter is told (`Refusal`), so that it does not wait with those behind it; its slot counts as
+missing until a right report comes.
+A report that comes again, byte for byte, is not verified again: meters repeat what was not acknowledged, and a hub that is
+behind would spend its time on what it knows.
 Not here: the proof (`openmg.zk.slot_proof`), storage and acknowledgement (`service`, `store`), groups (`groups`).
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -25,6 +30,8 @@ from openmg.messages.telemetry import SlotReport
 M = TypeVar("M", bound=base.Message)
 LEAVES = {HOME: topics.SLOT, FEEDER_ROLE: FEEDER}
 """What a device of each role reports with."""
+MAX_KNOWN = 4096
+"""Verified reports that are remembered, some 3 KB each: half of what the service's queue holds."""
 
 OpenReport = Callable[[bytes, SlotReport], Commitments]
 """The proved commitments of a report that the device with this address signed; ValueError with one sentence."""
@@ -50,14 +57,22 @@ class Masked:
     commitments: Commitments
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A report that is never taken, and why."""
+
+    arrived: Arrived
+    why: str
+
+
 @dataclass
 class Checked:
-    """A batch: rows for the store, what they say by (device, seq), the last arrival by device, (topic, why) of the refused."""
+    """A batch: rows for the store, what they say by (device, seq), the last arrival by device, and the refused."""
 
     incoming: list[IncomingReport] = field(default_factory=list)
     reports: dict[tuple[str, int], Masked | FeederReport] = field(default_factory=dict)
     heard: dict[str, int] = field(default_factory=dict)
-    refused: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
 
 
 def open_from(cls: type[M], device: Device, payload: bytes, chain_id: int) -> base.Signed[M]:
@@ -71,13 +86,23 @@ def open_from(cls: type[M], device: Device, payload: bytes, chain_id: int) -> ba
 
 
 class ReportCheck:
-    """Checks reports for one chain; calls take milliseconds a report and belong into a worker thread."""
+    """Checks reports for one chain; calls take milliseconds a report and belong into a worker thread, one at a time."""
 
     def __init__(self, chain_id: int, open_report: OpenReport) -> None:
         self._chain_id, self._open_report = chain_id, open_report
+        self._known: OrderedDict[tuple[str, bytes, bytes], Masked] = OrderedDict()
 
     def masked(self, device: Device, payload: bytes) -> Masked:
         """A home's report. Raises InvalidMessage."""
+        name = device.name, device.address, hashlib.sha256(payload).digest()
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = self._verified(device, payload)
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+        return known
+
+    def _verified(self, device: Device, payload: bytes) -> Masked:
         delivery = base.decode(SlotDelivery, payload)
         message = open_from(SlotReport, device, delivery.report, self._chain_id).message
         if keccak256(delivery.shares) != message.shares_hash:
@@ -94,7 +119,7 @@ class ReportCheck:
             try:
                 self._one(item, checked)
             except base.InvalidMessage as error:
-                checked.refused.append((topics.from_meter(item.device.name, item.leaf), str(error)))
+                checked.refused.append(Refused(item, str(error)))
         return checked
 
     def _one(self, item: Arrived, checked: Checked) -> None:

@@ -1,12 +1,12 @@
 """The ingest service: MQTT in, database, acknowledgement, sums out.
 
 Theory of operation. Reports (masked slots, feeder slots) go to one worker that checks them (`reports`), stores a
-batch in one durable transaction and only then acknowledges each device's high water. Groups that became whole, or
-whose time is over, are opened: their survivor set is stored and shown to the members, whose answers take the masks
-off the sum (`asking`, `openings`), and that is delivered (`delivery`). Births make rosters, in the watch loop. No
-single message is needed: every birth, and every report that does not fit the rosters, has the watch loop publish the
-rosters again; a new roster is repeated until it begins; a long silence renews the subscription. Everything else that
-meters send is checked and handed on (`events`).
+batch in one durable transaction and only then acknowledges each device's high water; what it refuses it says. Groups
+that became whole, or whose time is over, are opened: their survivor set is stored and shown to the members, whose
+answers take the masks off the sum (`asking`, `openings`); the sums of a slot's groups are joined (`joining`) and
+delivered (`delivery`). Births make rosters, in the watch loop (`roster_keeper`). No single message is needed: every
+birth, and every report that does not fit the rosters, has the watch loop publish the rosters again; a long silence
+renews the subscription. Everything else that meters send is checked and handed on (`events`).
 Rules: a message of an unregistered device, with a wrong signature or proof, of another device or malformed is counted,
 logged once per sender and dropped; it never stops the service. Queues are bounded: what does not fit is
 dropped unacknowledged and therefore sent again by its meter. Not here: what the hub does with sums, updates
@@ -18,28 +18,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from hub.ingest.asking import Asking
 from hub.ingest.delivery import Deliveries
 from hub.ingest.events import IngestEvents
-from hub.ingest.groups import MAX_OPEN_SLOTS, Gap, RefusedReport, SlotGroups
+from hub.ingest.groups import MAX_OPEN_SLOTS, Gap, GroupSum, RefusedReport, SlotGroups
 from hub.ingest.handed import Handed
+from hub.ingest.joining import Joining, OpenedSlot
 from hub.ingest.openings import RefusedOpening
 from hub.ingest.registry import Device, Registry
 from hub.ingest.reports import Arrived, M, Masked, OpenReport, ReportCheck, open_from
+from hub.ingest.roster_keeper import RosterKeeper
 from hub.ingest.rosters import RosterBook
-from hub.ingest.status import DeviceStatus, IngestSettings, IngestStats, Seen, small_group
+from hub.ingest.status import DeviceStatus, IngestSettings, IngestStats, Seen
 from hub.ingest.store import IngestStore
 from openmg.clock import VirtualClock
-from openmg.masking import MIN_GROUP, is_mask_key
+from openmg.hashing import keccak256
+from openmg.masking import is_mask_key
 from openmg.messages import base, topics
 from openmg.messages.feeder import FEEDER, FeederReport
 from openmg.messages.slot_opening import OpeningNotice, SlotOpening
-from openmg.messages.telemetry import Ack, Birth, Roster
+from openmg.messages.telemetry import MAX_REASON, Ack, Birth, Refusal
 from openmg.mqtt import MqttLink
 from openmg.signing import address_of
 from openmg.tasks import end_tasks
@@ -53,8 +56,6 @@ RETRY_S = 1.0
 """Wall time after a failure of the database or of a receiver."""
 CHECK_S = 0.25
 """Wall time between looks at gaps and births, and between publications of one microgrid's rosters."""
-FIRST_REPEAT_S = 1.0
-"""A new roster is published again after this time, then after twice as long and so on, until it is in force."""
 SILENT_S = 60.0
 """Without any message for so long, the broker is asked again for all that meters send, retained births included."""
 
@@ -72,22 +73,18 @@ class IngestService:
         open_report: OpenReport,
     ) -> None:
         self.settings, self.registry, self.store, self.clock, self.events = settings, registry, store, clock, events
-        self.rosters = RosterBook(registry)
         self.operator = address_of(settings.operator_key)
         self._check = ReportCheck(settings.chain_id, open_report)
         self._groups = SlotGroups(settings.chain_id)
+        self._joining = Joining()
         self._link = MqttLink(settings.address, settings.client_id, self._on_message, self._on_connected, tls=settings.tls)
         self._reports: asyncio.Queue[Arrived] = asyncio.Queue(MAX_QUEUED)
         self._deliveries = Deliveries(store, events)
         self._asking = Asking(settings, store, self._groups, self.publish)
+        self._keeper = RosterKeeper(settings, registry, store, clock, events, self._groups, self.publish)
         self._seen = {name: Seen() for name in registry.by_name}
-        self._wanted: set[int] = set()
-        self._repeats: dict[int, tuple[float, float]] = {}
         self._arrivals = 0
         self._silent_since = time.monotonic()
-        self._first_birth: dict[int, float] = {}
-        self._small: dict[int, int] = {}
-        self._began = time.monotonic()
         self._named: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._duplicates = self._conflicts = self._malformed = self._overflow = self._failed = self._gaps = 0
@@ -121,6 +118,11 @@ class IngestService:
         return self._link.publish(topic, payload, qos=qos, retain=retain)
 
     @property
+    def rosters(self) -> RosterBook:
+        """Births and groupings."""
+        return self._keeper.book
+
+    @property
     def connected(self) -> bool:
         return self._link.connected
 
@@ -137,7 +139,8 @@ class IngestService:
             gaps=self._gaps,
             late=self._groups.late,
             opened_without=self._deliveries.opened_without,
-            small_groups={microgrid: small_group(present) for microgrid, present in sorted(self._small.items())},
+            left_out=self._deliveries.left_out,
+            small_groups=self._keeper.small_groups,
             mqtt=self._link.counts(),
         )
 
@@ -156,7 +159,7 @@ class IngestService:
 
     def _on_connected(self) -> None:
         self._silent_since = time.monotonic()
-        self._wanted.update(self.registry.microgrids())
+        self._keeper.want(*self.registry.microgrids())
 
     def _on_message(self, topic: str, payload: bytes) -> None:
         self._silent_since = time.monotonic()
@@ -211,9 +214,9 @@ class IngestService:
             raise base.InvalidMessage(f"announces microgrid {birth.microgrid}, is registered in {device.microgrid}")
         if not is_mask_key(birth.mask_public):
             raise base.InvalidMessage("announces a mask key that nobody can agree a secret with")
-        self._wanted.add(device.microgrid)
+        self._keeper.ask(device)
         if self.rosters.birth(device, birth):
-            self._first_birth.setdefault(device.microgrid, time.monotonic())
+            self._keeper.born(device.microgrid)
             self.events.on_birth(device, birth)
 
     def _on_state(self, device: Device, payload: bytes) -> None:
@@ -235,7 +238,21 @@ class IngestService:
         elif isinstance(outcome, Gap):
             self._tell_gap(outcome)
         elif outcome is not None:
-            self._deliveries.put(outcome)
+            self._opened(outcome)
+
+    def _opened(self, group: GroupSum) -> None:
+        self.events.on_group(group)
+        grouping, slot = self._groups.grouping(group.microgrid, group.slot), self.clock.slot()
+        joined = self._joining.add(group, grouping, slot) if grouping is not None else None
+        if joined is not None:
+            self._hand_on(joined)
+
+    def _hand_on(self, slot: OpenedSlot) -> None:
+        """Closes the slot for good: a group that is opened later would have no place under the root of the others."""
+        for gap in self._groups.close(slot.microgrid, slot.slot):
+            reason = f"{gap.reason}; the others' sums go to the chain without this group"
+            self._tell_gap(replace(gap, reason=reason, final=True))
+        self._deliveries.put(slot)
 
     def _heard_from(self, device: Device) -> None:
         self._is_there(device, self._arrivals)
@@ -248,17 +265,10 @@ class IngestService:
             seen.online = True
             self.events.on_state(device, True)
 
-    # Rosters and gaps
+    # What was kept, rosters and gaps
 
     async def _restore(self) -> None:
-        for payload in await asyncio.to_thread(self.store.rosters):
-            try:
-                roster = base.open_signed(Roster, payload, self.settings.chain_id).message
-            except base.InvalidMessage as error:
-                log.error("a stored roster cannot be used (%s); a new one is made from births", error)
-                continue
-            self.rosters.record(roster)
-            self._groups.add_roster(roster, looked_to=self.clock.slot() - 1)
+        await self._keeper.restore()
         first = self.clock.slot() - MAX_OPEN_SLOTS
         delivered = await asyncio.to_thread(self.store.delivered, first)
         for microgrid, slot in delivered:
@@ -271,38 +281,15 @@ class IngestService:
                 with contextlib.suppress(base.InvalidMessage):
                     self._group(device, await asyncio.to_thread(self._check.masked, device, payload))
 
-    async def _make_roster(self, microgrid: int) -> None:
-        first = self._first_birth.get(microgrid)
-        if first is None:
-            return
-        patient = time.monotonic() - first < self.settings.roster_wait_s
-        slot = self.clock.slot()
-        start = slot if self.settings.first_slot is None else self.settings.first_slot
-        roster = self.rosters.propose(microgrid, slot, start, patient)
-        if roster is None:
-            return
-        payload = base.sign(roster, self.settings.chain_id, self.settings.operator_key)
-        await asyncio.to_thread(self.store.save_roster, microgrid, roster.from_slot, payload)
-        self.rosters.record(roster)
-        self._groups.add_roster(roster)
-        self._wanted.add(microgrid)
-        self._repeats[microgrid] = (time.monotonic() + FIRST_REPEAT_S, FIRST_REPEAT_S)
-        log.info("microgrid %d: %d members from slot %d", microgrid, len(roster.members), roster.from_slot)
-        self.events.on_roster(roster)
-
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
             try:
-                for microgrid in self.registry.microgrids():
-                    await self._make_roster(microgrid)
-                    self._repeat(microgrid)
-                    if microgrid in self._wanted and self.connected:
-                        self._wanted.discard(microgrid)
-                        self._publish_rosters(microgrid)
-                    self._look_at_size(microgrid)
+                await self._keeper.look(self.connected)
                 for gap in self._groups.gaps(self.clock.slot()):
                     self._tell_gap(gap)
+                for slot in self._joining.due(self.clock.slot()):
+                    self._hand_on(slot)
                 self._asking.add(self._groups.due(self.clock.slot()))
                 await self._asking.ask(self.clock.slot())
             except Exception:
@@ -312,42 +299,10 @@ class IngestService:
                 self._silent_since = time.monotonic()
                 self._link.subscribe_again()
 
-    def _look_at_size(self, microgrid: int) -> None:
-        """Tells when too few homes are there for a group, once for each number, and not before they had time to come."""
-        waited = time.monotonic() - self._began >= self.settings.roster_wait_s
-        present = self.rosters.too_small(microgrid) if waited else None
-        if present == self._small.get(microgrid):
-            return
-        if present is None:
-            del self._small[microgrid]
-            return
-        self._small[microgrid] = present
-        log.warning("microgrid %d: %s; nothing of it is published", microgrid, small_group(present))
-        self.events.on_small_group(microgrid, present, MIN_GROUP)
-
-    def _repeat(self, microgrid: int) -> None:
-        """Has a new roster published again when it is time, until it is in force."""
-        at, pause = self._repeats.get(microgrid, (math.inf, 0.0))
-        if time.monotonic() < at:
-            return
-        self._wanted.add(microgrid)
-        if self.rosters.known(microgrid)[-1].from_slot > self.clock.slot():
-            self._repeats[microgrid] = (time.monotonic() + 2 * pause, 2 * pause)
-        else:
-            del self._repeats[microgrid]
-
-    def _publish_rosters(self, microgrid: int) -> None:
-        """The rosters of all slots that are open, newest first, so that no slot is masked under one that ended."""
-        rosters = self.rosters.since(microgrid, self.clock.slot() - MAX_OPEN_SLOTS)
-        for i, roster in enumerate(rosters):
-            payload = base.sign(roster, self.settings.chain_id, self.settings.operator_key)
-            if not self.publish(topics.roster(microgrid), payload, retain=i == 0):
-                self._wanted.add(microgrid)
-                return
-
     def _tell_gap(self, gap: Gap) -> None:
         self._gaps += 1
-        log.warning("microgrid %d, slot %d stays closed: %s", gap.microgrid, gap.slot, gap.reason)
+        where = gap.microgrid, gap.number, gap.slot
+        log.warning("microgrid %d, group %d, slot %d stays closed: %s", *where, gap.reason)
         self.events.on_gap(gap)
 
     # Reports
@@ -365,18 +320,18 @@ class IngestService:
         while len(batch) < MAX_BATCH and not self._reports.empty():
             batch.append(self._reports.get_nowait())
         checked = await asyncio.to_thread(self._check.batch, batch)
-        for topic, why in checked.refused:
-            self._drop(topic, why)
+        for refused in checked.refused:
+            self._refuse(refused.arrived.device.name, refused.arrived.leaf, refused.arrived.payload, refused.why)
         if not checked.incoming:
             return
         now_ms = time.time_ns() // 1_000_000
         result = await asyncio.to_thread(self.store.add, checked.incoming, now_ms, self.clock.slot())
+        for report in result.conflicts:  # before an acknowledgement that counts their numbers in
+            self._conflicts += 1
+            self._refuse(report.device, report.kind, report.payload, f"seq {report.seq} was used for another report")
         for name, high_water in result.high_water.items():
             self._acknowledge(name, high_water)
         self._duplicates += result.duplicates
-        for report in result.conflicts:
-            self._conflicts += 1
-            self._drop(topics.from_meter(report.device, report.kind), f"seq {report.seq} was used for another report")
         for name, arrival in checked.heard.items():
             self._is_there(self.registry.by_name[name], arrival)
         for report in result.new:
@@ -386,6 +341,12 @@ class IngestService:
             except Exception:  # of a receiver; the other reports are stored and must reach their groups
                 log.exception("handing on report %d of %s failed", report.seq, report.device)
         await self._asking.ask(self.clock.slot())
+
+    def _refuse(self, name: str, leaf: str, payload: bytes, why: str) -> None:
+        """Drops a report and tells its meter that it is never taken."""
+        self._drop(topics.from_meter(name, leaf), why)
+        refusal = Refusal(name, keccak256(payload), why[:MAX_REASON])
+        self.publish(topics.ack(name), base.sign(refusal, self.settings.chain_id, self.settings.operator_key))
 
     def _acknowledge(self, name: str, high_water: int) -> None:
         self._seen[name].high_water = high_water
@@ -406,7 +367,7 @@ class IngestService:
         try:
             opening = self._groups.add(report.message, report.shares, report.commitments, device.address, report.raw, slot)
         except RefusedReport as error:
-            self._wanted.add(device.microgrid)
+            self._keeper.ask(device)
             self._drop(topics.from_meter(device.name, topics.SLOT), str(error))
             return
         if opening is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openmg.masking import MIN_GROUP
+from openmg.masking import DEFAULT_GROUP, MIN_GROUP
 from openmg.messages.telemetry import Health
 from openmg.mqtt import MqttAddress, MqttCounts
 from openmg.mqtt_tls import TlsFiles
@@ -16,6 +16,7 @@ class IngestSettings:
 
     first_slot: where a microgrid's first roster begins; None: the slot that runs when it is made.
     roster_wait_s: wall seconds to wait for every registered home before a roster is made without the absent ones.
+    group_size: homes of a group, at least; it has up to twice as many less one, where so many are there.
     tls: files for a broker that is spoken to over TLS.
     """
 
@@ -26,6 +27,7 @@ class IngestSettings:
     first_slot: int | None = None
     roster_wait_s: float = 20.0
     tls: TlsFiles | None = None
+    group_size: int = DEFAULT_GROUP
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class IngestStats:
     """Counted since the service started; `stored` and `lost` over the whole database.
 
     late: reports that came after their slot's survivor set was fixed. opened_without: groups opened although members were
-    missing. small_groups: "group too small: 4 of 5 meters" by microgrid.
+    missing. left_out: groups that stayed closed while others of their slot were opened. small_groups: "group too small: 4 of
+    5 meters" by microgrid.
     malformed: messages that were wrong. failed: messages that this program could not handle, though it found nothing wrong.
     """
 
@@ -64,6 +67,7 @@ class IngestStats:
     gaps: int
     late: int
     opened_without: int
+    left_out: int
     small_groups: dict[int, str]
     mqtt: MqttCounts
 

@@ -4,7 +4,7 @@ Rules: WAL, synchronous=FULL, one transaction a batch. `high_water` of a device 
 every report is here or was acknowledged before: a report tells how many are waiting at the meter, so what
 lies below them is settled even when this database is new. What is older than KEEP_SLOTS, both by the newest
 report and by the hub's clock, goes. The same (device, seq) with other bytes is a conflict, kept out and
-counted. Which groups' sums were handed on is remembered, so that a restart hands on the others; so is each slot's survivor set,
+counted. Which slots' sums were handed on is remembered, so that a restart hands on the others; so is each slot's survivor set,
 because members answer one set only. Not here:
 signatures, MQTT, sums.
 """
@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 KEEP_SLOTS = 400 * 96
 """400 days."""
-KEEP_ROSTERS = 64
+KEEP_GROUPINGS = 64
 """Of each microgrid."""
 _SCHEMA_1 = """
 CREATE TABLE reports (
@@ -41,13 +41,21 @@ _SCHEMA_2 = """
 CREATE TABLE sets (
     roster_id BLOB NOT NULL, slot INTEGER NOT NULL, notice BLOB NOT NULL, PRIMARY KEY (roster_id, slot)) WITHOUT ROWID;
 """
-_SCHEMAS = (_SCHEMA_1, _SCHEMA_2)
+_SCHEMA_3 = """
+CREATE TABLE groupings (
+    microgrid INTEGER NOT NULL, from_slot INTEGER NOT NULL, place INTEGER NOT NULL, payload BLOB NOT NULL,
+    PRIMARY KEY (microgrid, from_slot, place)) WITHOUT ROWID;
+INSERT INTO groupings SELECT microgrid, from_slot, 0, payload FROM rosters;
+DROP TABLE rosters;
+"""
+_SCHEMAS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
 """What each version adds to the one before."""
 
 
 @dataclass(frozen=True)
 class IncomingReport:
-    """A verified report on its way into the database; `waiting` is the meter's count of unacknowledged ones."""
+    """A verified report on its way into the database; `waiting`: how many numbers there are from
+    the meter's oldest unacknowledged report to this one."""
 
     device: str
     seq: int
@@ -151,23 +159,29 @@ class IngestStore:
         with self._lock:
             return int(self._db.execute(sql).fetchone()[0])
 
-    # Rosters and groups
+    # Groupings and groups
 
-    def save_roster(self, microgrid: int, from_slot: int, payload: bytes) -> None:
+    def save_grouping(self, microgrid: int, from_slot: int, rosters: Sequence[bytes]) -> None:
+        """Keeps the signed rosters of a grouping; those that would have begun then or later go."""
+        rows = [(microgrid, from_slot, place, payload) for place, payload in enumerate(rosters)]
         with self._transaction() as db:
-            db.execute("DELETE FROM rosters WHERE microgrid = ? AND from_slot >= ?", (microgrid, from_slot))
-            db.execute("INSERT INTO rosters VALUES (?, ?, ?)", (microgrid, from_slot, payload))
+            db.execute("DELETE FROM groupings WHERE microgrid = ? AND from_slot >= ?", (microgrid, from_slot))
+            db.executemany("INSERT INTO groupings VALUES (?, ?, ?, ?)", rows)
             db.execute(
-                "DELETE FROM rosters WHERE microgrid = ? AND from_slot < (SELECT from_slot FROM rosters WHERE microgrid = ? "
-                "ORDER BY from_slot DESC LIMIT 1 OFFSET ?)",
-                (microgrid, microgrid, KEEP_ROSTERS - 1),
+                "DELETE FROM groupings WHERE microgrid = ? AND from_slot < (SELECT DISTINCT from_slot FROM groupings"
+                " WHERE microgrid = ? ORDER BY from_slot DESC LIMIT 1 OFFSET ?)",
+                (microgrid, microgrid, KEEP_GROUPINGS - 1),
             )
 
-    def rosters(self) -> tuple[bytes, ...]:
-        """The signed rosters, oldest first."""
+    def groupings(self) -> tuple[tuple[int, int, tuple[bytes, ...]], ...]:
+        """(microgrid, from_slot, signed rosters) of each grouping, oldest first."""
+        sql = "SELECT from_slot, microgrid, payload FROM groupings ORDER BY from_slot, microgrid, place"
         with self._lock:
-            rows = self._db.execute("SELECT payload FROM rosters ORDER BY from_slot, microgrid").fetchall()
-        return tuple(row[0] for row in rows)
+            rows = self._db.execute(sql).fetchall()
+        found: dict[tuple[int, int], list[bytes]] = {}
+        for from_slot, microgrid, payload in rows:
+            found.setdefault((microgrid, from_slot), []).append(payload)
+        return tuple((*place, tuple(payloads)) for place, payloads in found.items())
 
     def save_sets(self, sets: Sequence[tuple[bytes, int, bytes]], first_slot: int) -> None:
         """Keeps survivor sets (roster id, slot, notice), each the first of its slot; forgets those before `first_slot`."""
@@ -182,12 +196,12 @@ class IngestStore:
         return tuple(row[0] for row in rows)
 
     def save_delivered(self, microgrid: int, slot: int, import_wh: int, export_wh: int) -> None:
-        """Notes that the sums of a group were handed on."""
+        """Notes that the sums of a slot were handed on."""
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO groups VALUES (?, ?, ?, ?)", (microgrid, slot, import_wh, export_wh))
 
     def delivered(self, first_slot: int) -> frozenset[tuple[int, int]]:
-        """(microgrid, slot) of the groups whose sums were handed on."""
+        """(microgrid, slot) of the slots whose sums were handed on."""
         with self._lock:
             rows = self._db.execute("SELECT microgrid, slot FROM groups WHERE slot >= ?", (first_slot,)).fetchall()
         return frozenset(rows)

@@ -5,5 +5,6 @@
     results     the aggregate of a round's blobs, as a pure function; private_sum: of masked ones
     attendant   the validator's duties in one model's rounds, driven by decided blocks
     attendants  one attendant for each model of the chain
-Not here: the rules of a round (`hub.ppdl.app.learning_rounds`), training (`edge_agent.learning`).
+    price_trainer  this hub as one of those who learn prices; price_past: the public past that they learn from
+Not here: the rules of a round (`hub.ppdl.app.learning_rounds`), training (`openmg.member`).
 """

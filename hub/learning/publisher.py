@@ -3,7 +3,7 @@
 Rules: a notice is published when a phase begins in which meters have something to do, again when the broker was away, and
 again while some have not done it, because a broker may lose a notice or an answer that it took (a meter answers a repeated
 notice with the same bytes, which count once).
-Not here: the rules of a round (`hub.ppdl.app.learning_rounds`), training (`edge_agent.learning`).
+Not here: the rules of a round (`hub.ppdl.app.learning_rounds`), training (`openmg.member`).
 """
 
 from __future__ import annotations
@@ -54,20 +54,7 @@ class ModelPublisher:
         if waiting or known and not self._repeat_due(now):
             return
         answer = base.decode(ModelAnswer, self._query(f"model/{self._name.hex()}").value)
-        notice = ModelNotice(
-            model=self._name,
-            round=answer.round,
-            phase=answer.phase,
-            height=answer.height,
-            phase_end_height=answer.phase_end_height,
-            model_hash=answer.model_hash,
-            parameters=answer.parameters,
-            committee=answer.committee,
-            candidate_hash=answer.candidate_hash,
-            candidate=answer.candidate,
-            plan=answer.plan,
-        )
-        if self._publish(topics.model(self._name), base.encode(notice)):
+        if self._publish(topics.model(self._name), base.encode(notice_of(self._name, answer))):
             if answer.round != self._published[0]:
                 log.info("round %d of model %s is open", answer.round, self._name.hex())
             self._published, self._height = (answer.round, answer.phase), answer.height
@@ -80,3 +67,20 @@ class ModelPublisher:
         }
         pause = max(1, (now.phase_end_height - now.phase_height) // 2)
         return missing.get(now.phase, 0) > 0 and now.height >= self._height + pause
+
+
+def notice_of(name: bytes, answer: ModelAnswer) -> ModelNotice:
+    """What members of the model with this short name are told."""
+    return ModelNotice(
+        model=name,
+        round=answer.round,
+        phase=answer.phase,
+        height=answer.height,
+        phase_end_height=answer.phase_end_height,
+        model_hash=answer.model_hash,
+        parameters=answer.parameters,
+        committee=answer.committee,
+        candidate_hash=answer.candidate_hash,
+        candidate=answer.candidate,
+        plan=answer.plan,
+    )

@@ -14,7 +14,6 @@ next-validator/  a folder like this one, for the validator that is to replace th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from hub.operators.errors import OperatorError
 from hub.ppdl.genesis import Genesis, GenesisError, load_genesis
 from hub.ppdl.net.cards import CardError, PeerCard
 from hub.ppdl.net.tls import CANDIDATE_PREFIX, CARD_SUFFIX, PEERS, TLS_CERTIFICATE, TLS_KEY, read_card
+from openmg.durable import replace_durably
 
 OWN_CARD = "own.card"
 
@@ -117,13 +117,8 @@ def read_genesis(path: Path) -> Genesis:
 
 def write_public(path: Path, content: bytes) -> None:
     """Write a file that anybody may read, replacing it at once; OperatorError when that fails."""
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        replace_durably(path, content, mode=0o644)
     except OSError as error:
         raise OperatorError(f"{path} cannot be written ({error.strerror}): check the folder and free space") from error

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from hub.chain.errors import ChainError
 from hub.plasma.checkpoint import InvalidCheckpoint, checkpoint_digest, sign
 from hub.plasma.view import PlasmaView
 from openmg.codec import DecodeError, decode, encode
+from openmg.durable import replace_durably
 from openmg.signing import address_of
 
 log = logging.getLogger(__name__)
@@ -84,17 +84,7 @@ class SigningMemory:
             raise InvalidCheckpoint(f"epoch {signed.epoch} was signed with other content before; not signed again")
         if signed == self.last:
             return
-        temporary = self.path.with_suffix(".new")
-        with open(temporary, "wb") as file:
-            file.write(signed.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name must outlive a power cut, too
-        finally:
-            os.close(folder)
+        replace_durably(self.path, signed.encode())
         self.last = signed
 
 

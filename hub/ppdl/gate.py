@@ -8,7 +8,8 @@ frames, and this hub nothing: their heights are too far for it, and what it need
 State transfer costs a peer frames and no bytes: it sends what this hub asked for, in its order. Who was asked pays for a
 quarter of a large frame. So does a validator while large frames are in season: one of the last SEASON_BLOCKS blocks was large,
 or this height's proposal is. Out of season it pays four times: a large block costs every hub tens of milliseconds to take
-apart, and a validator could keep them at it. One such frame is in the burst; with that a season begins.
+apart, and a validator could keep them at it. One such frame is in the burst; with that a season begins. What is too long to be
+taken is never taken apart: its bytes are all that it costs, so a validator that sends it is heard beside it.
 Not here: how often a peer may speak (`net/limits.py`).
 """
 
@@ -56,8 +57,8 @@ class EngineGate:
             return 0
         if self._driver().asked == peer:
             return size // LARGE_DISCOUNT
-        if channel is not Channel.CONSENSUS or not self._votes(peer):
-            return size
+        if channel is not Channel.CONSENSUS or size > MAX_UNASKED_BYTES or not self._votes(peer):
+            return size  # passed over, or not taken apart: it costs this hub no more than its bytes
         return size // LARGE_DISCOUNT if self._in_season() else size * UNSEASONED_PRICE
 
     def _in_season(self) -> bool:

@@ -90,13 +90,6 @@ def make_genesis(chain_id: int, validators: list[bytes] | tuple[bytes, ...], app
     return Genesis(chain_id, tuple(sorted(validators)), app_state, genesis_time_ms)
 
 
-def save_genesis(path: Path, genesis: Genesis) -> None:
-    """Write the canonical bytes to `path`, replacing it at once."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(genesis.encode())
-    part.replace(path)
-
-
 def load_genesis(path: Path) -> Genesis:
     """Read a genesis file. Raises GenesisError naming the file when it is missing, too large or malformed."""
     try:

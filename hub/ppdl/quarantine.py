@@ -27,7 +27,8 @@ from pathlib import Path
 from hub.ppdl.genesis import Genesis
 from hub.ppdl.marker import marker_path
 from hub.ppdl.store import PpdlStore
-from hub.ppdl.storefiles import SIDE_FILES, StoreDamaged, StoreError, set_aside_numbers, set_aside_path, sync_directory
+from hub.ppdl.storefiles import SIDE_FILES, StoreDamaged, StoreError, set_aside_numbers, set_aside_path
+from openmg.durable import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def _set_aside(path: Path, damage: StoreDamaged) -> Path:
             for suffix in ("", *SIDE_FILES):
                 with contextlib.suppress(FileNotFoundError):  # SQLite may have removed its own
                     path.with_name(path.name + suffix).rename(kept.with_name(kept.name + suffix))
-            sync_directory(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"{damage}; it cannot be set aside ({error.strerror or error})") from error
     return kept

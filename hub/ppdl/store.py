@@ -51,10 +51,10 @@ from hub.ppdl.storefiles import (
     is_damage,
     set_aside_numbers,
     side_files,
-    sync_directory,
     voted_before,
 )
 from openmg import codec
+from openmg.durable import sync_folder
 
 __all__ = ["PpdlStore", "SetChange", "SignedHeader", "StoreError", "StoredBlock", "initialise_store"]
 
@@ -119,7 +119,7 @@ def _create(path: Path, genesis: Genesis, log: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    sync_folder(path.parent)
 
 
 class PpdlStore:

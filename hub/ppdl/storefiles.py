@@ -7,7 +7,6 @@ NAME.damaged-1 ...  earlier ones that SQLite found malformed (`quarantine.py`)
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 
@@ -70,12 +69,3 @@ def voted_before(path: Path) -> bool:
     finally:
         marker.close()
     return mark is None or mark.number > 0
-
-
-def sync_directory(path: Path) -> None:
-    """The names in it survive a power cut, as the votes in the files do."""
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

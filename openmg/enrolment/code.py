@@ -18,17 +18,13 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from openmg.crockford import ALPHABET, BITS_PER_CHARACTER, GROUP, characters, grouped, typed
 from openmg.kdf import KEY_BYTES, hkdf
 
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Crockford's: without I, L, O, which look like digits, and U."""
-_ALIKE = str.maketrans({"I": "1", "L": "1", "O": "0"})
-BITS_PER_CHARACTER = 5
 INVITATION_CHARACTERS, SECRET_CHARACTERS, CHECK_CHARACTERS = 4, 17, 3
 CHARACTERS = INVITATION_CHARACTERS + SECRET_CHARACTERS + CHECK_CHARACTERS
 RANDOM_BITS = BITS_PER_CHARACTER * (INVITATION_CHARACTERS + SECRET_CHARACTERS)
 SECRET_BITS = BITS_PER_CHARACTER * SECRET_CHARACTERS
-GROUP = 4
 MAX_TEXT = 128
 """Characters of a code file that are looked at."""
 SCRYPT_LOG2_N, SCRYPT_R, SCRYPT_P = 14, 8, 1
@@ -75,7 +71,7 @@ class EnrolmentCode:
         """The code of RANDOM_BITS random bits. Raises ValueError when there are more."""
         if not 0 <= number < 1 << RANDOM_BITS:
             raise ValueError(f"a code is made of {RANDOM_BITS} bits")
-        text = _characters(number, INVITATION_CHARACTERS + SECRET_CHARACTERS)
+        text = characters(number, INVITATION_CHARACTERS + SECRET_CHARACTERS)
         return EnrolmentCode(text[:INVITATION_CHARACTERS], text[INVITATION_CHARACTERS:])
 
     @staticmethod
@@ -83,7 +79,7 @@ class EnrolmentCode:
         """The code in the text, as people write it. Raises CodeError."""
         if len(text) > MAX_TEXT:
             raise CodeError("the text is longer than an enrolment code; give the code alone")
-        plain = "".join(text.upper().split()).replace("-", "").translate(_ALIKE)
+        plain = typed(text)
         if len(plain) != CHARACTERS or any(character not in ALPHABET for character in plain):
             raise CodeError(f"this is no enrolment code: one has {CHARACTERS} letters and digits in groups of {GROUP}")
         code = EnrolmentCode(plain[:INVITATION_CHARACTERS], plain[INVITATION_CHARACTERS:-CHECK_CHARACTERS])
@@ -93,8 +89,7 @@ class EnrolmentCode:
 
     def text(self) -> str:
         """The code as the operator hands it over. Secret."""
-        whole = self.invitation + self.secret + self._check()
-        return "-".join(whole[start : start + GROUP] for start in range(0, len(whole), GROUP))
+        return grouped(self.invitation + self.secret + self._check())
 
     def keys(self) -> CodeKeys:
         """What both sides prove themselves with; takes 16 MiB and some 0.05 s."""
@@ -105,13 +100,9 @@ class EnrolmentCode:
 
     def _check(self) -> str:
         digest = hashlib.sha256(b"openmg.enrol.check:" + (self.invitation + self.secret).encode("ascii")).digest()
-        return _characters(int.from_bytes(digest, "big") >> 256 - BITS_PER_CHARACTER * CHECK_CHARACTERS, CHECK_CHARACTERS)
+        return characters(int.from_bytes(digest, "big") >> 256 - BITS_PER_CHARACTER * CHECK_CHARACTERS, CHECK_CHARACTERS)
 
 
 def is_invitation(text: str) -> bool:
     """Whether the text can name an invitation."""
     return len(text) == INVITATION_CHARACTERS and all(character in ALPHABET for character in text)
-
-
-def _characters(number: int, count: int) -> str:
-    return "".join(ALPHABET[number >> BITS_PER_CHARACTER * place & 31] for place in reversed(range(count)))

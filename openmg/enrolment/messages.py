@@ -31,6 +31,7 @@ MAX_CERTIFICATE_BYTES = 2048
 MAX_STATEMENT_BYTES = 512
 MAX_TEXT = 256
 MAX_FRAME_BYTES = 8 * 1024
+ROLES = ("home", "feeder")
 PENDING, ISSUED, REFUSED = "pending", "issued", "refused"
 
 
@@ -122,9 +123,33 @@ class Renewal:
 
 
 @dataclass(frozen=True)
+class Membership:
+    """Where an enrolled device belongs, so that nobody types it: what its configuration needs beside operator and chain.
+
+    broker: its url (mqtts://host:port); empty when the operator's files do not say. utility: the address that must have
+    approved every meter of a roster (20 bytes); empty when the operator's word is to be taken.
+    """
+
+    PURPOSE: ClassVar[str] = "enrol-membership"
+    broker: str
+    microgrid: int
+    role: str
+    utility: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.broker) > MAX_TEXT or (self.broker and not self.broker.startswith("mqtts://")):
+            raise ValueError("a membership names a broker of mqtts, or none")
+        if self.microgrid < 1 or self.role not in ROLES or len(self.utility) not in (0, ADDRESS_BYTES):
+            raise ValueError("a membership names a microgrid, home or feeder, and a utility of 20 bytes or none")
+
+
+@dataclass(frozen=True)
 class Answer:
     """PENDING: a person has yet to approve. ISSUED: `certificate` (DER). REFUSED: `text` says why; ask again in `wait_s`, if
     it is not 0.
+
+    membership: an encoded `Membership` with the certificate of an enrolment, and proof: the hub's, that it is of this very
+    connection; both empty in every other answer.
     """
 
     PURPOSE: ClassVar[str] = "enrol-answer"
@@ -132,8 +157,12 @@ class Answer:
     text: str
     wait_s: int
     certificate: bytes
+    membership: bytes = b""
+    proof: bytes = b""
 
     def __post_init__(self) -> None:
+        if len(self.membership) > MAX_STATEMENT_BYTES or len(self.proof) != (PROOF_BYTES if self.membership else 0):
+            raise ValueError("a membership is short, and has its proof")
         if self.outcome not in (PENDING, ISSUED, REFUSED) or len(self.text) > MAX_TEXT or self.wait_s < 0:
             raise ValueError("an answer is pending, issued or refused, with a short text")
         if bool(self.certificate) != (self.outcome == ISSUED) or len(self.certificate) > MAX_CERTIFICATE_BYTES:

@@ -9,6 +9,7 @@ and refuse each other's proofs.
 | Challenge.proof | hub | HMAC-SHA256, the code's MAC key | the transcript |
 | Request.statement | device | secp256k1, tag `enrol.device.v1` and chain id | name, TLS key, mask key, transcript |
 | Request.mask_proof | device | HMAC-SHA256, X25519 of mask key and the hub's share | statement |
+| Answer.proof | hub | HMAC-SHA256, the code's MAC key | transcript, membership |
 | Request.code_proof | device | Ed25519, the code's key | transcript, request, statement, mask proof |
 
 The hub proves itself first: until then the device has sent four characters that name an invitation, and nothing else.
@@ -27,12 +28,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from openmg import codec
 from openmg.enrolment.code import CodeKeys, CodeVerifier
-from openmg.enrolment.messages import Challenge, DeviceStatement, Hello, Request
+from openmg.enrolment.messages import Answer, Challenge, DeviceStatement, Hello, Membership, Request
 from openmg.kdf import hkdf
 from openmg.messages import base
 from openmg.pairwise import agree
 
 _TRANSCRIPT_TAG, _REQUEST_TAG = "openmg.enrol.transcript.v1", "openmg.enrol.request.v1"
+_MEMBERSHIP_TAG = "openmg.enrol.membership.v1"
 FINGERPRINT_BYTES = 16
 """128 bits: nobody finds other keys with the same ones."""
 
@@ -70,6 +72,22 @@ def check_hub(keys: CodeKeys, challenge: Challenge, transcript_hash: bytes) -> N
             "the other end does not know this code: it is mistyped, it was made for another hub, or somebody stands between;"
             " nothing was sent but the first four characters"
         )
+
+
+def membership_proof(hub_mac: bytes, transcript_hash: bytes, membership: bytes) -> bytes:
+    """That the hub of the code says so to who sits at the other end of this very connection."""
+    return hmac.digest(hub_mac, codec.encode([_MEMBERSHIP_TAG, transcript_hash, membership]), "sha256")
+
+
+def open_membership(keys: CodeKeys, answer: Answer, transcript_hash: bytes) -> Membership:
+    """What an answer with a certificate says of the device. Raises ProofError unless it comes from the hub of the code."""
+    wanted = membership_proof(keys.hub_mac, transcript_hash, answer.membership)
+    if not hmac.compare_digest(answer.proof, wanted):
+        raise ProofError("the hub's answer does not say where this device belongs: update agent and hub together")
+    try:
+        return base.decode(Membership, answer.membership)
+    except base.InvalidMessage as error:
+        raise ProofError(f"the hub's answer cannot be read ({error}): update agent and hub together") from error
 
 
 def make_request(

@@ -2,7 +2,7 @@
 
 Rules: `spec` is the one place that names shapes and scales; float lives in `features` and the trainers, which run on
 one machine for itself; `fixedpoint` is integer only, because replicas must agree on its answers to the last bit.
-Not here: how many meters become one model (`openmg.learning`), and when training happens (`edge_agent.learning`).
+Not here: how many meters become one model (`openmg.learning`), and when training happens (`openmg.member`).
 """
 
 from __future__ import annotations

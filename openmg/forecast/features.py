@@ -150,7 +150,11 @@ def inputs_and_base(spec: ForecastSpec, of: Series, origins: I64) -> tuple[F64, 
     weekly = known_mean(same_weekday_rows(spec, values, origins), 1)
     date = calendar_rows(spec, of.start_step, origins, of.almanac)
     parts = [lags, daily - mean, spread, weekly - mean, *_channel_rows(spec, of, origins), date, mean * spec.level]
-    return np.hstack(parts), (np.tile(daily, spec.horizon_steps // spec.steps_per_day) + weekly) / 2
+    horizon_days = spec.horizon_steps // spec.steps_per_day
+    base = (np.tile(daily, horizon_days) + weekly) / 2
+    if spec.persistent:
+        base = (base + np.tile(days[:, -1], horizon_days)) / 2
+    return np.hstack(parts), base
 
 
 def _channel_rows(spec: ForecastSpec, of: Series, origins: I64) -> list[F64]:

@@ -146,8 +146,8 @@ def forward(spec: ForecastSpec, master: I32, inputs: I64) -> I64:
 
 
 def require_vouchable(spec: ForecastSpec) -> None:
-    """ValueError for a model with inputs that a chain does not record."""
-    if spec.annual or spec.channels:
+    """ValueError for a model with inputs that a chain does not record, or with a base forecast that is not made here."""
+    if spec.annual or spec.channels or spec.persistent:
         raise ValueError(f"fixedpoint: {spec.model_id} takes more than energies and the calendar; vouch for a plain model")
 
 

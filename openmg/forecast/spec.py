@@ -1,7 +1,8 @@
 """Shape of a forecaster: what goes in, what comes out, how its weights lie in one flat vector.
 
 The network is residual: base forecast (half the mean profile of the last 7 days, half that of the last 4 same
-weekdays) plus the output of a ReLU network with two hidden layers, everything in units of the series' own deviation.
+weekdays; of a persistent series half of that and half the last day) plus the output of a ReLU network with two hidden
+layers, everything in units of the series' own deviation.
 It has two heads over one trunk: the mean, which may be added up over homes, and the quantiles P10, P50 and P90, which
 may not. One spec is one model on the chain: another number here is another `model_id`, hence other hashes.
 The canonical weights ("master") are int32 at 2^-20; float32 weights are derived from them and never go back.
@@ -52,6 +53,7 @@ class ForecastSpec:
     whose values at the target steps are inputs (a weather forecast, the expected demand). annual: two inputs for the day
     of the year, for series of several years. level: the last input is the week's mean; without it nought. In units of
     the training span's deviation a mean tells the season, and what follows a cold week in spring does not in autumn.
+    persistent: the series hangs on its state of the day before (a pool's price), so the last day is half of the base forecast.
     Raises ValueError for a value outside its bounds.
     """
 
@@ -63,6 +65,7 @@ class ForecastSpec:
     channels: tuple[str, ...] = ()
     annual: bool = False
     level: bool = True
+    persistent: bool = False
 
     def __post_init__(self) -> None:
         self._demand(self.resolution_minutes in RESOLUTIONS_MINUTES, f"a step has {RESOLUTIONS_MINUTES} minutes")
@@ -89,6 +92,7 @@ class ForecastSpec:
             "".join(f"+{name}" for name in self.channels)
             + ("+annual" if self.annual else "")
             + ("" if self.level else "-level")
+            + ("+persistent" if self.persistent else "")
         )
         times = f"{self.resolution_minutes}min.{self.horizon_hours}h.{self.lag_hours}h"
         return f"openmg.forecast.2.{self.quantity}{extra}.{times}.{shape}"
@@ -177,3 +181,7 @@ IMPORT_ENERGY = ForecastSpec("import_energy")
 """What a home draws from the grid: its load less what its own panels cover of it at that moment."""
 EXPORT_ENERGY = ForecastSpec("export_energy")
 """What a home feeds in: its generation less what it uses at that moment. A meter at the home's border sees no more of it."""
+EXPECTED_NET = "expected_net"
+"""Channel of the price model: what net energy of the microgrid was to be expected for the target's hour, a day before."""
+PRICE = ForecastSpec("price", 15, 24, 24, hidden=(24, 24), channels=(EXPECTED_NET,), persistent=True)
+"""Price of a microgrid's pool in each slot of the next day. A day of lags, so that two of its vectors fit one transaction."""

@@ -4,7 +4,7 @@ A trainer is stateless: weights and Adam's moments go in and come out as flat fl
 swapped between any two steps. The back ends agree to 1e-5 per step, not to the bit; nothing agreed on chain may
 depend on them. Batches have BATCH_ROWS rows because a TFLite graph is compiled for that shape; there is one graph for
 each shape of network in `assets`, and a network without one is trained by numpy.
-Not here: which windows and how many steps (`edge_agent.learning.learner`), the loss (`loss`).
+Not here: which windows and how many steps (`openmg.member.learner`), the loss (`loss`).
 """
 
 from __future__ import annotations

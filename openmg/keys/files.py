@@ -15,6 +15,7 @@ import os
 import secrets
 from pathlib import Path
 
+from openmg.durable import sync_folder
 from openmg.keys.passphrase import KeyFileError, Passphrases, read_credential
 from openmg.keys.sealed import KEY_BYTES, Cost, SealError, is_sealed, seal, unseal
 
@@ -103,7 +104,7 @@ def write_new_private(path: Path, content: bytes) -> None:
         os.link(draft, path)  # unlike a rename it never replaces a file that another process has just made
     finally:
         draft.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _make(path: Path, content: bytes) -> None:
@@ -125,7 +126,7 @@ def _replace(path: Path, content: bytes) -> None:
             raise
         for left in path.parent.glob(_draft_name(path.name, "*")):  # of a change that was killed: it may be in clear
             left.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise KeyFileError(f"key file {path} cannot be written: {error.strerror}; check folder and free space") from error
 
@@ -147,11 +148,3 @@ def _write_draft(path: Path, content: bytes) -> Path:
         draft.unlink(missing_ok=True)
         raise
     return draft
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

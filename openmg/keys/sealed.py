@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+if TYPE_CHECKING:  # eight megabytes, for whoever seals or opens a key
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 KEY_BYTES = 32
 MAGIC = b"openmg-sealed-key\x01"
@@ -50,6 +50,9 @@ STANDARD = Cost()
 
 
 def _cipher(passphrase: str, salt: bytes, cost: Cost) -> ChaCha20Poly1305:
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
     kdf = Scrypt(salt=salt, length=KEY_BYTES, n=1 << cost.log2_n, r=cost.r, p=cost.p)
     return ChaCha20Poly1305(kdf.derive(passphrase.encode("utf-8")))
 
@@ -72,6 +75,8 @@ def unseal(content: bytes, passphrase: str) -> bytes:
     """The 32-byte key; SealError when the bytes are not a sealed key or the passphrase does not open it."""
     if len(content) != SEALED_BYTES or not is_sealed(content):
         raise SealError("it is not a sealed key of this version")
+    from cryptography.exceptions import InvalidTag
+
     header, ciphertext = content[:_HEADER_BYTES], content[_HEADER_BYTES:]
     log2_n, r, p = header[len(MAGIC) : len(MAGIC) + 3]
     try:

@@ -41,14 +41,16 @@ def roster_id(roster: Roster) -> bytes:
     return keccak256(encode(roster))
 
 
-def make_roster(microgrid: int, from_slot: int, members: Iterable[RosterMember], clear_feeder: bool = False) -> Roster:
+def make_roster(
+    microgrid: int, from_slot: int, members: Iterable[RosterMember], clear_feeder: bool = False, operator: bytes = b""
+) -> Roster:
     """A roster in canonical order; ValueError when it has too few, too many or repeated members."""
     ordered = tuple(sorted(members, key=lambda member: member.address))
     if not MIN_GROUP <= len(ordered) <= MAX_GROUP:
         raise ValueError(f"a group has {MIN_GROUP} to {MAX_GROUP} members, not {len(ordered)}")
     if len({member.address for member in ordered}) != len(ordered):
         raise ValueError("a meter stands twice in the roster")
-    return Roster(microgrid, from_slot, ordered, clear_feeder)
+    return Roster(microgrid, from_slot, ordered, clear_feeder, operator)
 
 
 def is_mask_key(public: bytes) -> bool:

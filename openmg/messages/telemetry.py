@@ -1,8 +1,8 @@
-"""Telemetry: who a meter is, the roster it masks with, its masked slot values, and the hub's acknowledgement.
+"""Telemetry: who a meter is, the roster it masks with, its masked slot values, and what the hub says to a report.
 
 Rules: the values of a slot leave the home only under masks and in commitments; device health leaves in clear. `seq` is the
 meter's outbox number: the hub's key for a report is (device, seq), and `Ack.high_water` says up to which number its
-database holds every report.
+database holds every report. A `Refusal` names a report by its bytes, since a hub may not be able to read its number.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ commitments to export and to import."""
 
 MAX_COUNT = 2**48
 """Above every number, count and slot that a device can reach, and well inside what databases hold."""
+
+MAX_REASON = 200
+"""Characters of a refusal's reason."""
 
 
 def _require_name(device: str) -> None:
@@ -65,6 +68,8 @@ class Roster:
     """The members whose values of a slot are summed together, in ascending order of address. Signed by the hub.
 
     `clear_feeder`: the feeder of the microgrid is read in clear, so that few members left out could be told from it.
+    `operator`: the address that alone may bring the group's sums to the chain: reports name the roster, so nobody else can
+    bring a part of them. Empty: nobody.
     """
 
     PURPOSE: ClassVar[str] = "roster"
@@ -72,15 +77,21 @@ class Roster:
     from_slot: int
     members: tuple[RosterMember, ...]
     clear_feeder: bool = False
+    operator: bytes = b""
 
     def __post_init__(self) -> None:
         if not 0 <= self.from_slot < MAX_COUNT:
             raise ValueError("a roster begins in a slot that can come")
+        if len(self.operator) not in (0, ADDRESS_BYTES):
+            raise ValueError("a roster's operator has a 20-byte address")
 
 
 @dataclass(frozen=True)
 class Health:
-    """How the device is doing; carries nothing of what the home consumes."""
+    """How the device is doing; carries nothing of what the home consumes.
+
+    outbox_rows: numbers from the oldest unacknowledged report to this one; the number of reports, but for those set aside.
+    """
 
     uptime_s: int
     polls: int
@@ -138,3 +149,18 @@ class Ack:
     def __post_init__(self) -> None:
         if not 0 <= self.high_water < MAX_COUNT:
             raise ValueError("high_water is the number of a report, or 0")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The hub's word that it never takes the report with these bytes (keccak256), and why. Signed by the operator."""
+
+    PURPOSE: ClassVar[str] = "refusal"
+    device: str
+    report: bytes
+    reason: str
+
+    def __post_init__(self) -> None:
+        _require_name(self.device)
+        if len(self.report) != HASH_BYTES or len(self.reason) > MAX_REASON:
+            raise ValueError(f"a refusal has the 32-byte hash of a report and a reason of at most {MAX_REASON} characters")

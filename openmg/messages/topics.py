@@ -39,8 +39,14 @@ def from_meter(device: str, leaf: str) -> str:
     return f"{_GRID}/{device}/{leaf}"
 
 
-def roster(microgrid: int) -> str:
-    return f"{_HUB}/roster/{microgrid}"
+def roster(microgrid: int, place: int) -> str:
+    """The roster of one of the microgrid's groups, which are counted from 0."""
+    return f"{_HUB}/roster/{microgrid}/{place}"
+
+
+def rosters_of(microgrid: int) -> str:
+    """A subscription to the rosters of all groups of one microgrid."""
+    return f"{_HUB}/roster/{microgrid}/+"
 
 
 def opening(microgrid: int) -> str:
@@ -89,11 +95,11 @@ ALL_NOTES = f"{_HUB}/notes/+"
 ALL_NULLIFIERS = f"{_HUB}/nullifiers/+"
 ALL_POOLS = f"{_HUB}/pools/+"
 ALL_MARKETS = f"{_HUB}/market/+"
-ALL_ROSTERS = f"{_HUB}/roster/+"
+ALL_ROSTERS = f"{_HUB}/roster/+/+"
 ALL_SLOT_LEAVES = f"{_HUB}/slots/+/+"
 ALL_FROM_HUBS = f"{_HUB}/#"
 """What a hub may write."""
-TOLD_TO_ALL = (f"{_HUB}/+", f"{_HUB}/+/+", ALL_SLOT_LEAVES)
+TOLD_TO_ALL = (f"{_HUB}/+", f"{_HUB}/+/+", ALL_ROSTERS, ALL_SLOT_LEAVES)
 """What hubs tell everybody; what is for one device alone lies deeper, in its own branch (`to_device`)."""
 
 
@@ -129,7 +135,12 @@ def is_roster(topic: str) -> bool:
     return topic.startswith(f"{_HUB}/roster/")
 
 
+def is_roster_of(topic: str, microgrid: int) -> bool:
+    return topic.startswith(f"{_HUB}/roster/{microgrid}/")
+
+
 def ack(device: str) -> str:
+    """What the hub says to the device's reports: signed Acks and Refusals."""
     return f"{_HUB}/device/{device}/ack"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from openmg.profiles.registers import decode, decode_text, encode, is_whole, limits, width
 
@@ -34,7 +35,7 @@ class Point:
     not_available: str
     unverified: str | None = None
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Number of registers."""
         return width(self.type)

@@ -10,6 +10,7 @@ Not here: reading a meter (`edge_agent.modbus`), being one (`firmware_sim`), the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,8 @@ __all__ = [
     "load_profile",
 ]
 _FOLDER = Path(__file__).parent
+MAX_LOADED = 32
+"""Profiles that are kept in memory."""
 
 
 class ProfileError(Exception):
@@ -128,6 +131,16 @@ def load_profile(name: str | Path, profile_dirs: Sequence[Path] = ()) -> Profile
             names = ", ".join(sorted(known))
             raise ProfileError(f"meter profile {str(name)!r} is unknown; use one of {names}, or the path of a .toml file")
         path = known[str(name)]
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ProfileError(f"meter profile {path}: cannot be read ({error.strerror}); give the path of a profile") from error
+    return _load(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@functools.lru_cache(MAX_LOADED)
+def _load(path: Path, stamp: tuple[int, int, int]) -> Profile:
+    """The profile of a file that has not changed since `stamp`: many meters have the same one."""
     try:
         file = load_toml(path, ProfileFile)
     except ConfigError as error:

@@ -22,13 +22,16 @@ FORMATS = {
     "uint16": ">H", "int16": ">h", "uint32": ">I", "int32": ">i", "uint64": ">Q", "int64": ">q",
     "acc32": ">I", "float32": ">f",
 }  # fmt: skip
+_NUMBERS = {kind: struct.Struct(form) for kind, form in FORMATS.items()}
+_WIDTHS = {kind: number.size // 2 for kind, number in _NUMBERS.items()}
+_REGISTERS = {width: struct.Struct(f">{width}H") for width in set(_WIDTHS.values())}
 ORDERS = ("ABCD", "CDAB", "BADC", "DCBA")
 CONVENTIONS = ("none", "largest", "sunspec")
 
 
 def width(kind: str) -> int:
     """Number of registers that a type occupies."""
-    return struct.calcsize(FORMATS[kind]) // 2
+    return _WIDTHS[kind]
 
 
 def is_whole(kind: str) -> bool:
@@ -81,10 +84,10 @@ def encode(kind: str, order: str, number: float | None, convention: str = "none"
 
 def decode(kind: str, order: str, registers: Sequence[int], convention: str = "none") -> int | float | None:
     """The number in `width(kind)` registers; None where the meter says "not available" (also NaN, infinity)."""
-    if len(registers) != width(kind):
-        raise ValueError(f"{kind} needs {width(kind)} registers, not {len(registers)}")
-    raw = to_order(struct.pack(f">{len(registers)}H", *registers), order)
-    number: int | float = struct.unpack(FORMATS[kind], raw)[0]
+    if len(registers) != _WIDTHS[kind]:
+        raise ValueError(f"{kind} needs {_WIDTHS[kind]} registers, not {len(registers)}")
+    raw = to_order(_REGISTERS[len(registers)].pack(*registers), order)
+    number: int | float = _NUMBERS[kind].unpack(raw)[0]
     if number == no_value(kind, convention) or not math.isfinite(number):
         return None
     return number

@@ -14,12 +14,12 @@ import hashlib
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from openmg.durable import replace_durably
 from openmg.zk import groth16
 from openmg.zk.backend import BACKEND_NAMES, Backend, BackendError, get_backend
 from openmg.zk.circuits.registry import CIRCUITS, DEMO_CIRCUITS, Circuit, circuit_named
@@ -78,18 +78,10 @@ def _is_cached(path: Path, sha256: bytes) -> bool:
     return good
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
+def _keep(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        replace_durably(path, data)
     except OSError as error:
         raise KeysError(f"keys cannot be written to {path.parent} ({error.strerror}); set OPENMG_CACHE") from error
 
@@ -120,7 +112,7 @@ def ensure_keys(
         if progress:
             progress(f"making development keys of the {circuit} circuit ({maker.name})")
         started = time.monotonic()
-        _write_atomically(path, make_development_key(chosen, maker))
+        _keep(path, make_development_key(chosen, maker))
         seconds = time.monotonic() - started
     key = ProvingKeyFile(path)
     return ProvingKeyInfo(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from openmg.units import LOT_WH as LOT_WH
 from openmg.zk import babyjub
 from openmg.zk.babyjub import Point
 from openmg.zk.field import require_felt
@@ -21,8 +22,6 @@ from openmg.zk.tree import CAPACITY, DEPTH, NoteTree
 ENERGY_BITS = 32
 """Energies, capacities, microgrids and slot numbers."""
 NUMBER_LIMIT = 1 << ENERGY_BITS
-LOT_WH = 100
-"""What one lot of an order is."""
 LOT_BITS = 16
 
 

@@ -131,7 +131,9 @@ class WitnessBuilder:
         return value
 
     def linear(self, terms: Iterable[tuple[int, int]], constant: int = 0) -> int:
-        return sum([factor * signal for factor, signal in terms], constant) % FR
+        for factor, signal in terms:  # mostly one to three: a sum over a list takes a fifth longer
+            constant += factor * signal
+        return constant % FR
 
     def multiply(self, left: int, right: int) -> int:
         product = left * right % FR

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge_agent.learning.learner import LocalLearner
 from openmg.forecast.model import initial_master
 from openmg.forecast.spec import ForecastSpec
 from openmg.forecast.trainer import get_trainer
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import update_from_bytes
+from openmg.member.learner import LocalLearner
+from openmg.member.spans import of_home
 from workbench.attacks.inversion import F64
 from workbench.ppdl_train.homes import device_of
 
@@ -60,6 +61,6 @@ class Sent:
 def sent(seed: int) -> Sent:
     """The home of that seed."""
     energy = energy_wh(seed)
-    learner = LocalLearner(device_of(seed), PLAN, lambda _: (START_HOUR, energy), TRAINER)
+    learner = LocalLearner(device_of(seed), PLAN, of_home(lambda _: (START_HOUR, energy)), TRAINER)
     update = update_from_bytes(SPEC, learner.train(MASTER, 0).update_int16)
     return Sent(learner, learner.spans.standard.apply(np.array(energy[:TRAIN_HOURS], float)), update)

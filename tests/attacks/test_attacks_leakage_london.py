@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.learning.learner import LocalLearner
 from openmg.forecast.features import series
 from openmg.forecast.model import initial_master
 from openmg.forecast.trainer import get_trainer
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import update_from_bytes
+from openmg.member.learner import LocalLearner
+from openmg.member.spans import of_home
 from workbench.attacks.presence import HomePresence
 from workbench.attacks.rehearsal import Rehearsal
 from workbench.attacks.revealed import reveal
@@ -44,7 +45,7 @@ def test_homes_of_london_are_found_in_clear_and_in_sums_of_five(shared_data: Pat
     master, trainer = initial_master(first.spec, first.seed), get_trainer(first.spec, "numpy")
 
     def update(number: int, span: int) -> np.ndarray:
-        learner = LocalLearner(device_of(number), plan_of(data, span), data.homes[number].history, trainer)
+        learner = LocalLearner(device_of(number), plan_of(data, span), of_home(data.homes[number].history), trainer)
         return update_from_bytes(first.spec, learner.train(master, span).update_int16).astype(np.float64)
 
     shadows = [update(number, span) for span in range(SPANS - 1) for number in range(0, 60, 2)]
@@ -68,7 +69,7 @@ def test_a_measured_homes_update_can_be_rehearsed_to_the_bit(shared_data: Path) 
     plan = plan_of(data, 0)
     master = initial_master(plan.spec, plan.seed)
     home = data.homes[3]
-    learner = LocalLearner(device_of(3), plan, home.history, get_trainer(plan.spec, "numpy"))
+    learner = LocalLearner(device_of(3), plan, of_home(home.history), get_trainer(plan.spec, "numpy"))
     sent = update_from_bytes(plan.spec, learner.train(master, 0).update_int16)
     values = learner.spans.standard.apply(series(home.energy_wh[: plan.train_hours]))
     assert np.array_equal(Rehearsal(plan, master, 0, device_of(3)).sent(values), sent)

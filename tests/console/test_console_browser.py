@@ -42,9 +42,7 @@ def test_live_values_arrive_and_change_and_are_the_right_ones(page: Page, consol
     assert f"{expected['learning']['participants']} of 12 meters took part" in text(page, ".story")
 
 
-def test_every_page_in_both_languages_and_themes_asks_only_this_hub_and_fits(
-    page: Page, console: Console, feeder: Feeder
-):
+def test_every_page_in_both_languages_and_themes_asks_only_this_hub_and_fits(page: Page, console: Console, feeder: Feeder):
     for language in ("en-US", "ko-KR"):
         visit(page, console, "overview", language)
         assert page.evaluate("document.documentElement.lang") == language[:2]
@@ -57,9 +55,7 @@ def test_every_page_in_both_languages_and_themes_asks_only_this_hub_and_fits(
                 spill = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                 assert spill <= 0, f"{name} in {language} at {width} px is {spill} px too wide"
     assert len(page.requests) > 20
-    assert {url.split("/")[2] for url in page.requests if not url.startswith("about:")} == {
-        f"127.0.0.1:{console.port}"
-    }
+    assert {url.split("/")[2] for url in page.requests if not url.startswith("about:")} == {f"127.0.0.1:{console.port}"}
 
 
 def test_the_language_switch_speaks_korean_and_is_remembered(page: Page, console: Console, feeder: Feeder):
@@ -127,8 +123,7 @@ def test_a_charts_table_holds_the_same_numbers_and_stays_open(page: Page, consol
     clock_time = (T0 + 9 * 3600 + slot * 900) % 86400 // 60
     label = f"{clock_time // 60:02}:{clock_time % 60:02}"
     row = page.evaluate(
-        "[...document.querySelectorAll('details.data tbody tr')]"
-        f".find((r) => r.cells[0].innerText === '{label}')?.innerText"
+        f"[...document.querySelectorAll('details.data tbody tr')].find((r) => r.cells[0].innerText === '{label}')?.innerText"
     )
     imported, exported = slot_sums(slot, 1)
 
@@ -138,9 +133,7 @@ def test_a_charts_table_holds_the_same_numbers_and_stays_open(page: Page, consol
     assert row.split("\t") == [label, energy(exported), energy(imported)]
 
 
-def test_an_alarm_is_spoken_when_it_comes_and_not_when_the_page_opens(
-    page: Page, console: Console, feeder: Feeder
-):
+def test_an_alarm_is_spoken_when_it_comes_and_not_when_the_page_opens(page: Page, console: Console, feeder: Feeder):
     console.board.event("meter", "an old alarm", "지난 경보", "alarm")
     visit(page, console)
     page.wait("document.querySelector('.events').innerText.includes('an old alarm')")
@@ -167,6 +160,27 @@ def test_a_gap_is_told_and_no_sum_is_shown(page: Page, console: Console, feeder:
     page.wait("document.querySelector('#headline').innerText.startsWith('Needs a look: Meters, Slot sums')")
 
 
+def test_groups_are_listed_and_a_closed_one_says_why(page: Page, console: Console):
+    fill(console.board, PAST)
+    grid = sections(PAST)["grid"]
+    first = grid["microgrids"][0]
+    shown = {"homes": 3, "slot": first["slot"], "meters": 3, "import_wh": 500, "export_wh": 0}
+    closed = {"gap": ["home-5"], "reason": "no report from home-5", "left_out": True}
+    first["groups"] = [
+        {"number": 1, **shown, "gap": None, "reason": None, "left_out": False},
+        {"number": 2, **shown, **closed},
+    ]
+    grid["microgrids"][1] |= {"small": {"present": 4, "needed": 5}}
+    console.board.put("grid", grid)
+    visit(page, console, "grid")
+    cards = page.evaluate("[...document.querySelectorAll('.card')].slice(0, 2).map((card) => card.innerText)")
+    assert "1 of 2 groups closed" in cards[0] and "left out of the slot, waiting for: home-5" in cards[0]
+    assert page.evaluate("document.querySelectorAll('.card:first-child tbody tr').length") == 2
+    assert "Group too small: 4 of 5 meters" in cards[1] and "No sum published" in cards[1]
+    go(page, "overview")
+    page.wait("document.querySelector('#headline').innerText.startsWith('Needs a look: Slot sums')")
+
+
 def test_the_diagram_never_shows_a_homes_power(page: Page, console: Console, feeder: Feeder):
     visit(page, console, "grid")
     page.wait("document.querySelectorAll('og-oneline .home').length === 12")
@@ -187,16 +201,12 @@ def test_motion_stops_for_those_who_ask(page: Page, console: Console, feeder: Fe
 def test_parts_the_hub_does_not_run_are_said_and_never_zero(page: Page, console: Console):
     visit(page, console)
     assert text(page, "#headline") == "Waiting for the first word from the hub."
-    figures = page.evaluate(
-        "[...document.querySelectorAll('.node-figure, .tile-figure')].map((e) => e.innerText)"
-    )
+    figures = page.evaluate("[...document.querySelectorAll('.node-figure, .tile-figure')].map((e) => e.innerText)")
     assert figures == ["–"] * 10
     for name in PAGES:
         go(page, name)
         assert "Not running." in text(page, "main")
-        assert (
-            page.evaluate("document.querySelector('main').innerText.match(/\\b\\d+ (Wh|kWh|PETH)/)") is None
-        )
+        assert page.evaluate("document.querySelector('main').innerText.match(/\\b\\d+ (Wh|kWh|PETH)/)") is None
     console.board.put(
         "ppdl",
         {"height": 3, "view": 0, "view_changes": 0, "validators": [], "mempool": 0, "block_seconds": 0.5},
@@ -317,9 +327,7 @@ def test_what_is_unknown_or_not_yet_there_is_told_as_such(page: Page, console: C
     assert "in MG1" not in text(page, ".story") and "in MG2" in text(page, ".story")
     go(page, "market")
     assert text(page, ".hero") == "–" and "collar" not in text(page, ".card .card-head")
-    times = page.evaluate(
-        "[...document.querySelectorAll('main .card:last-child tbody th')].map((e) => e.innerText)"
-    )
+    times = page.evaluate("[...document.querySelectorAll('main .card:last-child tbody th')].map((e) => e.innerText)")
     assert times == ["block 81", "block 70"]
 
 
@@ -362,6 +370,7 @@ def test_what_only_starts_is_not_called_well_and_faults_come_first(page: Page, c
     page.wait("document.querySelector('#headline').innerText === 'Fault: PPDL chain. Needs a look: Market.'")
 
 
+@pytest.mark.slow
 def test_very_large_and_very_small_numbers_stay_in_their_boxes(page: Page, console: Console):
     value = sections(PAST)
     for pool, size in zip(value["market"]["microgrids"], (10**33, 3), strict=True):

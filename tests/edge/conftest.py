@@ -8,13 +8,16 @@ from dataclasses import replace
 
 import pytest
 from edge_kit import T0, broker, hubs, processes
+from gurux_kit import gurux_classpath, start_gurux
+from hdlc_kit import serve_hdlc
+from wire_kit import lay
 
 from firmware_sim.meter import Meter
 from firmware_sim.server import MeterServer
 from openmg.clock import VirtualClock
 from openmg.profiles.profile import load_profile
 
-__all__ = ["broker", "hubs", "processes"]
+__all__ = ["broker", "gurux_classpath", "hubs", "lay", "processes", "serve_hdlc", "start_gurux"]
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import shutil
 import signal
 import socket
@@ -16,19 +18,23 @@ from typing import Any
 import pytest
 from slot_reports import ReportOpener
 
+from edge_agent.agent import Agent
+from edge_agent.cli import main
+from edge_agent.config import AgentConfig
+from edge_agent.slots import Baseline, ClosedSlot
 from hub.ingest.events import IngestEvents
 from hub.ingest.registry import Registry
 from hub.ingest.service import IngestService
 from hub.ingest.status import IngestSettings
 from hub.ingest.store import IngestStore
-from openmg.clock import VirtualClock
+from openmg.clock import VirtualClock, slot_of
+from openmg.config import load_toml
 from openmg.identity import DeviceKey
 from openmg.signing import address_of
 
 T0 = 1_781_485_200
 OPERATOR_KEY = bytes(31) + b"\x07"
 CHAIN_ID = 7
-BROKERS = ("amqtt", "mosquitto")
 
 
 def agent_toml(
@@ -83,10 +89,26 @@ demo = true
 
 
 def run_agent_command(
-    root: Path, command: str, config: Path, *arguments: str, before: tuple[str, ...] = ()
+    command: str, config: Path, *arguments: str, before: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `openmg-agent COMMAND [before] --config CONFIG [arguments]` to its end."""
-    line = [sys.executable, "-m", "edge_agent.cli", command, *before, "--config", str(config), *arguments]
+    """Runs `openmg-agent COMMAND [before] --config CONFIG [arguments]` to its end, in this process.
+
+    Everything but an interpreter's start, which costs more than the command; for that `run_agent_program`.
+    """
+    line = [command, *before, "--config", str(config), *arguments]
+    said, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
+        try:
+            code = main(line)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+    texts = [stream.buffer.getvalue().decode() for stream in (said, errors)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(line, code, *texts)
+
+
+def run_agent_program(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `openmg-agent [arguments]` to its end, as a program of its own."""
+    line = [sys.executable, "-m", "edge_agent.cli", *arguments]
     return subprocess.run(line, capture_output=True, text=True, cwd=root, timeout=30)
 
 
@@ -215,13 +237,32 @@ def mosquitto() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin:/sbin")
 
 
-@pytest.fixture(params=BROKERS)
+def brokers() -> list[object]:
+    """Where mosquitto is installed both, amqtt among the slow tests; else amqtt alone, which comes with the project."""
+    if mosquitto() is None:
+        return ["amqtt"]
+    return ["mosquitto", pytest.param("amqtt", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(params=brokers())
 def broker(request: pytest.FixtureRequest, free_port: Callable[[], int], tmp_path: Path, processes: Processes) -> Broker:
     if request.param == "mosquitto" and mosquitto() is None:
         pytest.skip("mosquitto is not installed")
     made = Broker(request.param, free_port(), tmp_path, processes)
     made.start()
     return made
+
+
+@contextlib.asynccontextmanager
+async def agent_beyond_a_slot(folder: Path, url: str, name: str) -> AsyncIterator[Agent]:
+    """A running agent without a meter, which stands on the closed slot of T0 with 7 Wh of import and 2 Wh of export."""
+    made = Agent(load_toml(agent_toml(folder, 9, url, name), AgentConfig))
+    made.store.move_baseline(Baseline(slot_of(T0) + 1, 0, 0), ClosedSlot(slot_of(T0), 7, 2, 0))
+    stop = asyncio.Event()
+    running = asyncio.create_task(made.run(stop))
+    yield made
+    stop.set()
+    await running
 
 
 class Hubs:

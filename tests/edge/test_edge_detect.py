@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from bus_kit import Chain, on_tcp
 from edge_kit import OPERATOR_KEY, T0, Processes
+from serial.tools.list_ports_common import ListPortInfo
 from serial_kit import line_to
 
 from edge_agent.cli import main
@@ -20,6 +21,7 @@ from edge_agent.config import AgentConfig
 from edge_agent.modbus.detect import FoundMeter, scan, serial_settings
 from edge_agent.modbus.errors import BadAnswer, LinkDown
 from edge_agent.modbus.link import ModbusLink
+from edge_agent.modbus.ports import in_order
 from edge_agent.modbus.sunspec_reader import SunSpecReader
 from edge_agent.modbus.target import BusTarget
 from firmware_sim.meter import Meter
@@ -107,6 +109,40 @@ def test_a_serial_line_is_tried_at_each_setting_and_tcp_at_one() -> None:
     line = serial_settings(BusTarget(transport="rtu", serial="/dev/ttyUSB0"), (9600, 19200), ("N", "E"))
     assert [(item.baud, item.parity) for item in line] == [(9600, "N"), (9600, "E"), (19200, "N"), (19200, "E")]
     assert len(serial_settings(BusTarget("192.0.2.1"), (9600, 19200), ("N", "E"))) == 1
+
+
+def test_usb_adapters_are_tried_first_and_a_console_never() -> None:
+    devices = ("/dev/ttyS1", "/dev/ttyAMA0", "/dev/ttyUSB10", "/dev/ttyUSB2", "/dev/ttyACM0", "/dev/ttyS0")
+    tried = in_order(devices, frozenset({"ttyS0", "tty0"}))
+    assert tried == ("/dev/ttyACM0", "/dev/ttyUSB2", "/dev/ttyUSB10", "/dev/ttyAMA0", "/dev/ttyS1")
+    assert in_order((), frozenset()) == ()
+
+
+async def test_without_a_place_the_meter_is_found_on_any_serial_port(
+    tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What lists the machine's ports is told of two: an adapter that was pulled out, and one with a meter behind it."""
+    server = simulated("em340", unit=2, rtu=True)
+    await server.start()
+    path = await asyncio.to_thread(line_to, processes, server.port, tmp_path)
+    gone = tmp_path / "gone"
+    ports = [ListPortInfo(str(gone)), ListPortInfo(str(path))]
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: ports)
+    config = tmp_path / "agent.toml"
+    line = ["detect", "--units", "1-2", "--timeout", "0.5", "--write", str(config), *WHO, *OPERATOR, "--demo-key"]
+    assert await asyncio.to_thread(main, line) == 0
+    said = capsys.readouterr()
+    assert f"{path} at 9600 N unit 2: em340" in said.out and f"{gone} does not exist; plug the adapter in" in said.err
+    assert load_toml(config, AgentConfig).meter.serial == str(path)
+    ports[:] = ports[:1]
+    assert await asyncio.to_thread(main, ["detect"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    ports.clear()
+    assert await asyncio.to_thread(main, ["detect"]) == 1
+    assert capsys.readouterr().err.startswith("this machine has no serial port; ")
+    assert await asyncio.to_thread(main, ["detect", "--transport", "tcp"]) == 2
+    assert capsys.readouterr().err == "where is the meter? tcp needs --host (with --port)\n"
+    await server.stop()
 
 
 async def test_detect_on_a_serial_line_writes_a_file_that_check_and_read_take(

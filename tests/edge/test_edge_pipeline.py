@@ -36,6 +36,7 @@ from firmware_sim.history import write_history
 from firmware_sim.neighbourhood import Neighbourhood
 from hub.ingest.events import IngestEvents
 from hub.ingest.groups import Gap, GroupSum
+from hub.ingest.joining import OpenedSlot
 from hub.ingest.registry import Device, Registry
 from hub.ingest.status import IngestSettings
 from openmg.clock import VirtualClock, slot_of
@@ -58,9 +59,9 @@ class Sums(IngestEvents):
         self.feeder: dict[int, FeederReport] = {}
         self.gaps: list[Gap] = []
 
-    async def on_group(self, group: GroupSum) -> None:
-        assert group.slot not in self.groups
-        self.groups[group.slot] = group
+    async def on_slot(self, slot: OpenedSlot) -> None:
+        assert slot.slot not in self.groups
+        (self.groups[slot.slot],) = slot.groups
 
     def on_feeder(self, device: Device, report: FeederReport) -> None:
         self.feeder[report.slot] = report

@@ -25,6 +25,7 @@ from edge_agent.store import RawReading, Store, StoreError
 from firmware_sim.server import MeterServer
 from hub.ingest.events import IngestEvents
 from hub.ingest.groups import GroupSum
+from hub.ingest.joining import OpenedSlot
 from hub.ingest.registry import Device, Registry
 from hub.ingest.service import IngestService
 from hub.ingest.status import IngestSettings
@@ -124,8 +125,8 @@ class Sums(IngestEvents):
         self.groups: dict[int, GroupSum] = {}
         self.states: list[tuple[str, bool]] = []
 
-    async def on_group(self, group: GroupSum) -> None:
-        self.groups[group.slot] = group
+    async def on_slot(self, slot: OpenedSlot) -> None:
+        (self.groups[slot.slot],) = slot.groups
 
     def on_state(self, device: Device, online: bool) -> None:
         self.states.append((device.name, online))
@@ -154,7 +155,7 @@ async def test_a_home_whose_roster_was_lost_asks_until_it_has_one(
     lost: list[str] = []
 
     def lose_two(topic: str, payload: bytes) -> None:
-        if topic == topics.roster(1) and len(lost) < 2:
+        if topic == topics.roster(1, 0) and len(lost) < 2:
             lost.append(topic)
         else:
             deliver(topic, payload)
@@ -168,9 +169,9 @@ async def test_a_home_whose_roster_was_lost_asks_until_it_has_one(
     for index in range(4):
         wire.birth(index)
     await until(lambda: len(lost) == 2)
-    wire.link.publish(topics.roster(1), b"", retain=True)  # and nothing is retained any more
+    wire.link.publish(topics.roster(1, 0), b"", retain=True)  # and nothing is retained any more
     await until(lambda: agent.store.totals().acked == 1)
-    (roster,) = hub.rosters.known(1)
+    ((roster,),) = (grouping.rosters for grouping in hub.rosters.known(1))
     for index in range(4):
         wire.report(index, roster, 1, SLOT)
     await until(lambda: heard.groups)
@@ -248,17 +249,17 @@ async def test_a_report_under_an_unknown_roster_brings_the_right_one(
         wire.birth(index)
     birth = Birth("home-5", 1, "sdm630", last.mask_public, bytes(20), 0, bytes(32))
     wire.link.publish(topics.from_meter("home-5", topics.BIRTH), base.sign(birth, CHAIN_ID, last.signing_key))
-    await until(lambda: wire.count(topics.roster(1)) >= 2)  # once at once, once more until it is in force
+    await until(lambda: wire.count(topics.roster(1, 0)) >= 2)  # once at once, once more until it is in force
     await asyncio.sleep(0.6)
-    before = wire.count(topics.roster(1))
-    (right,) = hub.rosters.known(1)
+    before = wire.count(topics.roster(1, 0))
+    ((right,),) = (grouping.rosters for grouping in hub.rosters.known(1))
     wrong = make_roster(1, SLOT + 1, right.members)
     for seq in range(1, 40):
         wire.report(0, wrong, seq, SLOT + 1)
     await until(lambda: hub.stats().stored == 39)
-    await until(lambda: wire.count(topics.roster(1)) > before)
+    await until(lambda: wire.count(topics.roster(1, 0)) > before)
     await asyncio.sleep(0.6)
-    assert wire.count(topics.roster(1)) - before <= 4  # asked 39 times, answered at the pace of the watch loop
+    assert wire.count(topics.roster(1, 0)) - before <= 4  # asked 39 times, answered at the pace of the watch loop
 
 
 async def test_the_rosters_of_open_slots_come_newest_first(broker: Broker, hubs: Hubs, wire: Wire, tmp_path: Path) -> None:
@@ -268,14 +269,14 @@ async def test_the_rosters_of_open_slots_come_newest_first(broker: Broker, hubs:
     members = [RosterMember(f"home-{i}", k.address, k.mask_public, 0, bytes(32)) for i, k in enumerate((*PEERS, last), 1)]
     for from_slot in (SLOT - 3, SLOT - 1):
         payload = base.sign(make_roster(1, from_slot, members), CHAIN_ID, OPERATOR_KEY)
-        hub.store.save_roster(1, from_slot, payload)
+        hub.store.save_grouping(1, from_slot, [payload])
     await hub.start()
-    await until(lambda: wire.count(topics.roster(1)) >= 2)
+    await until(lambda: wire.count(topics.roster(1, 0)) >= 2)
     heard = [base.open_signed(Roster, payload, CHAIN_ID).message for topic, payload in wire.heard if "roster" in topic]
     assert [roster.from_slot for roster in heard[:2]] == [SLOT - 1, SLOT - 3]
     late = Wire(broker)
     late.link.start()
-    await until(lambda: late.count(topics.roster(1)))
+    await until(lambda: late.count(topics.roster(1, 0)))
     retained = base.open_signed(Roster, late.heard[0][1], CHAIN_ID).message
     assert retained.from_slot == SLOT - 1
     await late.link.stop()

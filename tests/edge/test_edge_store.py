@@ -15,6 +15,7 @@ from edge_kit import Processes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent import retention
 from edge_agent import store as store_module
 from edge_agent.importer import ImportFileError, import_file
 from edge_agent.slots import CARRIED, IMPORTED, PARTIAL, RESET, Baseline, ClosedSlot, carry, observe
@@ -145,16 +146,18 @@ def test_a_new_store_never_repeats_a_number(tmp_path: Path) -> None:
 
 
 def test_every_table_is_bounded_and_losses_are_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "MAX_READINGS", 5)
+    for name, rows in (("WHOLE_ROWS", 3), ("MINUTE_ROWS", 1), ("QUARTER_ROWS", 1), ("TIDY_ROWS", 1)):
+        monkeypatch.setattr(retention, name, rows)
     monkeypatch.setattr(store_module, "MAX_OUTBOX", 3)
     monkeypatch.setattr(store_module, "MAX_SLOTS", 8)
     for i in range(12):
-        store.add_readings([RawReading(i, i, 0, 0, 0)], 1, 0)
+        store.add_readings([RawReading(i, i * SLOT_SECONDS, 0, 0, 0)], 1, 0)
         store.move_baseline(Baseline(i + 1, 0, 0), ClosedSlot(i, 1, 1, 0))
         store.report(i, "slot", lambda seq, rows: b"")
     assert store._rows("SELECT count(*) FROM readings") == [(5,)]
     assert [row.seq for row in store.pending(0, 99)] == [10, 11, 12]
-    assert store.totals().lost == 9 and store.totals().slots == 8
+    totals = store.totals()
+    assert (totals.lost, totals.slots, totals.dropped_readings, totals.dropped_slots) == (9, 8, 7, 4)
 
 
 def test_a_slot_that_was_metered_is_never_replaced(store: Store) -> None:
@@ -308,6 +311,22 @@ def test_times_without_offset_are_the_homes(store: Store, tmp_path: Path) -> Non
     file = write(tmp_path / "p.csv", "2026-06-15 10:00,1,2", head="time,import_wh,export_wh\n")
     import_file(store, file, SEOUL)
     assert store.slots()[0].slot == 1_781_485_200 // 900 and store.baseline() is None
+
+
+def test_days_of_23_and_25_hours_have_all_their_slots(store: Store, tmp_path: Path) -> None:
+    """Slots count from 1970 without a break; only what people write follows summer time."""
+    berlin, times = ZoneInfo("Europe/Berlin"), []
+    for hours in ([0, 1, 3, 4], [0, 1, 2, 2, 3]):  # 29 March 2026 leaves out an hour, 25 October repeats one
+        day = "2026-03-29" if len(hours) == 4 else "2026-10-25"
+        times += [f"{day} {hour:02}:{minute:02}" for hour in hours for minute in (0, 15, 30, 45)]
+    lines = [f"{time},{energy},0" for energy, time in enumerate(times, 1)]
+    result = import_file(store, write(tmp_path / "p.csv", *lines, head="time,import_wh,export_wh\n"), berlin)
+    assert (result.new, result.known) == (36, 0)
+    rows = store.slots()
+    spring, autumn = rows[:16], rows[16:]
+    assert [row.slot for row in spring] == list(range(spring[0].slot, spring[0].slot + 16))
+    assert [row.slot for row in autumn] == list(range(autumn[0].slot, autumn[0].slot + 20))
+    assert [row.import_wh for row in rows] == list(range(1, 37))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from hub.chain.client import EvmClient
 from hub.chain.cursor import ChainRewritten
 from hub.market.clearing import Clearing
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["market", "orders"]  # fixtures: a sale and a purchase, proved and not submitted
 
 BATCH = SLOT + 2

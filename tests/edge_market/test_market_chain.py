@@ -19,6 +19,8 @@ from edge_agent.market.journal import Kind
 from edge_agent.market.planner import BURN_LAST_SLOTS, ORDER_SLOTS, SETTLE_SLOTS
 from edge_agent.market.statement import SlotAccount
 from edge_agent.market.witnesses import asset_of
+from edge_agent.page import statements
+from edge_agent.page.readonly import reading
 from hub.chain.abi import to_hex
 from hub.chain.errors import CallReverted
 from openmg.market.ladder import largest_step
@@ -30,6 +32,8 @@ from openmg.zk.field import R
 from openmg.zk.keys import ensure_keys
 from openmg.zk.prove import prove_now
 from openmg.zk.prover import ProofRequest
+
+pytestmark = pytest.mark.slow
 
 ADA, BEN, CHO, DAE, EVA = HOMES
 KEY = CALENDAR.key_of(SLOT)
@@ -240,6 +244,24 @@ def test_a_restored_wallet_finds_what_it_owns_and_does_nothing_again(story, tmp_
         assert view.agreed == set(story.readings)
         assert all(item.minted and item.bought == (item.import_wh >= 100) for item in view.slots)
         fresh.close()
+
+
+def test_the_owners_page_states_what_the_chain_settled(story):
+    """Each home's page knows its own part, from its own file; together they are what the pool's events say."""
+    total = statements.Amounts()
+    for home, trading in story.homes.items():
+        with reading(trading.path) as db:
+            (line,) = statements.days(db, CALENDAR, BURN_SLOT)
+        energies = [metered[home] for metered in story.readings.values()]
+        assert (line.amounts.import_wh, line.amounts.export_wh) == tuple(map(sum, zip(*energies, strict=True)))
+        assert line.amounts.burned_wh == sum(order.amount for order in trading.journal.orders(Kind.BURN, 0, BURN_SLOT))
+        total += line.amounts
+    closed = story.events("BatchClosed")
+    assert total.minted_wh == total.export_wh and total.under_way == 0
+    assert total.sold_wh == 100 * sum(event["soldLots"] for event in closed) > 0
+    assert total.bought_wh == 100 * sum(event["clearedLots"] for event in closed) > 0
+    assert total.paid_wei == sum(event["clearedLots"] * event["priceWeiPerLot"] for event in closed)
+    assert total.received_wei == sum(event["soldLots"] * event["priceWeiPerLot"] for event in closed)
 
 
 def record(story: Story, home: Home) -> Record:

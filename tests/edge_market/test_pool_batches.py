@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from eth_abi.abi import decode
 from evm_world import ETHER, refused
 from test_pool_attacks import BUY_NULLIFIER, KEY, SLOT, attempt, changed, market, orders, types_of
@@ -15,6 +16,8 @@ from trade_world import CAP, FLOOR, MarketChain
 
 from edge_agent.market.calls import BUY, SELL
 from openmg.market.collar import Collar, clear, opened
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["market", "orders"]  # fixtures: a sale and a purchase, proved and not submitted
 

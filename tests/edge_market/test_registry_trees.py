@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from trade_cases import CAP_EXPORT, HOMES, MICROGRID, OPEN_END, SLOT, registry_notice, root_of, slot_notice
 
-from edge_agent.market.agreed import NotAgreedError, agreed_slot
+from edge_agent.market.agreed import LeftOutError, NotAgreedError, agreed_slot
 from edge_agent.market.registry_trees import RegistryTrees
 from openmg.messages.market import RegistryRoot
 from openmg.zk import babyjub
@@ -122,7 +122,7 @@ def test_a_slot_with_another_value_under_our_name_is_not_believed():
     for exported, imported in (ADA.openings(SLOT, 100, 51), ADA.openings(SLOT, 101, 50), ADA.openings(SLOT + 1, 100, 50)):
         with pytest.raises(NotAgreedError):
             agreed_slot(notice, ADA.meter_id, exported, imported)
-    with pytest.raises(NotAgreedError):
+    with pytest.raises(LeftOutError, match="its group was not there in time"):
         agreed_slot(slot_notice(SLOT, {BEN: (1, 1)}), ADA.meter_id, *ADA.openings(SLOT, 100, 50))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import io
 import logging
 import time
+from dataclasses import replace
 
 import pytest
 from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, until
@@ -16,6 +17,7 @@ from edge_agent.agent import Agent
 from edge_agent.certificates import CertificateKeeper, CertificateProblem, describe, times
 from edge_agent.cli import main
 from edge_agent.config import AgentConfig
+from edge_agent.enrol import renew
 from firmware_sim.meter import Meter as SimulatedMeter
 from firmware_sim.server import MeterServer
 from hub.ingest.events import IngestEvents
@@ -182,3 +184,24 @@ async def test_the_command_takes_the_code_from_standard_input_and_the_files_of_t
     assert times(meter.files).days_left(time.time()) in (89, 90) and code not in "".join(capsys.readouterr())
     monkeypatch.setattr("sys.stdin", io.StringIO("no code\n"))
     assert await asyncio.to_thread(main, line) == 1 and "no enrolment code" in capsys.readouterr().err
+
+
+async def test_a_key_that_systemd_hands_over_serves_as_well_and_is_renewed_for(tls_broker, operator, server, tmp_path):
+    """A credential is a file of mode 0400 in a folder where nothing can be made; the key is never written again."""
+    meter = Meter(tmp_path, "meter-1", 1)
+    operator.clock.offset_s = -70 * SECONDS_PER_DAY
+    await meter.enrol(place_of(server), operator)
+    operator.clock.offset_s = 0.0
+    tls_broker.reload()
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    meter.files.key.rename(credentials / "tls.key")
+    (credentials / "tls.key").chmod(0o400)
+    credentials.chmod(0o500)
+    files = replace(meter.files, key=credentials / "tls.key")
+    before = (files.key.read_bytes(), times(files))
+    await asyncio.to_thread(renew, files, "meter-1", place_of(server))
+    assert files.key.read_bytes() == before[0] and times(files) != before[1] and not meter.files.key.exists()
+    async with Client(tls_broker, files, "meter-1") as client:
+        await until(lambda: client.link.connected)
+    credentials.chmod(0o700)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from openmg.enrolment.code import ALPHABET, CHARACTERS, RANDOM_BITS, SECRET_BITS, CodeError, EnrolmentCode
+from openmg.crockford import ALPHABET
+from openmg.enrolment.code import CHARACTERS, RANDOM_BITS, SECRET_BITS, CodeError, EnrolmentCode
 
 CODE = EnrolmentCode.from_random((1 << RANDOM_BITS) // 7)
 

@@ -134,7 +134,8 @@ def test_from_init_to_a_revoked_device_and_no_secret_is_shown(scene, free_port):
     told = scene.enrol(place, "home-7")
     assert told["operator"] == OPERATOR and told["chain_id"] == 7 and told["days_left"] in (89, 90)
     result = (scene.home / "enrolment.toml").read_text()
-    assert f'renew_at = "{place}"' in result and OPERATOR in result
+    assert f'renew_at = "{place}"' in result and OPERATOR in result and "microgrid = 2" in result
+    assert f'url = "mqtts://127.0.0.1:{port}"' in result  # the server was started before the broker had its files
     assert "user home-7\ntopic write grid/v1/home-7/+\n" in (scene.broker / "acl").read_text()
     if mosquitto() is not None and shutil.which("openssl") is not None:
         check_with_other_clients(scene, port)

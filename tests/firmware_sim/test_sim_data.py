@@ -108,6 +108,7 @@ def test_a_simulator_on_measured_data_follows_it(sim_file: Write, tmp_path: Path
     assert model.meter("home-2").power_w(config.start + 9 * 3600) == 1900
 
 
+@pytest.mark.slow
 @pytest.mark.london
 def test_london_homes_serve_a_whole_demonstration(sim_file: Write, shared_data: Path, tmp_path: Path) -> None:
     if not (shared_data / LONDON).exists():

@@ -205,6 +205,17 @@ def test_without_a_level_the_inputs_do_not_tell_how_high_the_series_lies(past: S
     assert levels == pytest.approx([past.values[o - 168 : o].mean() + 3.0 for o in origins])
 
 
+def test_half_of_a_persistent_base_is_the_last_day(past: Series) -> None:
+    origins = np.arange(400, 500)
+    for spec in (NET_ENERGY, replace(NET_ENERGY, horizon_hours=72)):
+        inputs, base = features.inputs_and_base(spec, past, origins)
+        same, half = features.inputs_and_base(replace(spec, persistent=True), past, origins)
+        for origin, plain, got in zip(origins, base, half, strict=True):
+            last_day = past.values[origin - 24 : origin]
+            assert 2 * got - plain == pytest.approx([last_day[step % 24] for step in range(len(plain))], nan_ok=True)
+        assert np.array_equal(inputs, same, equal_nan=True)
+
+
 def test_annual_waves_turn_once_a_year() -> None:
     spec = spec_of(60, 24, annual=True)
     day = np.array([0, 91, 365, 365 * 4 + 1])

@@ -190,7 +190,9 @@ def test_short_or_impossible_histories_are_refused() -> None:
         fixedpoint.forecast_wh(NET_ENERGY, master, [fixedpoint.MAX_ENERGY_WH + 1] * 168, START_HOUR, ())
 
 
-@pytest.mark.parametrize("spec", [ForecastSpec(annual=True), ForecastSpec(channels=("temperature",))])
+@pytest.mark.parametrize(
+    "spec", [ForecastSpec(annual=True), ForecastSpec(channels=("temperature",)), ForecastSpec(persistent=True)]
+)
 def test_a_model_with_inputs_that_no_chain_records_is_refused(spec: ForecastSpec) -> None:
     with pytest.raises(ValueError, match="takes more than energies and the calendar; vouch for a plain model"):
         fixedpoint.forecast_wh(spec, initial_master(spec, b"x"), [1] * 168, START_HOUR, ())

@@ -86,6 +86,7 @@ def test_every_field_changes_the_id_and_so_the_hash_of_a_model() -> None:
         "channels": ("price",),
         "annual": True,
         "level": False,
+        "persistent": True,
     }
     assert set(changes) == {field.name for field in fields(ForecastSpec)}
     others = [replace(small, **{name: value}) for name, value in changes.items()]  # type: ignore[arg-type]

@@ -199,6 +199,7 @@ async def test_checkpoints_carry_what_happened(world, hubs):
     assert hubs.operator.status().checkpoints == 4
 
 
+@pytest.mark.slow
 async def test_notes_and_deposits_of_forgotten_blocks_are_forgotten(world):
     """The plasma node took back blocks and made others: a view that had seen the first ones sees what a new view sees."""
     view = world.view()

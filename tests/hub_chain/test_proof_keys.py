@@ -77,6 +77,7 @@ def test_development_keys_stand_in_demo_mode_only(node):
         require_trusted_keys(client, swapped, demo=True, verifying_keys={})
 
 
+@pytest.mark.slow
 def test_a_ceremonys_key_must_be_the_one_written_down(node, tmp_path, repo_root, monkeypatch):
     ceremony_artifacts(tmp_path / "artifacts", repo_root)
     monkeypatch.setenv(ARTIFACTS_VARIABLE, str(tmp_path / "artifacts"))

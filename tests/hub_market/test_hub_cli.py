@@ -19,7 +19,7 @@ from hub.cli import main
 from hub.config import HubConfig
 from hub.keys import HubKeys
 from hub.node import HubNode
-from hub.ppdl.genesis import make_genesis, save_genesis
+from hub.ppdl.genesis import make_genesis
 from openmg.config import CONFIG_EXIT_CODE, load_toml
 from openmg.signing import address_of
 
@@ -52,7 +52,7 @@ def device(name: str, address: int, microgrid: int, role: str = "home") -> str:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    save_genesis(tmp_path / "genesis.cbor", app_world.genesis())
+    (tmp_path / "genesis.cbor").write_bytes(app_world.genesis().encode())
     path = tmp_path / "hub.toml"
     path.write_text(CONFIG)
     return path
@@ -106,6 +106,7 @@ def test_an_unknown_key_is_named_with_file_and_line(config, capsys, command):
         ("[chains]", "[clock]\nspeed = 0\n[chains]", "13: clock.speed", "above 0"),
         ("[chains]", "[console]\nport = 99999\n[chains]", "13: console.port", "1 to 65535"),
         ("[chains]", "[market]\nretail_wei_per_wh = -1\n[chains]", "13: market.retail_wei_per_wh", "not below 0"),
+        ("[chains]", "[grid]\ngroup_size = 4\n[chains]", "13: grid.group_size", "give 5 to 96"),
         ("[chains]", device("Home 1", 1, 1) + "[chains]", "13: device.name", "lower-case"),
         ("[chains]", device("a", 1, 0) + "[chains]", "15: device.microgrid", "from 1"),
         ("[chains]", device("a", 1, 1, "feder") + "[chains]", "16: device.role", "home or feeder"),
@@ -174,7 +175,7 @@ async def test_a_hub_without_its_votes_says_that_it_is_silent_and_names_the_comm
     write_deployment(config, world)
     validators = [HubKeys.load(config.parent / "hub.key").validator, *map(address_of, app_world.VALIDATOR_KEYS[:3])]
     genesis = make_genesis(app_world.CHAIN_ID, validators, app_world.app_genesis().encode(), 1_781_485_200_000)
-    save_genesis(config.parent / "genesis.cbor", genesis)
+    (config.parent / "genesis.cbor").write_bytes(genesis.encode())
     settings = load_toml(config, HubConfig)
     settings.hub.state_dir.mkdir()
     node = HubNode(settings)

@@ -14,6 +14,8 @@ from hub.inference.hub_model import HistoryTooShort, hub_spec, train_hub_model, 
 from openmg.forecast.calendar import KOREA_UTC_OFFSET_HOURS, korean_holidays
 from openmg.forecast.features import Almanac
 
+pytestmark = pytest.mark.slow
+
 ALMANAC = Almanac((), 9)
 START_HOUR = 490_000
 WEEKS = 30

@@ -22,7 +22,7 @@ from hub.keys import HubKeys
 from hub.node import HubNode
 from hub.operator_roles import OperatorRoles
 from hub.plasma.appender import Appender
-from hub.ppdl.genesis import make_genesis, save_genesis
+from hub.ppdl.genesis import make_genesis
 from hub.ppdl.store import initialise_store
 from openmg.config import load_toml
 from openmg.signing import address_of
@@ -58,7 +58,7 @@ async def node(world: MarketWorld, tmp_path: Path, free_port: Callable[[], int])
     (tmp_path / "hub.toml").write_text(CONFIG.format(plasma_url=world.chain.url, port=free_port()))
     validators = [HubKeys.load(tmp_path / "hub.key").validator, *map(address_of, app_world.VALIDATOR_KEYS[:3])]
     genesis = make_genesis(app_world.CHAIN_ID, validators, app_world.app_genesis().encode(), 1_781_485_200_000)
-    save_genesis(tmp_path / "genesis.cbor", genesis)
+    (tmp_path / "genesis.cbor").write_bytes(genesis.encode())
     root = RootContracts(1_337, contract_at("PlasmaRoot", b"\1" * 20))
     (tmp_path / "deployment.json").write_text(json.dumps(Deployment(root, world.contracts).to_json()))
     config = load_toml(tmp_path / "hub.toml", HubConfig)

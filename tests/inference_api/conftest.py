@@ -12,10 +12,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ppdl"))
 
-from forecast_world import END_HOUR, MICROGRIDS, PAST_HOURS, Api, Chain, Trained, past_csv, serving, slot_sums, task_of
+from forecast_world import END_HOUR, MICROGRIDS, PAST_HOURS, Api, Chain, Trained, past_csv, price_of, serving, task_of
 
 from hub.inference.history import SOURCE_IMPORTED, HistoryStore
-from hub.inference.models import DEMAND, GENERATION, PRICE, KeptModel, ModelKey
+from hub.inference.models import DEMAND, GENERATION, KeptModel, ModelKey
 from hub.inference.past_file import read_past
 from hub.inference.trainer_job import train_in_child
 
@@ -29,8 +29,8 @@ def past_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for microgrid in MICROGRIDS:
         history.add_hours(microgrid, past.hours, SOURCE_IMPORTED)
     with history._db.transaction() as db:  # 6,720 slots in one transaction instead of as many
-        rows = [(slot, slot_sums(slot)) for slot in range(4 * (END_HOUR - PAST_HOURS), 4 * END_HOUR)]
-        db.executemany("INSERT INTO prices VALUES (1, ?, ?)", [(s, 30_000_000_000 + 3_000_000 * (i - e)) for s, (i, e) in rows])
+        slots = range(4 * (END_HOUR - PAST_HOURS), 4 * END_HOUR)
+        db.executemany("INSERT INTO prices VALUES (1, ?, ?)", [(slot, price_of(slot)) for slot in slots])
     history.close()
     return folder / "history.sqlite"
 
@@ -39,7 +39,7 @@ def past_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(past_file: Path) -> Trained:
     history = HistoryStore(past_file)
     keys = [ModelKey(DEMAND, 1, horizon) for horizon in (24, 48, 72)]
-    keys += [ModelKey(GENERATION, 1, 24), ModelKey(PRICE, 1, 24)]
+    keys.append(ModelKey(GENERATION, 1, 24))
 
     async def train() -> dict[ModelKey, KeptModel]:
         return {key: await train_in_child(task_of(history, key)) for key in keys}

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import numpy as np
 import slot_reports
 
 from hub.console.server import WebServer
@@ -26,15 +27,19 @@ from hub.inference.trainer_job import TrainerJob
 from hub.inference.training import TrainingTask
 from hub.ppdl.app.answers import NoAnswer, answer_query
 from hub.ppdl.app.first_state import first_state
+from hub.ppdl.app.genesis_prices import PriceRecord, Trainer
 from hub.ppdl.app.genesis_state import Device, Feeder, make_app_genesis
+from hub.ppdl.app.round_state import Model
 from hub.ppdl.app.slots import prolong
 from hub.ppdl.app.state import Env, SlotRecord, State
 from hub.ppdl.application import QueryResult
 from openmg.forecast.features import Almanac
+from openmg.forecast.model import master_bytes, master_from_bytes
 from openmg.forecast.quantities import METERED
-from openmg.forecast.spec import EXPORT_ENERGY
+from openmg.forecast.spec import EXPORT_ENERGY, PRICE
 from openmg.identity import DeviceKey
 from openmg.learning.plan import LearningPlan
+from openmg.learning.quantise import model_hash
 from openmg.messages.telemetry import SlotReport
 
 CHAIN_ID = 77
@@ -90,8 +95,14 @@ def _no_reports(_: SlotReport, __: int) -> tuple[bytes, bytes]:
     raise AssertionError("no report is opened here")
 
 
+def price_of(slot: int) -> int:
+    """Wei per Wh: the price follows the slot's net energy."""
+    import_wh, export_wh = slot_sums(slot)
+    return 30_000_000_000 + 3_000_000 * (import_wh - export_wh)
+
+
 class Chain:
-    """A PPDL state that answers as a replica does."""
+    """A PPDL state that answers as a replica does; its third model is learnt by hubs from the prices of microgrid 1."""
 
     def __init__(self) -> None:
         devices = []
@@ -101,10 +112,12 @@ class Chain:
             devices.append(Device(key.address, key.mask_public, microgrid, f"home-{number}", mid, METERED))
         net = tuple(hour_sums(hour)[0] - hour_sums(hour)[1] for hour in range(START_HOUR, END_HOUR))
         plan = LearningPlan(evaluation_start_hour=START_HOUR + 672)
+        plans = plan, replace(plan, spec=EXPORT_ENERGY), replace(plan, spec=PRICE, committee_size=0)
+        trainers = [Trainer(bytes([100 + number]) * 20, f"hub-{number}") for number in range(1, 5)]
+        record = PriceRecord(1, 4 * START_HOUR, tuple(map(price_of, range(4 * START_HOUR, 4 * END_HOUR))))
         feeders = [Feeder(microgrid, START_HOUR, net) for microgrid in MICROGRIDS]
-        genesis = make_app_genesis(
-            devices, feeders, (plan, replace(plan, spec=EXPORT_ENERGY)), slot_reports.commit_key().to_bytes()
-        )
+        commit_key = slot_reports.commit_key().to_bytes()
+        genesis = make_app_genesis(devices, feeders, plans, commit_key, trainers, [record])
         self.env = Env(CHAIN_ID, bytes(32), genesis, bytes(32), _no_reports)  # type: ignore[arg-type]
         self.state: State = first_state(self.env, (bytes(20),))
         self.height = 41
@@ -116,10 +129,22 @@ class Chain:
             return QueryResult(False, b"", self.height, str(error))
         return QueryResult(True, value, self.height)
 
-    def agree(self, microgrid: int, slot: int, import_wh: int | None = None, export_wh: int | None = None) -> None:
-        """The sums of one slot, in a block of their own."""
+    def learn_prices(self, seed: int) -> bytes:
+        """Another price model is the agreed one, as after a learnt round; its hash."""
+        spec, place = self.env.genesis.plans[2].spec, 2
+        change = np.random.default_rng(seed).integers(-20_000, 20_000, spec.parameters)
+        master = (master_from_bytes(spec, self.state.models[place].model.master) + change).astype(np.int32)
+        model = Model(master_bytes(master), bytes(spec.master_bytes), model_hash(spec, master))
+        learnt = replace(self.state.models[place], model=model)
+        self.state, self.height = replace(self.state, models=(*self.state.models[:place], learnt)), self.height + 1
+        return model.model_hash
+
+    def agree(
+        self, microgrid: int, slot: int, import_wh: int | None = None, export_wh: int | None = None, closed: int = 0
+    ) -> None:
+        """The sums of one slot, in a block of their own; `closed`: meters of groups that are not in them."""
         sums = slot_sums(slot) if import_wh is None or export_wh is None else (import_wh, export_wh)
-        record = SlotRecord(slot, 6, *sums, 1)
+        record = SlotRecord(slot, 6, *sums, 1, closed)
         grids = tuple(
             prolong(replace(grid, slots=tuple(sorted((*grid.slots, record), key=lambda item: item.slot))))
             if grid.microgrid == microgrid

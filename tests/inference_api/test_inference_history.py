@@ -182,6 +182,15 @@ def test_whole_hours_are_recorded_and_an_hour_with_a_missing_slot_is_a_gap(histo
     assert recorder.step() == 1 and None not in history.net(1).values
 
 
+def test_an_hour_with_a_slot_of_which_a_group_stayed_closed_is_a_gap(history: HistoryStore, chain: Chain):
+    recorder = Recorder(history, chain.query, (1,))
+    recorder.step()
+    for slot in range(4 * END_HOUR, 4 * END_HOUR + 8):
+        chain.agree(1, slot, closed=10 if slot == 4 * END_HOUR + 1 else 0)
+    assert recorder.step() == 1
+    assert history.net(1).values[-2:] == (None, hour_sums(END_HOUR + 1)[0] - hour_sums(END_HOUR + 1)[1])
+
+
 def test_what_the_chain_made_up_does_not_hide_a_gap(history: HistoryStore, chain: Chain):
     """A hub that joins late takes hours before the first agreed slot only from the chain's own history."""
     for slot in range(4 * END_HOUR + 4, 4 * END_HOUR + 16):  # hour END_HOUR has none: the chain repeats the day before

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.inference.api.document import openapi_text
-from hub.inference.models import DEMAND, GENERATION, PRICE, ModelKey
+from hub.inference.models import DEMAND, GENERATION, ModelKey
 from hub.inference.outlook import reserve_margin_milli
 from hub.inference.quota import day_of
 
@@ -54,12 +54,27 @@ async def test_demand_of_each_horizon(api: Api, trained: Trained, horizon: int, 
     assert body["smallest_reserve_margin"] == {name: smallest[name] for name in ("start", "reserve_margin_milli")}
 
 
-async def test_generation_and_price(api: Api, trained: Trained):
+async def test_generation(api: Api, trained: Trained):
     body = (await api.get("/v1/generation", microgrid=1)).json()
     assert body["model_hash"] == "0x" + trained.models[ModelKey(GENERATION, 1, 24)].model.model_hash.hex()
     assert len(body["hours"]) == 24 and all(0 <= h["p10_wh"] <= h["p50_wh"] <= h["p90_wh"] for h in body["hours"])
+
+
+async def test_a_price_is_made_with_the_chains_model_and_names_its_hash_and_height(api: Api, chain: Chain):
+    agreed = chain.state.models[2].model.model_hash
     body = (await api.get("/v1/price", microgrid=1)).json()
-    assert body["model_hash"] == "0x" + trained.models[ModelKey(PRICE, 1, 24)].model.model_hash.hex()
+    assert (body["made_by"], body["model_hash"]) == ("base forecast", "0x" + agreed.hex()), "no round is learnt yet"
+    assert (body["ppdl_height"], body["vouched"], body["gaps_filled"]) == (chain.height, False, 0)
+    assert all(s["p10_wei_per_wh"] == s["p90_wei_per_wh"] == s["mean_wei_per_wh"] for s in body["slots"])
+    base = body["slots"]
+    for seed in (1, 2):  # each learnt round is answered with at once
+        name = chain.learn_prices(seed)
+        body = (await api.get("/v1/price", microgrid=1)).json()
+        assert (body["made_by"], body["model_hash"]) == ("agreed chain model", "0x" + name.hex())
+        assert (body["model_id"], body["ppdl_height"]) == (chain.env.genesis.plans[2].spec.model_id, chain.height)
+        listed = (await api.get("/v1/models")).json()["agreed"][2]
+        assert (listed["quantity"], listed["model_hash"], listed["vouched"]) == ("price", body["model_hash"], False)
+        assert body["slots"] != base
     slots = body["slots"]
     assert [slot["slot"] for slot in slots] == list(range(4 * END_HOUR, 4 * END_HOUR + 96))
     assert all(seconds(slot["start"]) == 900 * slot["slot"] for slot in slots)
@@ -79,7 +94,7 @@ async def test_without_a_model_the_chains_own_stands_in_for_a_day_and_is_named(a
 
 async def test_models_and_what_they_lack(api: Api, trained: Trained):
     lines = (await api.get("/v1/models")).json()["models"]
-    assert len(lines) == 14
+    assert len(lines) == 12
     for line in lines:
         kept = trained.models.get(ModelKey(line["kind"], line["microgrid"], line["horizon_hours"]))
         assert (line["missing"] is None) == (kept is not None)
@@ -89,7 +104,11 @@ async def test_models_and_what_they_lack(api: Api, trained: Trained):
 
 async def test_the_models_that_the_chain_agrees_on_are_listed_with_hash_and_height(api: Api, chain: Chain):
     lines = (await api.get("/v1/models")).json()["agreed"]
-    assert [(line["quantity"], line["vouched"]) for line in lines] == [("net_energy", True), ("export_energy", False)]
+    assert [(line["quantity"], line["vouched"]) for line in lines] == [
+        ("net_energy", True),
+        ("export_energy", False),
+        ("price", False),
+    ]
     for line, learning, plan in zip(lines, chain.state.models, chain.env.genesis.plans, strict=True):
         assert (line["model_id"], line["height"]) == (plan.spec.model_id, chain.height)
         assert line["model_hash"] == "0x" + learning.model.model_hash.hex() and line["rounds"] == 0

@@ -72,14 +72,15 @@ async def test_agreed_hours_reach_the_board_beside_what_was_forecast_for_them(ch
     await role.stop()
 
 
-async def test_prices_are_kept_by_slot_and_a_model_is_not_promised_before_its_time(chain: Chain, tmp_path: Path):
+async def test_prices_are_kept_by_slot_after_those_of_the_genesis(chain: Chain, tmp_path: Path):
     role = role_of(tmp_path, chain, StatusBoard())
     role.step()
     role.step()
-    assert role.history.prices(1).values == (40_000_000_000,)
-    assert role.history.prices(1).start_hour == 4 * (END_HOUR + 1)
-    await role.job.train(ModelKey(PRICE, 1, 24))
-    assert "(8 weeks)" in role.job.missing[ModelKey(PRICE, 1, 24)]
+    known = role.history.prices(1)
+    record = chain.env.genesis.prices[0]
+    assert known.start_hour == record.start_slot
+    assert known.values == (*record.wei_per_wh, None, None, None, None, 40_000_000_000)
+    assert not any(key.kind == PRICE for key in role.job.keys), "the model of prices is the chain's"
     await role.stop()
 
 

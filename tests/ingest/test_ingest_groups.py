@@ -8,10 +8,10 @@ import random
 import pytest
 from slot_reports import answered, masked_slot
 
-from hub.ingest.groups import GAP_AFTER_SLOTS, MAX_OPEN_SLOTS, MAX_ROSTERS, Gap, GroupSum, RefusedReport, SlotGroups
+from hub.ingest.groups import GAP_AFTER_SLOTS, MAX_OPEN_SLOTS, Gap, GroupSum, RefusedReport, SlotGroups
 from hub.ingest.openings import Opening, RefusedOpening
 from hub.ingest.registry import Device, Registry
-from hub.ingest.rosters import RosterBook
+from hub.ingest.rosters import MAX_GROUPINGS, Grouping, RosterBook
 from openmg.hashing import keccak256
 from openmg.identity import DeviceKey
 from openmg.masking import Commitments, make_roster, roster_id
@@ -29,6 +29,11 @@ NOW = 112
 def roster(count: int = 5, from_slot: int = 100, microgrid: int = 1) -> Roster:
     members = (RosterMember(NAMES[k.address], k.address, k.mask_public, 0, bytes(32)) for k in KEYS[:count])
     return make_roster(microgrid, from_slot, members)
+
+
+def alone(group: Roster) -> Grouping:
+    """A microgrid that is one group."""
+    return Grouping(group.microgrid, group.from_slot, (group,))
 
 
 def points(slot: int, key: DeviceKey, import_wh: int, export_wh: int) -> Commitments:
@@ -56,7 +61,7 @@ class World:
         self.groups = SlotGroups(CHAIN_ID)
         self.said: dict[tuple[bytes, int, bytes], tuple[Roster, bytes]] = {}
         for group in rosters:
-            self.groups.add_roster(group)
+            self.groups.add_grouping(alone(group))
 
     def add(
         self, key: DeviceKey, made: Report, raw: bytes = b"", now: int = NOW, group: Roster | None = None
@@ -231,8 +236,8 @@ def test_strangers_unknown_rosters_and_uncovered_slots_are_refused() -> None:
     later = roster(6, from_slot=110)
     with pytest.raises(RefusedReport, match="unknown roster"):
         world.add(KEYS[0], report(KEYS[0], group, 100, 1, 1))
-    world.groups.add_roster(group)
-    world.groups.add_roster(later)
+    world.groups.add_grouping(alone(group))
+    world.groups.add_grouping(alone(later))
     with pytest.raises(RefusedReport, match="not in the roster"):
         world.add(KEYS[6], report(KEYS[0], group, 100, 1, 1))
     for bad, slot in ((group, 99), (group, 110), (later, 109)):
@@ -259,7 +264,7 @@ def test_the_first_roster_waits_for_every_home_and_begins_where_it_is_told() -> 
     made = book.propose(1, 102, 100, patient=True)
     assert made is not None and book.propose(1, 102, 100, patient=True) == made  # until it is recorded
     book.record(made)
-    assert made is not None and made.from_slot == 100 and len(made.members) == 5
+    assert made is not None and made.from_slot == 100 and made.homes == 5
     assert book.propose(1, 103, 100, patient=True) is None
     assert not book.birth(devices["home-5"], birth(KEYS[4]))
 
@@ -271,22 +276,23 @@ def test_a_new_member_joins_after_the_next_boundary() -> None:
         book.birth(all_six.by_name[NAMES[key.address]], birth(key))
     assert book.propose(1, 100, 100, patient=True) is None
     first = book.propose(1, 100, 100, patient=False)  # one home never came
-    assert first is not None and len(first.members) == 5
+    assert first is not None and first.homes == 5
     book.record(first)
     book.birth(all_six.by_name["home-6"], birth(KEYS[5]))
     second = book.propose(1, 120, 100, patient=True)
-    assert second is not None and second.from_slot == 121 and len(second.members) == 6
+    assert second is not None and second.from_slot == 121 and second.homes == 6
     book.record(second)
     assert book.known(1) == (first, second)
-    assert book.since(1, 119) == (second, first) and book.since(1, 121) == book.since(1, 900) == (second,)
+    assert list(book.since(1, 119)) == [(0, second.rosters[0]), (0, first.rosters[0])]
+    assert list(book.since(1, 121)) == list(book.since(1, 900)) == [(0, second.rosters[0])]
 
 
 def test_a_roster_replaced_before_it_began_is_forgotten_and_expects_nothing() -> None:
     rosters = [roster(5, 100), roster(6, 110), roster(7, 110)]
     book, world = RosterBook(registry(7)), World(*rosters)
     for item in rosters:
-        book.record(item)
-    assert book.known(1) == (rosters[0], rosters[2])
+        book.record(alone(item))
+    assert book.known(1) == (alone(rosters[0]), alone(rosters[2]))
     with pytest.raises(RefusedReport, match="unknown roster"):
         world.add(KEYS[0], report(KEYS[0], rosters[1], 110, 1, 1))
     world.open(world.fill(rosters[2], 110, KEYS))
@@ -298,9 +304,9 @@ def test_rosters_are_bounded_for_each_microgrid_by_itself() -> None:
     assert isinstance(world.open(world.fill(roster(microgrid=1), 100, KEYS[:5])), GroupSum)
     groups = world.groups
     for from_slot in range(100, 200):
-        groups.add_roster(roster(from_slot=from_slot))
-        book.record(roster(from_slot=from_slot))
-    assert len(groups._rosters) == 38 + MAX_ROSTERS == 22 + len(book.known(1)) + MAX_ROSTERS
+        groups.add_grouping(alone(roster(from_slot=from_slot)))
+        book.record(alone(roster(from_slot=from_slot)))
+    assert len(groups._rosters) == 38 + MAX_GROUPINGS == 22 + len(book.known(1)) + MAX_GROUPINGS
 
 
 def test_slots_ahead_or_long_past_open_no_group() -> None:

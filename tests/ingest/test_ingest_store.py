@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.ingest.store import KEEP_ROSTERS, KEEP_SLOTS, IncomingReport, IngestStore, IngestStoreError
+from hub.ingest.store import _SCHEMA_1, _SCHEMA_2, KEEP_GROUPINGS, KEEP_SLOTS, IncomingReport, IngestStore, IngestStoreError
 
 
 @pytest.fixture
@@ -103,23 +104,35 @@ def test_a_damaged_database_is_told_in_one_sentence_and_kept(tmp_path: Path, con
 
 def test_everything_survives_reopening(store: IngestStore) -> None:
     store.add([report(1), report(2), report(1, device="home-2")], 0, 10**6)
-    store.save_roster(1, 100, b"roster")
+    store.save_grouping(1, 100, [b"roster", b"other"])
     store.save_delivered(1, 100, 5, 6)
     store.close()
     again = IngestStore(store.path)
-    assert again.stored() == 3 and again.rosters() == (b"roster",) and again.delivered(0) == frozenset({(1, 100)})
+    assert again.groupings() == ((1, 100, (b"roster", b"other")),)
+    assert again.stored() == 3 and again.delivered(0) == frozenset({(1, 100)})
     assert again.add([report(3)], 0, 10**6).high_water == {"home-1": 3}
     again.close()
 
 
-def test_a_roster_that_was_replaced_before_it_began_is_gone(store: IngestStore) -> None:
-    for from_slot, payload in ((100, b"a"), (121, b"b"), (121, b"c")):
-        store.save_roster(1, from_slot, payload)
-    assert store.rosters() == (b"a", b"c")
+def test_a_grouping_that_was_replaced_before_it_began_is_gone(store: IngestStore) -> None:
+    for from_slot, payloads in ((100, [b"a"]), (121, [b"b", b"b2"]), (121, [b"c"])):
+        store.save_grouping(1, from_slot, payloads)
+    assert store.groupings() == ((1, 100, (b"a",)), (1, 121, (b"c",)))
     for from_slot in range(200, 400):
-        store.save_roster(1, from_slot, b"r")
-        store.save_roster(2, 7, b"other")
-    assert len(store.rosters()) == KEEP_ROSTERS + 1
+        store.save_grouping(1, from_slot, [b"r", b"s"])
+        store.save_grouping(2, 7, [b"other"])
+    assert len(store.groupings()) == KEEP_GROUPINGS + 1
+
+
+def test_rosters_of_a_database_from_before_there_were_groups_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "ingest.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(f"{_SCHEMA_1}{_SCHEMA_2}PRAGMA user_version=2;")
+        old.executemany("INSERT INTO rosters VALUES (?, ?, ?)", [(1, 100, b"a"), (2, 90, b"b"), (1, 120, b"c")])
+        old.commit()
+    store = IngestStore(path)
+    assert store.groupings() == ((2, 90, (b"b",)), (1, 100, (b"a",)), (1, 120, (b"c",)))
+    store.close()
 
 
 @settings(max_examples=20, deadline=None)

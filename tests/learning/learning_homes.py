@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent.learning.learner import LocalLearner
 from firmware_sim.homes import KOREA_UTC_OFFSET, Home, fleet, household_load_w
 from firmware_sim.noise import mix
 from firmware_sim.sun import Sky, local_day, pv_w
@@ -22,6 +21,8 @@ from openmg.forecast.trainer import Trainer, get_trainer
 from openmg.learning.aggregate import ServerState, aggregate, apply_step
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import update_from_bytes
+from openmg.member.learner import LocalLearner
+from openmg.member.spans import of_home
 
 START_HOUR = 1_781_485_200 // 3600 - 840
 """35 days before 10:00 in Seoul on 15 June 2026."""
@@ -110,7 +111,7 @@ def run_rounds(
     plan = LearningPlan(evaluation_start_hour=start_hour + 672, **changes)  # type: ignore[arg-type]
     shared = trainer or get_trainer(plan.spec)
     learners = [
-        LocalLearner(bytes([number]) * 20, plan, lambda minutes, home=home: (start_hour, home), shared)
+        LocalLearner(bytes([number]) * 20, plan, of_home(lambda minutes, home=home: (start_hour, home)), shared)
         for number, home in enumerate(homes)
     ]
     honest = [learner for number, learner in enumerate(learners) if number not in attackers]

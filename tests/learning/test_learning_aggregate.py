@@ -60,7 +60,8 @@ def test_the_other_numpy_gives_the_same_bits(repo_root: Path, tmp_path: Path) ->
     wanted = "numpy>=2,<3" if np.__version__.startswith("1.") else "numpy<2"
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", wanted, "cbor2>=6.2,<7"]
+    needed = [wanted, "cbor2>=6.2,<7", "pycryptodome>=3.20,<4"]
+    install = [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", *needed]
     done = subprocess.run(install, capture_output=True, text=True, timeout=150)
     if done.returncode:
         pytest.skip(f"pip cannot install {wanted}: {done.stderr.strip().splitlines()[-1:]}")

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from learning_homes import HOURS, START_HOUR, synthetic_homes
 
-from edge_agent.learning.learner import MAX_LOSS_MICRO, MICRO, LocalLearner
-from edge_agent.learning.spans import LearnerNotReady
 from openmg.forecast.model import initial_master
 from openmg.forecast.spec import MASTER_SCALE_BITS, NET_ENERGY, ForecastSpec
 from openmg.forecast.trainer_numpy import NumpyTrainer
 from openmg.learning.plan import UPDATE_SCALE_BITS, LearningPlan
 from openmg.learning.quantise import model_hash, norm_units, update_from_bytes
+from openmg.member.learner import MAX_LOSS_MICRO, MICRO, LocalLearner
+from openmg.member.spans import LearnerNotReady, of_home
 
 PLAN = LearningPlan(evaluation_start_hour=START_HOUR + 672)
 MASTER = initial_master(PLAN.spec, PLAN.seed)
@@ -26,7 +26,7 @@ HOME = synthetic_homes(3, seed=2)[2]
 
 
 def learner(history: list[int | None], start_hour: int = START_HOUR, device: int = 1) -> LocalLearner:
-    return LocalLearner(bytes([device]) * 20, PLAN, lambda minutes: (start_hour, history))
+    return LocalLearner(bytes([device]) * 20, PLAN, of_home(lambda minutes: (start_hour, history)))
 
 
 def test_the_update_does_not_depend_on_the_evaluation_span_and_the_loss_only_on_it_and_the_past() -> None:
@@ -66,7 +66,11 @@ def test_batches_depend_on_device_and_round_only() -> None:
 @pytest.mark.parametrize(("round_number", "micro"), [(0, 1000), (5, 505), (10, 10), (400, 10)])
 def test_the_rate_falls_on_a_cosine_to_a_hundredth_and_stays_there(round_number: int, micro: int) -> None:
     def update(plan: LearningPlan) -> bytes:
-        return LocalLearner(b"\x01" * 20, plan, lambda minutes: (START_HOUR, HOME)).train(MASTER, round_number).update_int16
+        return (
+            LocalLearner(b"\x01" * 20, plan, of_home(lambda minutes: (START_HOUR, HOME)))
+            .train(MASTER, round_number)
+            .update_int16
+        )
 
     falling = update(replace(PLAN, rate_decay_rounds=10))
     assert falling == update(replace(PLAN, learning_rate_micro=micro))
@@ -92,17 +96,17 @@ def test_spans_of_another_forecaster_are_the_same_hours(minutes: int, horizon: i
         asked.append(resolution_minutes)
         return START_HOUR * per_hour, fine
 
-    subject, master = LocalLearner(b"\x01" * 20, plan, history), initial_master(spec, plan.seed)
+    subject, master = LocalLearner(b"\x01" * 20, plan, of_home(history)), initial_master(spec, plan.seed)
     result = subject.train(master, 0)
     assert asked == [minutes]
     assert result.base_hash == model_hash(spec, master)
     assert result.n_samples == (672 - horizon - 168) * per_hour + 1
     assert 0 < norm_units(update_from_bytes(spec, result.update_int16)) <= plan.clip_units
     longer = [*fine, *[9_999] * 500]
-    other = LocalLearner(b"\x01" * 20, plan, lambda _: (START_HOUR * per_hour, longer)).train(master, 0)
+    other = LocalLearner(b"\x01" * 20, plan, of_home(lambda _: (START_HOUR * per_hour, longer))).train(master, 0)
     assert (other.update_int16, other.loss_micro) == (result.update_int16, result.loss_micro)
     with pytest.raises(LearnerNotReady, match=f"holds hours {START_HOUR}..{START_HOUR + 839}, the plan needs"):
-        LocalLearner(b"\x01" * 20, plan, lambda _: (START_HOUR * per_hour, fine[:-1])).train(master, 0)
+        LocalLearner(b"\x01" * 20, plan, of_home(lambda _: (START_HOUR * per_hour, fine[:-1]))).train(master, 0)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +142,7 @@ def test_a_single_gap_is_survived() -> None:
 
 @pytest.mark.parametrize("trainer", [NumpyTrainer(NET_ENERGY), None], ids=["numpy", "auto"])
 def test_an_empty_home_takes_part_with_finite_numbers(trainer: NumpyTrainer | None) -> None:
-    empty = LocalLearner(b"\x01" * 20, PLAN, lambda minutes: (START_HOUR, [0] * HOURS), trainer)
+    empty = LocalLearner(b"\x01" * 20, PLAN, of_home(lambda minutes: (START_HOUR, [0] * HOURS)), trainer)
     result = empty.train(MASTER, 0)
     assert empty.baseline() == result.loss_micro == 0  # the first model is the base forecast, which is right here
     update = update_from_bytes(PLAN.spec, result.update_int16)
@@ -155,7 +159,7 @@ def test_a_home_that_was_empty_does_not_outweigh_its_neighbours_when_somebody_mo
 @pytest.mark.parametrize("trainer", [NumpyTrainer(NET_ENERGY), None], ids=["numpy", "auto"])
 def test_a_model_of_extreme_weights_gives_a_bounded_loss_and_no_invalid_update(trainer: NumpyTrainer | None) -> None:
     extreme = np.random.default_rng(3).choice(np.array([-(2**31), 2**31 - 1]), NET_ENERGY.parameters).astype(np.int32)
-    subject = LocalLearner(b"\x01" * 20, PLAN, lambda minutes: (START_HOUR, HOME), trainer)
+    subject = LocalLearner(b"\x01" * 20, PLAN, of_home(lambda minutes: (START_HOUR, HOME)), trainer)
     with np.errstate(all="ignore"):
         assert subject.evaluate(extreme) == MAX_LOSS_MICRO
         try:
@@ -170,14 +174,15 @@ def test_a_year_of_windows_takes_little_memory(repo_root: Path) -> None:
     code = """
 import resource, sys
 import numpy as np
-from edge_agent.learning.learner import LocalLearner
+from openmg.member.learner import LocalLearner
+from openmg.member.spans import of_home
 from openmg.forecast.model import initial_master
 from openmg.forecast.trainer_numpy import NumpyTrainer
 from openmg.learning.plan import UPDATE_SCALE_BITS, LearningPlan
 week = 168
 plan = LearningPlan(evaluation_start_hour=490_000 + 50 * week, train_hours=50 * week, evaluation_hours=7 * week)
 history = [int(value) for value in np.random.default_rng(0).integers(0, 900, 57 * week)]
-learner = LocalLearner(bytes(20), plan, lambda minutes: (490_000, history), NumpyTrainer(plan.spec))
+learner = LocalLearner(bytes(20), plan, of_home(lambda minutes: (490_000, history)), NumpyTrainer(plan.spec))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert learner.train(initial_master(plan.spec, b"x"), 0).n_samples > 8000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

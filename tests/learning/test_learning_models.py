@@ -11,7 +11,6 @@ import pytest
 from learning_homes import HOURS, START_HOUR, synthetic_homes
 
 from edge_agent.learning.models import ModelAnswerers, NothingToLearn
-from edge_agent.learning.spans import LearnerNotReady
 from edge_agent.slots import IMPORTED, ClosedSlot
 from edge_agent.store import Store
 from openmg.forecast.model import initial_master, master_bytes
@@ -22,6 +21,7 @@ from openmg.identity import DeviceKey
 from openmg.learning.blobs import blob_hash, commitment_of, open_blob
 from openmg.learning.plan import MAX_MODELS, LearningPlan
 from openmg.learning.quantise import model_hash
+from openmg.member.spans import LearnerNotReady, of_home
 from openmg.messages.base import InvalidMessage
 from openmg.messages.learning import PHASE_COMMIT, PHASE_REVEAL, ModelNotice
 
@@ -110,7 +110,7 @@ def test_a_home_without_panels_learns_all_but_what_is_fed_in(stores: dict[int, S
 
 def test_what_a_model_is_about_decides_what_it_is_fed_with(stores: dict[int, Store], tmp_path: Path) -> None:
     """The same history under three names: each answer's loss is that of a learner of that very series."""
-    from edge_agent.learning.learner import LocalLearner
+    from openmg.member.learner import LocalLearner
 
     for plan in (NET, IMPORT, EXPORT):
         answer = answerers(stores[PANELS], tmp_path).answer(notice(plan))
@@ -119,7 +119,9 @@ def test_what_a_model_is_about_decides_what_it_is_fed_with(stores: dict[int, Sto
             sum(metered_wh(plan.spec.quantity, row.import_wh, row.export_wh) for row in rows[i : i + 4])
             for i in range(0, 4 * HOURS, 4)
         ]
-        learner = LocalLearner(DEVICE, plan, lambda _, values=series: (START_HOUR, values), get_trainer(NET_ENERGY, "numpy"))
+        learner = LocalLearner(
+            DEVICE, plan, of_home(lambda _, values=series: (START_HOUR, values)), get_trainer(NET_ENERGY, "numpy")
+        )
         assert answer is not None
         assert answer.evaluations[0].loss_micro == learner.evaluate(initial_master(plan.spec, plan.seed))
 

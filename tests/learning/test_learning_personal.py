@@ -7,13 +7,13 @@ import pytest
 from learning_homes import START_HOUR, synthetic_homes
 
 from edge_agent.learning import personal
-from edge_agent.learning.spans import Spans, spans_of
 from openmg.forecast.features import Windows
 from openmg.forecast.loss import loss
 from openmg.forecast.model import initial_master, to_float
 from openmg.forecast.spec import NET_ENERGY
 from openmg.forecast.trainer_numpy import NumpyTrainer
 from openmg.learning.plan import LearningPlan
+from openmg.member.spans import Spans, spans_of
 
 PLAN = LearningPlan(evaluation_start_hour=START_HOUR + 672)
 MASTER = initial_master(NET_ENERGY, PLAN.seed)

@@ -32,6 +32,7 @@ def test_the_first_model_is_the_base_forecast_and_the_loss_falls_from_there(home
     assert run.losses[3] < 0.90 * run.baseline and run.losses[4] < 0.92 * run.baseline, run.losses
 
 
+@pytest.mark.slow
 def test_the_demonstrations_homes_learn_in_a_few_rounds_and_forget_nothing_in_many() -> None:
     run = run_rounds(START_HOUR, simulated_homes(seed=1), 24)
     assert falls(run.losses[:5]), run.losses

@@ -13,8 +13,6 @@ import pytest
 from learning_homes import START_HOUR, synthetic_homes
 
 from edge_agent.config import AgentConfig, DeviceSection, HomeSection, HubSection, MeterSection, MqttSection
-from edge_agent.learning.answers import EARLIER_EVALUATIONS, RoundAnswerer
-from edge_agent.learning.pending import PendingFile
 from edge_agent.learning.service import LearningService
 from edge_agent.services import AgentContext
 from edge_agent.slots import IMPORTED, ClosedSlot
@@ -29,6 +27,9 @@ from openmg.identity import DeviceKey
 from openmg.learning.blobs import blob_hash, commitment_of, open_blob
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import model_hash, norm_units
+from openmg.member.answers import EARLIER_EVALUATIONS, RoundAnswerer
+from openmg.member.pending import PendingFile
+from openmg.member.spans import of_home
 from openmg.messages import base, topics
 from openmg.messages.learning import PHASE_COMMIT, PHASE_REVEAL, Evaluation, ModelNotice, UpdateCommit, UpdateReveal
 from openmg.tasks import end_task
@@ -124,7 +125,9 @@ async def test_a_round_is_answered_with_an_evaluation_a_commit_and_its_blob(agen
     assert 0 < norm_units(open_blob(PLAN, blob)) <= PLAN.clip_units
     other = tmp_path / "other"
     other.mkdir()
-    twin = RoundAnswerer(KEY.address, lambda minutes: (START_HOUR, HOME), PendingFile(other, MODEL), lambda size: blob[:size])
+    twin = RoundAnswerer(
+        KEY.address, of_home(lambda minutes: (START_HOUR, HOME)), PendingFile(other, MODEL), lambda size: blob[:size]
+    )
     guessed = twin.answer(notice(3))  # same device, readings, notice and salt: only the meter's chance is unknown
     assert guessed is not None and guessed.commit is not None
     assert guessed.commit.base_hash == name and guessed.commit.commitment != promised.message.commitment

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.learning.answers import RoundAnswerer
-from edge_agent.learning.pending import PendingFile
 from edge_agent.learning.private_file import PrivateFile
-from edge_agent.learning.spans import LearnerNotReady
 from hub.ppdl.app.genesis_state import AppGenesis, AppStateError, Device, Feeder
 from openmg.forecast.model import initial_master, master_bytes
 from openmg.forecast.quantities import METERED
@@ -20,6 +17,9 @@ from openmg.learning.budget import epsilon_micro, round_rho
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import model_hash
 from openmg.learning.secure.terms import SecureError
+from openmg.member.answers import RoundAnswerer
+from openmg.member.pending import PendingFile
+from openmg.member.spans import LearnerNotReady, of_home
 from openmg.messages.base import InvalidMessage
 from openmg.messages.learning import PHASE_COMMIT, ModelNotice
 
@@ -37,7 +37,7 @@ def notice(plan: LearningPlan) -> ModelNotice:
 
 def test_a_meter_without_a_memory_for_private_rounds_takes_part_in_none(tmp_path: Path) -> None:
     """Without history an open plan fails later, for want of windows."""
-    answerer = RoundAnswerer(bytes(20), lambda minutes: (0, []), PendingFile(tmp_path, NAME), bytes)
+    answerer = RoundAnswerer(bytes(20), of_home(lambda minutes: (0, [])), PendingFile(tmp_path, NAME), bytes)
     with pytest.raises(LearnerNotReady):
         answerer.answer(notice(OPEN))
     with pytest.raises(InvalidMessage, match="its plan asks for secagg, which this agent does not take part in"):
@@ -47,7 +47,7 @@ def test_a_meter_without_a_memory_for_private_rounds_takes_part_in_none(tmp_path
 def test_a_meter_that_heard_a_private_plan_answers_no_other_also_after_a_restart(tmp_path: Path) -> None:
     def answerer() -> RoundAnswerer:
         return RoundAnswerer(
-            bytes(20), lambda minutes: (0, []), PendingFile(tmp_path, NAME), bytes, private=PrivateFile(tmp_path, NAME)
+            bytes(20), of_home(lambda minutes: (0, [])), PendingFile(tmp_path, NAME), bytes, private=PrivateFile(tmp_path, NAME)
         )
 
     with pytest.raises(LearnerNotReady):
@@ -64,7 +64,7 @@ def test_a_damaged_memory_is_not_taken_for_none(tmp_path: Path) -> None:
     file.path.write_bytes(b"\x00")
     with pytest.raises(SecureError, match="cannot be used"):
         file.load()
-    answerer = RoundAnswerer(bytes(20), lambda minutes: (0, []), PendingFile(tmp_path, NAME), bytes, private=file)
+    answerer = RoundAnswerer(bytes(20), of_home(lambda minutes: (0, [])), PendingFile(tmp_path, NAME), bytes, private=file)
     with pytest.raises(SecureError, match="cannot be used"):
         answerer.answer(notice(OPEN))
 

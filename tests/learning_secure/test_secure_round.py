@@ -108,6 +108,7 @@ def test_default_threshold_leaves_a_third(members: int, threshold: int) -> None:
     assert default_threshold(members) == threshold
 
 
+@pytest.mark.slow
 def test_hundred_members_with_a_whole_model() -> None:
     """14,208 weights, a fifth of the members leaving before and after they sent their updates."""
     world = World(100, parameters=14_208)

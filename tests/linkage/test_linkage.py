@@ -21,7 +21,8 @@ from workbench.linkage.study import study
 from workbench.linkage.world import Guards, LinkageWorld, random_proof
 
 RUNS = 160
-CONTROL_RUNS = 60
+CONTROL_RUNS = 40
+"""A link that is found is found in every run; from 25 on this is told from chance, and a few may be missed."""
 LEARNING_RUNS = 480
 NAMES = (*CLASSIFIERS, *LINKS)
 
@@ -31,6 +32,7 @@ def guarded():
     return study(RUNS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_linkage_does_no_better_than_guessing(guarded, name):
     (found,) = [item for item in (*guarded.classifiers, *guarded.links) if item.classifier == name]
@@ -110,11 +112,12 @@ def test_a_transcript_has_always_as_many_features():
     assert len({len(vector(world.run(bit, epoch))) for epoch, bit in enumerate((0, 1, 1, 0))}) == 1
 
 
+@pytest.mark.slow
 def test_the_command_tells_and_ends_well(repo_root):
-    command = [sys.executable, "-m", "workbench.cli", "linkage", "--jobs", "2", "--json", "--runs", "40"]
+    command = [sys.executable, "-m", "workbench.cli", "linkage", "--jobs", "2", "--json", "--runs", "12"]
     done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=True)
     document = json.loads(done.stdout)
-    assert {item["trials"] for item in (*document["classifiers"], *document["links"])} == {40} == {document["runs"]}
+    assert {item["trials"] for item in (*document["classifiers"], *document["links"])} == {12} == {document["runs"]}
     assert {item["classifier"] for item in document["links"]} == set(LINKS)
     refused = subprocess.run([*command[:-1], "3"], cwd=repo_root, capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "four are the fewest" in refused.stderr

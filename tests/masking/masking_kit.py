@@ -13,7 +13,7 @@ from openmg.messages.telemetry import RosterMember
 
 CHAIN_ID = 7
 SLOT = 1_979_000
-KEYS = tuple(DeviceKey(bytes([100 + i]) * 32) for i in range(24))
+KEYS = tuple(DeviceKey(bytes([100 + i]) * 32) for i in range(30))
 
 
 def member(key: DeviceKey, approval: bytes = b"") -> RosterMember:
@@ -21,10 +21,10 @@ def member(key: DeviceKey, approval: bytes = b"") -> RosterMember:
 
 
 class Group:
-    """The first `count` of KEYS in a roster, in its order; member i has the values `value(i)` in the slot."""
+    """`count` of KEYS from the first on in a roster, in its order; member i has the values `value(i)` in the slot."""
 
-    def __init__(self, count: int, clear_feeder: bool = False) -> None:
-        self.roster = make_roster(1, SLOT - 10, [member(key) for key in KEYS[:count]], clear_feeder)
+    def __init__(self, count: int, clear_feeder: bool = False, first: int = 0) -> None:
+        self.roster = make_roster(1, SLOT - 10, [member(key) for key in KEYS[first : first + count]], clear_feeder)
         self.id = roster_id(self.roster)
         by_address = {key.address: key for key in KEYS}
         self.keys = [by_address[item.address] for item in self.roster.members]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from edge_kit import OPERATOR_KEY
 from home_kit import PEERS, SLOT, UTILITY_KEY, HomeMeter, Neighbours, approved, signed
-from masking_kit import KEYS
+from masking_kit import KEYS, Group
 
 from edge_agent.config import AgentConfig
 from openmg.config import ConfigError, load_toml
@@ -122,6 +122,14 @@ def test_overlapping_groups(home: HomeMeter) -> None:
     used = home.report()[0].roster_id
     other = left if used == right.id else right
     assert home.ask(other.notice()) is None and home.refusals == {"roster": 1}
+
+
+def test_what_another_group_is_asked_is_neither_answered_nor_a_refusal(home: HomeMeter, group: Neighbours) -> None:
+    """Every home of a microgrid hears the questions to all its groups."""
+    asked = Group(10, first=10).notice(range(10))
+    for slot in (SLOT, SLOT + 1):  # one that this home reported, and one that it did not
+        assert home.ask(dataclasses.replace(asked, slot=slot)) is None and home.refusals == {}
+    assert home.ask(group.notice()) is not None
 
 
 def test_too_few_survivors(home: HomeMeter, group: Neighbours) -> None:

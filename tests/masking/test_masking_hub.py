@@ -8,20 +8,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker, Hubs, agent_toml, until
+from edge_kit import CHAIN_ID, OPERATOR_KEY, T0, Broker, Hubs, agent_beyond_a_slot, until
 from masking_kit import KEYS
 from slot_reports import answered, delivered, slot_report
 
 from edge_agent.agent import Agent
-from edge_agent.config import AgentConfig
-from edge_agent.slots import Baseline, ClosedSlot
 from hub.ingest.events import IngestEvents
 from hub.ingest.groups import GroupSum
+from hub.ingest.joining import OpenedSlot
 from hub.ingest.registry import Device, Registry
 from hub.ingest.service import IngestService
 from hub.ingest.status import IngestSettings
 from openmg.clock import VirtualClock, slot_of
-from openmg.config import load_toml
 from openmg.identity import DeviceKey
 from openmg.masking import roster_id
 from openmg.messages import base, topics
@@ -42,8 +40,8 @@ class Heard(IngestEvents):
         self.groups: list[GroupSum] = []
         self.small: list[tuple[int, int, int]] = []
 
-    async def on_group(self, group: GroupSum) -> None:
-        self.groups.append(group)
+    async def on_slot(self, slot: OpenedSlot) -> None:
+        self.groups.extend(slot.groups)
 
     def on_small_group(self, microgrid: int, present: int, needed: int) -> None:
         self.small.append((microgrid, present, needed))
@@ -61,7 +59,7 @@ class Peers:
         self.link.subscribe("hub/v1/#")
 
     def _hear(self, topic: str, payload: bytes) -> None:
-        if topic == topics.roster(1):
+        if topic == topics.roster(1, 0):
             self.roster = base.open_signed(Roster, payload, CHAIN_ID).message
         elif topic == topics.opening(1):
             notice = base.open_signed(OpeningNotice, payload, CHAIN_ID).message
@@ -101,14 +99,8 @@ async def peers(broker: Broker) -> AsyncIterator[Peers]:
 
 @pytest.fixture
 async def agent(broker: Broker, tmp_path: Path) -> AsyncIterator[Agent]:
-    """home-7: a real agent that stands on a closed slot, without a meter."""
-    made = Agent(load_toml(agent_toml(tmp_path, 9, broker.url, "home-7", w0=time.time()), AgentConfig))
-    made.store.move_baseline(Baseline(SLOT + 1, 0, 0), ClosedSlot(SLOT, 7, 2, 0))
-    stop = asyncio.Event()
-    running = asyncio.create_task(made.run(stop))
-    yield made
-    stop.set()
-    await running
+    async with agent_beyond_a_slot(tmp_path, broker.url, "home-7") as made:
+        yield made
 
 
 async def hub_of(

@@ -1,113 +1,25 @@
-"""What a hub knows that lies as it likes: everything it saw, as linear equations in what it must not learn.
-
-Unknown are each report's value, its self mask and the pair masks; a report is an equation in them, each mask that the hub
-can compute from what it saw is another one. The functionals of the values alone that follow from all of them, found by
-elimination, are all the hub can say of the values: masks are uniform and independent (keys under HKDF).
-"""
+"""What a hub learns that lies as it likes (`hub_view`): nothing, or one sum of many, whatever it shows to whom."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from fractions import Fraction
 
+import hub_view
 import pytest
+from hub_view import View, honest_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from masking_kit import CHAIN_ID, SLOT, Group
 
-from openmg.masking import MaskedSlot, threshold
 from openmg.masking import masks as masks_module
 from openmg.masking import member as member_module
 from openmg.masking import rosters as rosters_module
 from openmg.masking import survivors as survivors_module
-from openmg.masking.masks import dealt_share, share_digest, xor
+from openmg.masking import threshold
 from openmg.masking.survivors import RefusedSet, set_of
-from openmg.messages.slot_opening import KEY_BYTES, OpeningNotice
-from openmg.pairwise import mask_sign
+from openmg.messages.slot_opening import OpeningNotice
 from openmg.survivors import sign_set
-
-Row = dict[str, Fraction]
-
-
-class View:
-    """Everything that the hub saw: reports (also second and late ones) and keys, and the secrets of members that collude."""
-
-    def __init__(self, group: Group, colluding: frozenset[int] = frozenset()) -> None:
-        self.group, self.colluding = group, colluding
-        self.reports: list[tuple[int, MaskedSlot]] = []
-        self.seen: set[bytes] = set()
-
-    def hear(self, place: int, report: MaskedSlot) -> None:
-        self.reports.append((place, report))
-
-    def take(self, keys: bytes) -> None:
-        self.seen |= {keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)}
-
-    def _knows(self, dealer: int, report: MaskedSlot) -> bool:
-        """Whether enough shares of the report's self mask can be opened with any 32 bytes it saw."""
-        group, good = self.group, 0
-        for holder, address in enumerate(group.addresses):
-            sealed, digest = dealt_share(report.shares, holder)
-            keys = set(self.seen)
-            if holder in self.colluding:
-                keys.add(group.maskers[holder].pad(group.addresses[dealer], SLOT, report.self_commitment))
-            good += any(share_digest(report.self_commitment, address, xor(sealed, key)) == digest for key in keys)
-        return good >= threshold(len(group.keys))
-
-    def learnt(self) -> list[set[int]]:
-        """Supports of a basis of what can be said of the honest members' values, by the number of the report."""
-        group, rows, honest = self.group, [], []
-        for number, (place, report) in enumerate(self.reports):
-            row: Row = {f"x{number}": Fraction(1), f"b{number}": Fraction(1)}
-            for peer, address in enumerate(group.addresses):
-                if peer != place:
-                    low, high = sorted((peer, place))
-                    row[f"m{low},{high}"] = Fraction(mask_sign(group.addresses[place], address))
-            rows.append(row)
-            if place in self.colluding or self._knows(place, report):
-                rows.append({f"b{number}": Fraction(1)})
-            if place in self.colluding:
-                rows.append({f"x{number}": Fraction(1)})
-            else:
-                honest.append(number)
-        for low in range(len(group.keys)):
-            for high in range(low + 1, len(group.keys)):
-                key = group.maskers[low].pair_key(group.addresses[high], SLOT)
-                if key in self.seen or {low, high} & self.colluding:
-                    rows.append({f"m{low},{high}": Fraction(1)})
-        return [{n for n in honest if f"x{n}" in row} for row in _of_values(rows)]
-
-
-def _of_values(rows: list[Row]) -> list[Row]:
-    """Eliminates every mask and every colluder's value first; what is left speaks of values alone."""
-    rows, names = [dict(row) for row in rows], sorted({name for row in rows for name in row}, key=lambda n: (n[0] == "x", n))
-    known = {next(iter(row)) for row in rows if len(row) == 1}
-    left: list[Row] = [{n: c for n, c in row.items() if n not in known} for row in rows]
-    done: list[Row] = []
-    for name in names:
-        pivot = next((row for row in left if name in row), None)
-        if pivot is None:
-            continue
-        left.remove(pivot)
-        if name[0] == "x":
-            done.append(pivot)
-        for row in left:
-            if name in row:
-                factor = row[name] / pivot[name]
-                for other, value in pivot.items():
-                    row[other] = row.get(other, Fraction(0)) - factor * value
-                    if not row[other]:
-                        del row[other]
-    return done
-
-
-def honest_run(view: View, places: frozenset[int]) -> None:
-    """The members at these places are opened as the protocol says."""
-    group = view.group
-    signed = {place: group.ask(place, group.notice(places)).signature for place in places}
-    for place in places:
-        view.take(group.ask(place, group.notice(places, signed)).keys)
 
 
 def test_the_elimination_finds_what_is_there() -> None:
@@ -269,7 +181,7 @@ def test_without_any_one_of_the_rules_they_do(rule: str, monkeypatch: pytest.Mon
     elif rule == "two thirds":
         for module in (member_module, rosters_module, masks_module, survivors_module):
             monkeypatch.setattr(module, "threshold", lambda members: members // 2 + 1)
-        monkeypatch.setitem(globals(), "threshold", lambda members: members // 2 + 1)
+        monkeypatch.setattr(hub_view, "threshold", lambda members: members // 2 + 1)
         assert {0, 1, 2} in split().learnt()
     else:
         monkeypatch.setattr(member_module, "replace", lambda promise, **_: promise)

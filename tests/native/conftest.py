@@ -49,8 +49,8 @@ class Statement:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Statement:
-    """x^3 + x + 5 = y, 250 constraints, domain 2^8; every point of the key is py_ecc's."""
-    setup = Setup.from_seed(cubic(250), seed=1)
+    """x^3 + x + 5 = y, 58 constraints, domain 2^6; every point of the key is py_ecc's."""
+    setup = Setup.from_seed(cubic(58), seed=1)
     key = setup.key_file(ecc_g1, ecc_g2, SMALL_HASH)
     path = tmp_path_factory.mktemp("keys") / "small.key"
     path.write_bytes(key.bytes())

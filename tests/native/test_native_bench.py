@@ -25,6 +25,7 @@ def bench(folder: Path, *options: str) -> tuple[dict, str]:
     return json.loads(figures.read_text()), run.stdout
 
 
+@pytest.mark.slow
 def test_benchmark_writes_a_row_for_each_number_of_threads(native, tmp_path):
     report, printed = bench(tmp_path, "--without-snarkjs")
     assert report["circuit"]["domain_log2"] == 14

@@ -28,7 +28,7 @@ def refused(native, tmp_path):
     return check
 
 
-def sizes(wires=5, public=1, log2=8, constraints=250):
+def sizes(wires=5, public=1, log2=6, constraints=58):
     return struct.pack("<4I", wires, public, log2, constraints)
 
 
@@ -64,16 +64,16 @@ def test_bytes_after_the_end_are_refused(small, refused):
 @pytest.mark.parametrize(
     ("header", "problem"),
     [
-        (sizes(log2=7), "has a domain of 2^7 for 252 rows"),
+        (sizes(log2=5), "has a domain of 2^5 for 60 rows"),
         (sizes(log2=23), "has a domain of 2^23"),
         (sizes(log2=TOO_LARGE & 0xFFFFFFFF), "has a domain of 2^4294967295"),
-        (sizes(constraints=255), "has a domain of 2^8 for 257 rows"),
-        (sizes(constraints=0xFFFFFFFF), "has a domain of 2^8 for 4294967297 rows"),
+        (sizes(constraints=63), "has a domain of 2^6 for 65 rows"),
+        (sizes(constraints=0xFFFFFFFF), "has a domain of 2^6 for 4294967297 rows"),
         (sizes(wires=0, public=0), "has 0 wires of which 0 are public"),
         (sizes(wires=1, public=1), "has 1 wires of which 1 are public"),
         (sizes(wires=0xFFFFFFFF), "has 4294967295 wires"),
         (sizes(wires=(1 << 22) - 1), "ends inside A"),
-        (sizes(constraints=249), "has 250 rows in matrix A for 249 constraints"),
+        (sizes(constraints=57), "has 58 rows in matrix A for 57 constraints"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_before_anything_is_allocated(small, refused, header, problem):
@@ -84,9 +84,9 @@ def test_sizes_that_do_not_fit_are_refused_before_anything_is_allocated(small, r
 def test_matrices_are_checked(small, refused, matrix):
     name = f"matrix {matrix.upper()}"
     parts = small.key.sections
-    rows = list(struct.unpack("<251I", parts[f"{matrix}_rows"]))
+    rows = list(struct.unpack("<59I", parts[f"{matrix}_rows"]))
     for damaged in ([1, *rows[1:]], [*rows[:-1], rows[-1] + 1], [rows[0], rows[2], rows[1] - 1, *rows[3:]]):
-        data = small.key.bytes(**{f"{matrix}_rows": struct.pack("<251I", *damaged)})
+        data = small.key.bytes(**{f"{matrix}_rows": struct.pack("<59I", *damaged)})
         refused(data, f"has row pointers out of order in {name}")
     columns = struct.pack("<I", 5) + parts[f"{matrix}_columns"][4:]
     refused(small.key.bytes(**{f"{matrix}_columns": columns}), f"names a wire that does not exist in {name}")
@@ -95,7 +95,7 @@ def test_matrices_are_checked(small, refused, matrix):
         small.key.bytes(**{f"{matrix}_coefficients": coefficients}),
         f"has a field element that is too large in {name}",
     )
-    entries = struct.pack("<2I", 250, 0xFFFFFFFF)
+    entries = struct.pack("<2I", 58, 0xFFFFFFFF)
     refused(small.key.bytes(**{f"{matrix}_sizes": entries}), f"has row pointers out of order in {name}")
 
 

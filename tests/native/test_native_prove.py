@@ -53,7 +53,7 @@ def py_ecc_verifies(vk, publics, proof):
 
 def test_key_file_is_read_as_written(native, small):
     prover = native.Prover(str(small.path))
-    assert (prover.n_wires, prover.n_public, prover.domain_log2) == (5, 1, 8)
+    assert (prover.n_wires, prover.n_public, prover.domain_log2) == (5, 1, 6)
     assert prover.circuit_hash == small.key.sections["circuit_hash"]
     g1_part, g2_part = small.key.sections["g1"], small.key.sections["g2"]
     assert prover.vk() == g1_part[:64] + g2_part + small.key.sections["IC"]

@@ -74,6 +74,7 @@ def test_a_transfer_is_proved_and_accepted_by_both_backends(native, key_path, st
         assert not native.verify(prover.vk(), le(other), proof)
 
 
+@pytest.mark.slow  # 10 s; those of a smaller circuit are compared in tests/zk/test_zk_groth16.py
 def test_both_backends_write_the_same_proof(native, key_path):
     witness, _ = witness_of(spend((1000, 24)))
     r, s = (random.Random(9).randrange(R) for _ in range(2))

@@ -42,6 +42,25 @@ async def test_a_filter_added_while_connecting_is_subscribed(free_port):
     await broker
 
 
+async def test_a_problem_that_is_over_is_none(free_port):
+    """Before the first connection, while one stands, after it broke off, and when the broker is there again."""
+    address, stop = MqttAddress("127.0.0.1", free_port()), asyncio.Event()
+    link = MqttLink(address, "listener", lambda topic, payload: None, lambda: None)
+    assert "gave no connection" in link.problem
+    link.start()
+    await until(lambda: "cannot be reached" in link.problem)
+    for times in (1, 2):
+        broker = asyncio.create_task(serve_broker(address.host, address.port, stop))
+        await until(lambda times=times: link.counts().connects == times)
+        assert link.connected and link.problem == ""
+        stop.set()
+        await broker
+        stop.clear()
+        await until(lambda: not link.connected)
+        assert link.problem != ""
+    await link.stop()
+
+
 async def test_only_what_was_subscribed_is_heard(free_port):
     """The embedded broker greets a client with retained messages of everybody's filters; who hears them must not take
     them for malformed ones."""

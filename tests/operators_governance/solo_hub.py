@@ -15,7 +15,7 @@ from hub.keys import HubKeys
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.application import QueryResult
 from hub.ppdl.engine import PbftEngine
-from hub.ppdl.genesis import Genesis, make_genesis, save_genesis
+from hub.ppdl.genesis import Genesis, make_genesis
 from hub.ppdl.store import initialise_store
 
 CHAIN_ID = 4712
@@ -69,7 +69,7 @@ async def solo_hub(root: Path, changed: Callable[[Query], Query] | None = None) 
     state.mkdir(mode=0o700, parents=True)
     keys = HubKeys.load(root / "hub.key")
     genesis = make_genesis(CHAIN_ID, [keys.validator], app_world.app_genesis().encode(), 1000 * int(time.time()))
-    save_genesis(root / "genesis.cbor", genesis)
+    (root / "genesis.cbor").write_bytes(genesis.encode())
     (root / "hub.toml").write_text(CONFIG)
     initialise_store(state / "ppdl.sqlite", genesis)
     app = PpdlApplication(state / "application.sqlite")

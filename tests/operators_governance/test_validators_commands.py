@@ -23,7 +23,6 @@ from hub.ppdl.app.membership import ProposalsAnswer, ValidatorsAnswer
 from hub.ppdl.app.set_change import SetChange, change_hash
 from hub.ppdl.app.state import OpenProposal, SetSpan
 from hub.ppdl.application import QueryResult
-from hub.ppdl.genesis import save_genesis
 from openmg.config import CONFIG_EXIT_CODE
 from openmg.messages.base import encode
 
@@ -79,7 +78,7 @@ async def consent_of(hub: SoloHub, keys: HubKeys, place: Path, capsys: pytest.Ca
     other = place / "other"
     other.mkdir()
     (other / "hub.toml").write_text(CONFIG)
-    save_genesis(other / "genesis.cbor", hub.genesis)
+    (other / "genesis.cbor").write_bytes(hub.genesis.encode())
     (place / "new.key").rename(other / "hub.key")
     at, output = ("--config", other / "hub.toml"), place / "consent.cbor"
     assert "go together" in await sentence(capsys, "validators", "consent", *at, "--number", 0)
@@ -248,7 +247,7 @@ def test_the_option_that_names_a_hub(tmp_path: Path) -> None:
 def save_genesis_of_nobody(folder: Path) -> None:
     import app_world
 
-    save_genesis(folder / "genesis.cbor", app_world.genesis())
+    (folder / "genesis.cbor").write_bytes(app_world.genesis().encode())
 
 
 def test_the_control_path_is_no_path_of_the_application(tmp_path: Path) -> None:

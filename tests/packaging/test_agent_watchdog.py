@@ -19,10 +19,9 @@ from notify_socket import NotifySocket
 
 from edge_agent import agent as agent_module
 from edge_agent.agent import Agent
-from edge_agent.config import AgentConfig
+from edge_agent.gateway import Gateway
 from edge_agent.notify import Notifier, Pulse, Watch
-from openmg.config import load_toml
-from openmg.messages import topics
+from openmg import mqtt_pump
 from openmg.mqtt import MqttAddress, MqttLink
 
 FEED = "WATCHDOG=1"
@@ -62,7 +61,7 @@ def test_the_watchdogs_time_counts_for_its_process_alone() -> None:
 def test_each_part_alone_stops_the_feeding_and_its_next_turn_starts_it_again(systemd: NotifySocket, stuck: str) -> None:
     now, counts = 0.0, {"poll": 0, "store": 0, "mqtt": 0}
     pulses = [Pulse(name, lambda name=name: counts[name], 30.0) for name in counts]  # type: ignore[misc]
-    watch = Watch(pulses, Notifier({"NOTIFY_SOCKET": systemd.address}), now=lambda: now)
+    watch = Watch(lambda: pulses, Notifier({"NOTIFY_SOCKET": systemd.address}), now=lambda: now)
     for step in range(1, 8):
         now = step * 10.0
         for name in counts:
@@ -75,9 +74,28 @@ def test_each_part_alone_stops_the_feeding_and_its_next_turn_starts_it_again(sys
 
 def test_a_part_that_rests_on_purpose_is_not_waited_for() -> None:
     now = 0.0
-    watch = Watch([Pulse("poll", lambda: None, 30.0)], Notifier({}), now=lambda: now)
+    watch = Watch(lambda: [Pulse("poll", lambda: None, 30.0)], Notifier({}), now=lambda: now)
     now = 1e6
     assert watch.look()
+
+
+def test_agents_may_come_and_go_between_two_looks(systemd: NotifySocket) -> None:
+    now, counts = 0.0, {f"home-{i} poll": 0 for i in range(9)}
+
+    def pulse(name: str) -> Pulse:
+        return Pulse(name, lambda: counts[name], 30.0)
+
+    watch = Watch(lambda: [pulse(name) for name in counts], Notifier({"NOTIFY_SOCKET": systemd.address}), now=lambda: now)
+    assert watch.look() and "STATUS=9 parts move" in systemd.take()
+    now = 31.0
+    counts["home-9 poll"] = 0  # its time begins with the first look at it
+    assert len(watch.stuck()) == 9 and not watch.look()
+    assert any(line.endswith(" and 3 more stands still") for line in systemd.take())
+    counts = {"home-9 poll": 0}
+    now = 60.0
+    assert watch.look()
+    now = 62.0
+    assert not watch.look()
 
 
 def test_a_silent_meter_and_a_missing_broker_are_no_hang(
@@ -116,14 +134,17 @@ async def running(
     monkeypatch.setattr(agent_module, "STILL_S", 1.0)
     monkeypatch.setattr(agent_module, "LONGEST_TURN_S", 3.0)
     monkeypatch.setattr(agent_module, "LONGEST_POLL_TIMEOUTS", 0)
+    monkeypatch.setattr(mqtt_pump, "LOOK_S", 0.2)
     broker = Broker("mosquitto" if mosquitto() else "amqtt", free_port(), tmp_path, processes)
     broker.start()
     simulator = start_simulator(processes, tmp_path, {"home-1": ("consumer", free_port())})
-    made = Agent(load_toml(agent_toml(tmp_path, simulator.ports["home-1"], broker.url), AgentConfig))
-    stop = asyncio.Event()
-    task = asyncio.create_task(made.run(stop))
+    gateway, stop = Gateway([agent_toml(tmp_path, simulator.ports["home-1"], broker.url)]), asyncio.Event()
+    task = asyncio.create_task(gateway.run(stop))
+    await until(lambda: gateway.agents)
+    (made,) = gateway.agents
     await until(lambda: made.link.connected and made.poller.polls > 2)
-    assert {"READY=1", FEED} <= set(systemd.take())
+    lines: set[str] = set()
+    await until(lambda: lines.update(systemd.take()) or {"READY=1", FEED} <= lines)
     yield made
     stop.set()
     await asyncio.wait_for(task, 20)
@@ -172,20 +193,20 @@ async def test_a_commit_that_does_not_end_starves_the_watchdog(running: Agent, s
     await until(lambda: FEED in systemd.take())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_an_mqtt_thread_that_ended_starves_the_watchdog(
+async def test_a_connection_attempt_that_never_ends_starves_the_watchdog(
     running: Agent, systemd: NotifySocket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def end_thread(_topic: str) -> bool:
-        raise SystemExit
-
-    monkeypatch.setattr(running.link, "_wanted", end_thread)
-    sender = MqttLink(running.config.mqtt.address, "sender", lambda _t, _p: None, lambda: None)
-    sender.start()
-    await until(lambda: sender.connected)
-    sender.publish(topics.roster(running.config.home.microgrid), b"anything")
-    await stands_still(systemd, "mqtt")
-    await sender.stop()
+    """As a resolver that hangs would do; the attempt stands in a thread of its own."""
+    client, released = running.link._client, threading.Event()
+    assert client is not None and client.socket() is not None
+    monkeypatch.setattr(client, "reconnect", lambda: released.wait(20))
+    client.socket().shutdown(socket.SHUT_RDWR)
+    try:
+        await stands_still(systemd, "mqtt")
+    finally:
+        monkeypatch.undo()
+        released.set()
+    await until(lambda: running.link.connected and FEED in systemd.take())
 
 
 @pytest.mark.slow
@@ -236,7 +257,7 @@ def test_a_disk_that_stops_starves_the_watchdog(
 def test_turns_are_counted_without_a_broker(free_port: Callable[[], int]) -> None:
     async def wait() -> None:
         link = MqttLink(MqttAddress("127.0.0.1", free_port()), "alone", lambda _t, _p: None, lambda: None)
-        assert link.turns is None  # there is no thread that could stand still
+        assert link.turns is None  # there is no connection that could stand still
         link.start()
         await until(lambda: (link.turns or 0) >= 2)
         await link.stop()

@@ -11,7 +11,7 @@ import slot_reports
 
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.genesis_state import AppGenesis, Device, Feeder, make_app_genesis
-from hub.ppdl.app.transactions import commit_tx, evaluation_tx, slot_sum_tx
+from hub.ppdl.app.transactions import OpenedGroup, commit_tx, evaluation_tx, slot_sum_tx
 from hub.ppdl.application import BlockCtx, BlockResult
 from hub.ppdl.genesis import Genesis, make_genesis
 from openmg.identity import DeviceKey
@@ -27,6 +27,8 @@ CHAIN_ID = 31_415
 START_HOUR = 494_017
 HISTORY_HOURS = 840
 FIRST_SLOT = (START_HOUR + HISTORY_HOURS) * 4
+OPERATOR_KEY = bytes([190]) * 32
+"""Of the hub that brings the slots."""
 VALIDATOR_KEYS = tuple(bytes([200 + i]) * 32 for i in range(4))
 PLAN = LearningPlan(
     evaluation_start_hour=START_HOUR + 672,
@@ -91,7 +93,7 @@ def member(meter: Meter) -> RosterMember:
 
 def roster(microgrid: int = 1, from_slot: int = FIRST_SLOT - 96, meters: Iterable[Meter] | None = None) -> Roster:
     chosen = [m for m in METERS if m.microgrid == microgrid] if meters is None else meters
-    return make_roster(microgrid, from_slot, [member(meter) for meter in chosen])
+    return make_roster(microgrid, from_slot, [member(meter) for meter in chosen], operator=address_of(OPERATOR_KEY))
 
 
 def honest(meter: Meter, group: Roster, slot: int, values: tuple[int, int]) -> SlotReport:
@@ -123,8 +125,20 @@ def slot_tx(slot: int, group: Roster | None = None, values: Sequence[tuple[int, 
 
 def opened_tx(group: Roster, slot: int, rows: tuple[bytes, ...]) -> bytes:
     """The transaction that a hub makes of all members' signed reports, with the sums that they open to."""
+    return joined_tx(slot, [opened_group(group, rows)])
+
+
+def opened_group(group: Roster, rows: tuple[bytes, ...]) -> OpenedGroup:
+    """What a hub makes of all members' signed reports, with the sums that they open to."""
     reports = [base.open_signed(SlotReport, row, CHAIN_ID).message for row in rows]
-    return slot_sum_tx(group, slot, rows, slot_reports.sums_of(reports))
+    return OpenedGroup.of(group, rows, slot_reports.sums_of(reports))
+
+
+def joined_tx(
+    slot: int, groups: Sequence[OpenedGroup], closed: Iterable[bytes] = (), operator_key: bytes = OPERATOR_KEY
+) -> bytes:
+    """The transaction of a slot's groups, as their operator brings it."""
+    return slot_sum_tx(slot, groups, closed, CHAIN_ID, operator_key)
 
 
 def commit(meter: Meter, base_hash: bytes, round_number: int = 0, blob: bytes = b"a blob") -> bytes:

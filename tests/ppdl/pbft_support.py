@@ -142,9 +142,7 @@ class Cluster:
 
     def make(self, i: int) -> PbftEngine:
         listen = self.peers[i].host, self.peers[i].port
-        return PbftEngine(
-            self.genesis, self.keys[i], self.apps[i], self.store_path(i), listen, self.peers, **self.timing
-        )
+        return PbftEngine(self.genesis, self.keys[i], self.apps[i], self.store_path(i), listen, self.peers, **self.timing)
 
     async def __aenter__(self) -> Cluster:
         await asyncio.gather(*(engine.start() for engine in self.engines))

@@ -198,7 +198,7 @@ def test_databases_of_other_chains_and_layouts_are_refused(tmp_path: Path) -> No
     with sqlite3.connect(tmp_path / "app.sqlite") as db:
         db.execute("PRAGMA user_version=9")
     db.close()
-    with pytest.raises(StorageError, match="layout 9 instead of 5"):
+    with pytest.raises(StorageError, match="layout 9 instead of 6"):
         PpdlApplication(tmp_path / "app.sqlite")
     with pytest.raises(StorageError, match="cannot be opened"):
         PpdlApplication(tmp_path / "missing" / "app.sqlite")

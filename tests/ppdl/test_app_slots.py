@@ -15,6 +15,7 @@ from app_world import (
     block,
     by_address,
     feeder_wh,
+    joined_tx,
     opened_tx,
     report,
     roster,
@@ -26,7 +27,7 @@ from hub.ppdl.app.answers import HistoryAnswer, SlotsAnswer
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.slots import prolong
 from hub.ppdl.app.state import RECORDED_SLOTS, Grid, SlotRecord
-from hub.ppdl.app.transactions import slot_sum_tx
+from hub.ppdl.app.transactions import OpenedGroup
 from openmg.hashing import keccak256, words
 from openmg.masking import SlotSums, roster_id
 from openmg.masking.survivors import survivor_set
@@ -72,7 +73,7 @@ def test_a_group_may_be_a_part_of_the_microgrid_but_not_fewer_than_five(app: Ppd
     small = dataclasses.replace(five, members=five.members[:4])
     reports = tuple(b"" for _ in range(4))
     with pytest.raises(ValueError, match="5 to 192 members"):
-        slot_sum_tx(small, FIRST_SLOT + 1, reports, SlotSums(0, 0, 0, 0))
+        OpenedGroup.of(small, reports, SlotSums(0, 0, 0, 0))
 
 
 def test_wrong_slot_sums_are_refused(app: PpdlApplication) -> None:
@@ -137,9 +138,9 @@ def test_members_are_left_out_only_when_a_quorum_of_the_others_signed(app: PpdlA
         "clear feeder": (beside_a_feeder, few, survivors_signatures(beside_a_feeder, few, 5)),
     }
     for reason, (where, reports, signatures) in cases.items():
-        verdict = app.check_tx(slot_sum_tx(where, FIRST_SLOT, tuple(reports), sums, signatures))
+        verdict = app.check_tx(joined_tx(FIRST_SLOT, [OpenedGroup.of(where, tuple(reports), sums, signatures)]))
         assert reason in verdict.reason, verdict
-    result = block(app, [slot_sum_tx(group, FIRST_SLOT, tuple(there), sums, signed)])
+    result = block(app, [joined_tx(FIRST_SLOT, [OpenedGroup.of(group, tuple(there), sums, signed)])])
     assert result.tx_results[0].ok, result.tx_results[0].reason
     assert slots(app) == [(FIRST_SLOT, 5, 50, 5)]
     leaves = base.decode(SlotLeavesNotice, app.query(f"slot-leaves/1/{FIRST_SLOT}", b"").value).leaves
@@ -171,7 +172,7 @@ def test_four_slots_make_an_hour_of_the_history(app: PpdlApplication) -> None:
 def grid(*records: tuple[int, int]) -> Grid:
     """A grid that ends at hour 1000; records are (slot offset from there, net energy)."""
     past = tuple(range(HISTORY_HOURS))
-    kept = tuple(SlotRecord(4000 + slot, 6, max(0, net), max(0, -net), 1) for slot, net in records)
+    kept = tuple(SlotRecord(4000 + slot, 6, max(0, net), max(0, -net), 1, 0) for slot, net in records)
     return Grid(1, 1000 - HISTORY_HOURS, past, kept)
 
 

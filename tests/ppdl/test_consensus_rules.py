@@ -5,6 +5,8 @@ The project's bug table, docs of the consensus package).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pbft_lab import Lab, Member, Rule
 
@@ -46,7 +48,7 @@ from hub.ppdl.consensus.messages import (
     encode_message,
 )
 from hub.ppdl.consensus.quorum import ValidatorSet
-from hub.ppdl.consensus.votes import VIEW_WINDOW
+from hub.ppdl.consensus.votes import VIEW_WINDOW, ViewChangeBox
 
 
 def only(*kinds: type) -> Rule:
@@ -89,8 +91,10 @@ def enter_view_1_with_b(lab: Lab, decides: bool) -> None:
     """After A was prepared at node 0 only, view 1 starts without it and prepares B at 1, 2, 3."""
     lab.time_out(1, 2, 3)
     lab.deliver(
-        lambda a, b, m: 0 not in (a, b)
-        and (isinstance(m, ViewChange | NewView | Prepare) or (decides and b == 3 and isinstance(m, Commit)))
+        lambda a, b, m: (
+            0 not in (a, b)
+            and (isinstance(m, ViewChange | NewView | Prepare) or (decides and b == 3 and isinstance(m, Commit)))
+        )
     )
 
 
@@ -131,9 +135,7 @@ def test_row_1_highest_certificate_wins_over_mine(locked_on_a: Lab) -> None:
     assert locked_on_a.heights() == [1, 1, 1, 1]
 
 
-def test_row_1_taking_the_lowest_certificate_would_fork(
-    locked_on_a: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_row_1_taking_the_lowest_certificate_would_fork(locked_on_a: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scenario above has teeth: with this planted bug, which random runs do not find, it forks."""
 
     def lowest(changes: tuple[ViewChange, ...]) -> certs.PreparedCert | None:
@@ -184,6 +186,72 @@ def test_row_4_votes_far_from_the_view_are_not_kept() -> None:
     for view in range(200):
         lab.step(0, Received(lab.addresses[3], lab.prepare(3, view, block)))
     assert len(lab.members[0].replica.state.prepares) == VIEW_WINDOW + 1
+
+
+def test_row_4_a_flood_of_votes_and_views_has_no_signature_checked() -> None:
+    lab = Lab()
+    replica, block = lab.members[0].replica, lab.block(1, b"x")
+    for view in range(1, 40):
+        for said in (lab.prepare(3, view, block), lab.commit(3, view, block), lab.view_change(3, view)):
+            replica.domain._signers.clear()
+            lab.step(0, Received(lab.addresses[3], said))
+            assert not replica.domain._signers
+    assert replica.view == 0 and not lab.members[0].reports
+
+
+def test_row_4_claims_are_verified_before_they_count() -> None:
+    """One forged COMMIT among three of view 1; then a true one decides."""
+    lab = Lab()
+    block = lab.block(1, b"x")
+    lab.step(0, Received(lab.addresses[1], lab.pre_prepare(1, 0, block)))
+    forged = replace(lab.commit(2, 1, block), signature=lab.commit(2, 2, block).signature)
+    for i, vote in ((1, lab.commit(1, 1, block)), (2, forged), (3, lab.commit(3, 1, block))):
+        lab.step(0, Received(lab.addresses[i], vote))
+    assert [r.complaint for r in lab.members[0].reports] == [Complaint.INVALID] and lab.heights()[0] == 0
+    lab.step(0, Received(lab.addresses[2], lab.commit(2, 1, block)))
+    assert lab.heights()[0] == 1
+
+
+def test_row_4_a_claim_takes_no_statement_back() -> None:
+    """The fuzzer found it: an unsigned VIEW-CHANGE for a later view made a replica forget the sender's signed one."""
+    lab, box = Lab(), ViewChangeBox()
+    said = lab.view_change(3, 1)
+    box.add(said, lab.addresses[3])
+    forged = replace(lab.view_change(3, 5), signature=said.signature)
+    box.claim(forged, lab.addresses[3])
+    assert box.all() == (said,) and not box.is_news(lab.addresses[3], 5)
+    assert box.redeem() == [(lab.addresses[3], forged)]
+    assert box.all() == (said,) and box.is_news(lab.addresses[3], 5)
+
+
+def test_row_4_prepares_that_came_before_their_view_count_in_it() -> None:
+    lab = Lab()
+    block = lab.block(2, b"x")
+    for i in (2, 3):
+        lab.step(0, Received(lab.addresses[i], lab.prepare(i, 1, block)))
+    changes = tuple(lab.view_change(i, 1) for i in (1, 2, 3))
+    lab.step(0, Received(lab.addresses[2], lab.new_view(2, 1, changes, block)))
+    lab.deliver(lambda a, b, m: False)
+    assert prepared_views(lab)[0] == 1
+
+
+def test_row_4_noise_in_another_view_is_blamed_at_the_second() -> None:
+    lab = Lab()
+    for text in (b"A", b"B"):
+        vote = replace(lab.prepare(3, 2, lab.block(1, text)), signature=lab.prepare(3, 5, lab.block(1, text)).signature)
+        lab.step(0, Received(lab.addresses[3], vote))
+    assert [r.complaint for r in lab.members[0].reports] == [Complaint.INVALID]
+
+
+def test_row_4_view_changes_are_verified_before_they_are_joined() -> None:
+    lab = Lab()
+    forged = replace(lab.view_change(2, 5), signature=lab.view_change(2, 6).signature)
+    lab.step(0, Received(lab.addresses[2], forged))
+    lab.step(0, Received(lab.addresses[3], lab.view_change(3, 5)))
+    assert lab.members[0].replica.view == 0
+    assert [r.complaint for r in lab.members[0].reports] == [Complaint.INVALID]
+    lab.step(0, Received(lab.addresses[2], lab.view_change(2, 4)))
+    assert lab.members[0].replica.view == 4
 
 
 def stuck_in(phase: str) -> Lab:

@@ -22,7 +22,7 @@ from hub.ppdl.consensus.header import Header
 from hub.ppdl.consensus.messages import Kind, QuorumCert
 from hub.ppdl.consensus.quorum import ValidatorSet
 from hub.ppdl.engine import EngineFailed, PbftEngine
-from hub.ppdl.genesis import GenesisError, load_genesis, make_genesis, save_genesis
+from hub.ppdl.genesis import GenesisError, load_genesis, make_genesis
 from hub.ppdl.mempool import Mempool, TxRefused
 from hub.ppdl.net.memory import MemoryNetwork
 from hub.ppdl.net.transport import Channel
@@ -201,9 +201,7 @@ async def test_a_restarted_engine_replays_what_its_application_missed(tmp_path: 
         assert cluster.apps[3].txs()[:4] == cluster.apps[0].txs()[:4]
 
 
-async def test_row_8_a_wiped_validator_rejoins_silent_and_then_votes(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_row_8_a_wiped_validator_rejoins_silent_and_then_votes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster(tmp_path, 4)
     async with cluster:
         await cluster.reach(4)
@@ -500,7 +498,7 @@ def test_one_subject_waits_once_until_its_transaction_is_gone() -> None:
 def test_genesis_file_round_trip_and_sentences(tmp_path: Path) -> None:
     keys = validator_keys(4)
     genesis = make_genesis(3, [address_of(k) for k in reversed(keys)], b"state", 123)
-    save_genesis(tmp_path / "g", genesis)
+    (tmp_path / "g").write_bytes(genesis.encode())
     assert load_genesis(tmp_path / "g") == genesis
     assert load_genesis(tmp_path / "g").hash == keccak256(genesis.encode())
     (tmp_path / "bad").write_bytes(genesis.encode()[:-1])

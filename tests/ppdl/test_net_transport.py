@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 from pbft_support import free_ports, genesis_of, peer_list
@@ -16,7 +17,14 @@ from hub.ppdl.net.handshake import DIALER, LISTENER, HandshakeError, Hello, chec
 from hub.ppdl.net.memory import MemoryNetwork
 from hub.ppdl.net.queues import INBOX_PER_SENDER, FairFrames, FairInbox, FrameQueue
 from hub.ppdl.net.tcp import TcpTransport, TransportError, frame_of, read_frame
-from hub.ppdl.net.transport import MAX_FRAME_BYTES, PEER_QUEUE_BYTES, PEER_QUEUE_FRAMES, Channel, PeerAddress
+from hub.ppdl.net.transport import (
+    LARGE_PAYLOAD_BYTES,
+    MAX_FRAME_BYTES,
+    PEER_QUEUE_BYTES,
+    PEER_QUEUE_FRAMES,
+    Channel,
+    PeerAddress,
+)
 from hub.ppdl.sim.world import validator_keys
 from openmg.signing import address_of, sign_digest
 
@@ -260,6 +268,55 @@ async def test_a_peer_that_welcomes_and_hangs_up_is_dialed_less_and_less(monkeyp
     await node.stop()
     server.close()
     assert other.times[7] - other.times[0] > 0.01 * (2**7 - 1)
+
+
+async def test_a_peer_that_comes_is_dialed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was away for long, so it was dialed rarely; what it asks is answered over the connection that it is dialed with."""
+    for name in ("BACKOFF_FIRST_S", "BACKOFF_LAST_S"):
+        monkeypatch.setattr(tcp, name, 60.0)
+    monkeypatch.setattr(tcp, "AWAY_S", 0.1)
+    peers = peer_list(KEYS[:2], free_ports(2))
+    first, second, ear = make(0, peers), make(1, peers), Heard()
+    await first.start(Heard())
+    await asyncio.sleep(0.2)  # nobody is there: the next time is in a minute
+    block, chunk = (Channel.CONSENSUS, bytes(LARGE_PAYLOAD_BYTES + 1)), (Channel.SNAPSHOT, bytes(LARGE_PAYLOAD_BYTES + 1))
+    vote, tx = (Channel.CONSENSUS, b"vote"), (Channel.TX, bytes(LARGE_PAYLOAD_BYTES + 1))
+    for frame in (block, vote, chunk, tx):
+        first.send(address_of(KEYS[1]), *frame)
+    await second.start(ear)
+    try:
+        await until(lambda: first.connected() == (address_of(KEYS[1]),), 20)
+        first.send(address_of(KEYS[1]), *block)  # said while it is here
+        await ear.wait(3)
+        assert [(channel, payload) for _, channel, payload in ear.items] == [vote, tx, block]
+        assert first.stats.frames_dropped == 2
+    finally:
+        await first.stop()
+        await second.stop()
+
+
+async def test_a_peer_that_comes_again_and_again_is_dialed_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hangs up each time: whatever it does, dialing stays cheap."""
+    monkeypatch.setattr(tcp, "RECALL_S", 0.5)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pass
+
+    peers = peer_list(KEYS[:2], free_ports(2))
+    other = Accepting(KEYS[1], hang_up)
+    server, node = await other.start(peers[1].port), make(0, peers)
+    await node.start(Heard())
+    try:
+        await until(lambda: len(other.times) >= 4, 30)  # the first waits are shorter than half a second
+        for _ in range(20):
+            _, writer = await say_hello(peers[0].port, KEYS[1])
+            await asyncio.sleep(0.1)
+            writer.close()
+    finally:
+        await node.stop()
+        server.close()
+    gaps = [after - before for before, after in pairwise(other.times)]
+    assert len(gaps) >= 4 and all(gap >= 0.49 for gap in gaps[3:])
 
 
 async def test_a_peer_that_takes_nothing_any_more_is_dialed_again(monkeypatch: pytest.MonkeyPatch) -> None:

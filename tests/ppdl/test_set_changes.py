@@ -113,6 +113,7 @@ def check_chain(hubs: Hubs, name: str, height: int) -> list[tuple[int, tuple[byt
 
 
 @pytest.mark.timeout(400)  # some ten waits, each for a few blocks; a minute on a busy machine
+@pytest.mark.slow
 async def test_the_set_changes_while_transactions_flow(tmp_path: Path) -> None:
     """A fifth hub catches up and is needed; one is removed and follows; a key is rotated; one restarts in between."""
     hubs = Hubs(tmp_path)

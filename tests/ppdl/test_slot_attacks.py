@@ -12,11 +12,25 @@ from pathlib import Path
 import app_world
 import pytest
 import slot_reports
-from app_world import CHAIN_ID, FIRST_SLOT, METERS, Meter, block, by_address, ctx, honest, opened_tx, roster, signed, started
+from app_world import (
+    CHAIN_ID,
+    FIRST_SLOT,
+    METERS,
+    Meter,
+    block,
+    by_address,
+    ctx,
+    honest,
+    joined_tx,
+    opened_tx,
+    roster,
+    signed,
+    started,
+)
 
 from hub.ppdl.app.app import PpdlApplication
 from hub.ppdl.app.slots import SLOT_ROOT_EVENT_TAG
-from hub.ppdl.app.transactions import MAX_TX_BYTES, slot_sum_tx
+from hub.ppdl.app.transactions import MAX_TX_BYTES, OpenedGroup
 from hub.ppdl.application import Verdict
 from openmg.hashing import keccak256, words
 from openmg.identity import DeviceKey
@@ -179,18 +193,26 @@ def test_both_backends_give_one_answer(reports: tuple[SlotReport, ...]) -> None:
         assert answers == [True, False, False, False, False], name
 
 
-def test_the_largest_group_fits_a_transaction() -> None:
+@pytest.mark.parametrize("count", [1, 32])
+def test_the_largest_slot_fits_a_transaction_in_one_group_and_in_many(count: int) -> None:
     keys = [DeviceKey(i.to_bytes(32, "big")) for i in range(1, MAX_GROUP + 1)]
     name = "m" * 32
     members = [RosterMember(name, key.address, key.mask_public, R - 1, bytes(32), bytes(65)) for key in keys]
-    group = make_roster(2**32 - 1, MAX_COUNT - 1, members)
+    size = len(members) // count
+    groups = [make_roster(2**32 - 1, MAX_COUNT - 1, members[i : i + size], False, bytes(20)) for i in range(0, MAX_GROUP, size)]
     health = Health(*(MAX_COUNT - 1,) * 4)
     widest = tuple(modulus - 1 for modulus in MASK_MODULI)
     bound, points = (bytes(32), bytes(32)), (bytes(32), bytes(32))
     report = SlotReport(name, MAX_COUNT - 1, MAX_COUNT - 1, bytes(32), widest, *bound, points, bytes(256), health)
     row = base.sign(report, 2**63, keys[0].signing_key)
     signatures = {key.address: bytes(65) for key in keys}
-    tx = slot_sum_tx(group, MAX_COUNT - 1, (row,) * MAX_GROUP, SlotSums(*widest), signatures)
+    tx = joined_tx(
+        MAX_COUNT - 1,
+        [
+            OpenedGroup.of(group, (row,) * size, SlotSums(*widest), {m.address: signatures[m.address] for m in group.members})
+            for group in groups
+        ],
+    )
     assert len(tx) <= MAX_TX_BYTES
 
 

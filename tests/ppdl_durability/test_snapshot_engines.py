@@ -179,6 +179,7 @@ async def test_an_older_copy_of_everything_is_found_out_by_what_peers_hold(
         await caught_up(cluster, 0)
 
 
+@pytest.mark.slow
 async def test_a_snapshot_is_proved_across_sets_of_validators(tmp_path: Path) -> None:
     """Two of the genesis' validators are gone when an observer that knows only the genesis comes."""
     async with LedgerCluster(tmp_path, n=4, spare=3) as cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +33,13 @@ async def ticks(service: SnapshotService, count: int) -> None:
         await service.tick(STANDING)
 
 
+async def chosen(service: SnapshotService) -> None:
+    """Tick until offers are waited for no longer."""
+    for _ in range(OFFER_TICKS):
+        if service.sync.phase is Phase.OFFERS:
+            await service.tick(STANDING)
+
+
 async def offered(service: SnapshotService) -> None:
     """Two peers offer the snapshot at height 10, once it is asked for."""
     offer = encode_snapshot_message(Offer(Chain(genesis()).grow(12).manifest(10, bytes(3 * CHUNK_BYTES))))
@@ -56,7 +64,7 @@ async def test_a_file_of_no_use_ends_a_sync_and_the_next_one_succeeds(tmp_path: 
         incoming.close()  # as after an error of the disk: every write of a chunk fails
         await ticks(service, START_TICKS)
         await offered(service)
-        await ticks(service, OFFER_TICKS)
+        await chosen(service)
         assert service.sync.phase is Phase.IDLE and "check the disk" in caplog.text and not running.done()
         service.deliver(A, encode_snapshot_message(AskSnapshots(0)))  # others are served as before
         incoming._open()
@@ -64,9 +72,34 @@ async def test_a_file_of_no_use_ends_a_sync_and_the_next_one_succeeds(tmp_path: 
             if service.sync.phase is Phase.IDLE:
                 await service.tick(STANDING)
         await offered(service)
-        await ticks(service, OFFER_TICKS)
+        await chosen(service)
         assert service.sync.phase is Phase.FETCH and incoming.manifest is not None and not running.done()
         running.cancel()
     for file in (store, incoming, ledger):
         file.close()
     assert not blamed
+
+
+async def test_what_others_ask_for_delays_nothing_of_what_this_hub_fetches(tmp_path: Path) -> None:
+    """The application's thread executes a block that takes long, and answers nobody meanwhile."""
+    path = tmp_path / "chain.sqlite"
+    initialise_store(path, genesis())
+    store, incoming = PpdlStore(path, genesis()), Incoming(incoming_path(path))
+    ledger, transport = Ledger(tmp_path / "ledger.sqlite"), TcpTransport(genesis(), KEYS[ME], "127.0.0.1", 0)
+    executed = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        service = SnapshotService(genesis(), ME, ledger, thread, store, incoming, transport, never, lambda *_: None, 1)
+        running = asyncio.create_task(service.run())
+        try:
+            thread.submit(executed.wait)
+            service.deliver(A, encode_snapshot_message(AskSnapshots(0)))
+            async with asyncio.timeout(20):
+                await ticks(service, START_TICKS)
+                await offered(service)
+                await chosen(service)
+            assert service.sync.phase is Phase.FETCH and incoming.manifest is not None
+        finally:
+            executed.set()
+            running.cancel()
+    for file in (store, incoming, ledger):
+        file.close()

@@ -59,7 +59,12 @@ class World:
         for peer, manifest in offers:
             self.do(self.sync.received(peer, Offer(manifest)))
         for _ in range(OFFER_TICKS):
-            self.do(self.sync.tick())
+            if self.sync.phase is Phase.OFFERS:
+                self.do(self.sync.tick())
+
+    def ticks(self, count: int, height: int = 0, peers: tuple[bytes, ...] = PEERS) -> None:
+        for _ in range(count):
+            self.do(self.sync.tick(height, peers))
 
     def answer(self, wrong: tuple[bytes, ...] = (), silent: tuple[bytes, ...] = ()) -> None:
         """Everybody answers what was asked, until nothing is asked any more."""
@@ -193,6 +198,79 @@ def test_a_snapshot_is_chosen_while_peers_keep_it() -> None:
     assert isinstance(world.effects[-1], Ready)
 
 
+def test_offers_that_come_seconds_late_are_used() -> None:
+    """Their senders had to dial this hub first, which they try every few seconds, or were executing a block."""
+    world = World()
+    world.do(world.sync.begin(0, PEERS))
+    world.ticks(6)
+    assert world.sync.phase is Phase.OFFERS and world.sync.expects(A)
+    world.do(world.sync.received(A, Offer(HONEST)))
+    world.ticks(6)
+    world.do(world.sync.received(B, Offer(HONEST)))
+    world.ticks(1)
+    world.answer()
+    assert isinstance(world.effects[-1], Ready)
+
+
+def test_it_waits_for_offers_no_longer_than_for_the_last_answer() -> None:
+    world = World()
+    world.do(world.sync.begin(0, PEERS))
+    for peer in (A, B):
+        world.do(world.sync.received(peer, NothingToOffer()))
+    world.ticks(2)
+    assert world.sync.phase is Phase.OFFERS
+    world.do(world.sync.received(C, Offer(OLDER)))
+    world.ticks(1)
+    assert world.sync.phase is Phase.OFFERS  # its next offer may be on the way
+    world.do(world.sync.received(C, Offer(HONEST)))
+    world.ticks(2)
+    assert world.sync.phase is Phase.IDLE and isinstance(world.effects[-1], GaveUp)
+
+
+def test_it_waits_for_the_silent_no_longer_than_a_bound() -> None:
+    world = World()
+    world.do(world.sync.begin(0, PEERS))
+    world.do(world.sync.received(A, Offer(HONEST)))
+    world.ticks(OFFER_TICKS - 1)
+    assert world.sync.phase is Phase.OFFERS
+    world.ticks(1)
+    assert world.sync.phase is Phase.IDLE and isinstance(world.effects[-1], GaveUp)
+
+
+def test_who_connects_while_offers_are_waited_for_is_asked_once() -> None:
+    world = World()
+    world.do(world.sync.begin(5, (A,)))
+    world.ticks(1, peers=(A,))
+    world.ticks(2, peers=(ME, A, B))
+    asked = [e for e in world.effects if isinstance(e, SendTo)]
+    assert asked == [SendTo(A, AskSnapshots(5)), SendTo(B, AskSnapshots(5))]
+
+
+def test_what_blocks_have_overtaken_is_not_fetched() -> None:
+    world = World()
+    world.do(world.sync.begin(0, PEERS))
+    for peer in (A, B):
+        world.do(world.sync.received(peer, Offer(OLDER)))
+    world.ticks(1, height=OLDER.height)
+    assert world.sync.phase is Phase.OFFERS
+    for peer in (A, B):
+        world.do(world.sync.received(peer, Offer(HONEST)))
+    world.ticks(1, height=OLDER.height)
+    assert [e.manifest for e in world.effects if isinstance(e, Begin)] == [HONEST]
+
+
+def test_chunks_that_are_late_together_count_once_against_their_peer() -> None:
+    """They wait behind one another, or behind a large block."""
+    world = World()
+    world.begin((A, HONEST), (B, HONEST))
+    late = list(world.fetches)
+    world.ticks(CHUNK_TICKS)
+    assert world.sync.phase is Phase.FETCH and world.dropped() == [] and len(world.fetches) == 2 * len(late)
+    world.fetches = world.fetches[len(late) :]
+    world.answer()
+    assert isinstance(world.effects[-1], Ready)
+
+
 def test_who_vouched_for_chunks_that_do_not_make_the_state_is_dropped() -> None:
     world = World()
     world.begin((A, HONEST), (B, HONEST), (C, OLDER))
@@ -206,6 +284,20 @@ def test_an_interrupted_sync_fetches_only_what_is_missing() -> None:
     world.sync.resume(HONEST, range(15))
     world.begin((A, HONEST))  # one is enough: what is kept was vouched for when it was chosen
     assert not any(isinstance(e, Begin) for e in world.effects)
+    world.answer()
+    assert sorted(world.kept()) == [15, 16, 17, 18, 19] and isinstance(world.effects[-1], Ready)
+
+
+def test_an_interrupted_snapshot_is_waited_for_while_offers_come() -> None:
+    world = World()
+    world.sync.resume(HONEST, range(15))
+    world.do(world.sync.begin(0, PEERS))
+    for peer in (A, B):
+        world.do(world.sync.received(peer, Offer(OLDER)))
+    world.ticks(1)
+    assert world.sync.phase is Phase.OFFERS
+    world.do(world.sync.received(A, Offer(HONEST)))
+    world.ticks(1)
     world.answer()
     assert sorted(world.kept()) == [15, 16, 17, 18, 19] and isinstance(world.effects[-1], Ready)
 

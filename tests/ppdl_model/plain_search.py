@@ -24,6 +24,8 @@ def frozen(value: Any) -> Any:
     """A hashable picture of everything in a value."""
     if isinstance(value, dict):
         return tuple(sorted(((frozen(k), frozen(v)) for k, v in value.items()), key=repr))
+    if isinstance(value, set):
+        return frozenset(frozen(item) for item in value)
     if isinstance(value, list | tuple):
         return tuple(frozen(item) for item in value)
     if dataclasses.is_dataclass(value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hub.config import HubConfig
-from hub.ppdl.genesis import load_genesis, make_genesis, save_genesis
+from hub.ppdl.genesis import load_genesis, make_genesis
 from hub.ppdl.net.tls import TlsIdentity
 from hub.ppdl.store import PpdlStore
 from openmg.config import load_toml
@@ -18,7 +18,7 @@ def test_every_hub_of_the_demo_is_ready_for_tls(tmp_path: Path) -> None:
     site = make_site(DemoOptions(validators=4, headless=True), tmp_path / "demo")
     try:
         genesis = make_genesis(PPDL_CHAIN_ID, [hub.validator for hub in site.hubs.values()], b"", 1)
-        save_genesis(site.genesis_file, genesis)
+        site.genesis_file.write_bytes(genesis.encode())
         write_hub_configs(site, 0.0)
         provision_hubs(site, genesis)
         for name, keys in site.hubs.items():

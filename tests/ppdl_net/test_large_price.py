@@ -9,8 +9,8 @@ import pytest
 
 from hub.ppdl.driver import Driver
 from hub.ppdl.gate import LARGE_DISCOUNT, SEASON_BLOCKS, UNSEASONED_PRICE, EngineGate
-from hub.ppdl.net.limits import BYTES_BURST
-from hub.ppdl.net.transport import LARGE_PAYLOAD_BYTES, Channel
+from hub.ppdl.net.limits import BYTES_BURST, BYTES_PER_S, PeerAllowance
+from hub.ppdl.net.transport import LARGE_PAYLOAD_BYTES, MAX_FRAME_BYTES, MAX_UNASKED_BYTES, Channel
 from hub.ppdl.snapshots.service import SnapshotService
 
 VALIDATOR, ASKED, STRANGER = b"v" * 20, b"a" * 20, b"s" * 20
@@ -51,5 +51,20 @@ def test_who_was_asked_pays_little_and_strangers_the_bytes() -> None:
     assert subject.price(VALIDATOR, Channel.TX, SIZE) == SIZE
 
 
-def test_the_first_large_block_of_a_season_is_within_the_burst() -> None:
-    assert gate().price(VALIDATOR, Channel.CONSENSUS, SIZE) <= BYTES_BURST
+def test_what_is_passed_over_costs_its_bytes_and_no_more() -> None:
+    too_long = MAX_UNASKED_BYTES + 1
+    assert not gate().takes(VALIDATOR, Channel.CONSENSUS, too_long)
+    assert gate().price(VALIDATOR, Channel.CONSENSUS, too_long) == too_long
+
+
+@pytest.mark.parametrize("size", [SIZE, MAX_UNASKED_BYTES, MAX_FRAME_BYTES])
+def test_the_first_large_frame_of_a_season_is_within_the_burst(size: int) -> None:
+    assert gate().price(VALIDATOR, Channel.CONSENSUS, size) <= BYTES_BURST
+
+
+@pytest.mark.parametrize("size", [LARGE_PAYLOAD_BYTES + 1, SIZE, MAX_UNASKED_BYTES, MAX_UNASKED_BYTES + 1, MAX_FRAME_BYTES])
+def test_a_validator_within_its_limits_is_read_without_a_pause(size: int) -> None:
+    # Else what it proposes would wait behind its own junk, and the chain in each of its turns for it.
+    price = gate().price(VALIDATOR, Channel.CONSENSUS, size)
+    allowance = PeerAllowance(0.0)
+    assert all(allowance.pay(price, i * price / (0.9 * BYTES_PER_S)) == 0 for i in range(100))

@@ -18,7 +18,7 @@ from hub.config import PpdlSection
 from hub.keys import HubKeys
 from hub.operators.folder import HubFolder, load_card
 from hub.operators.network import add_peer, keep_card
-from hub.ppdl.genesis import load_genesis, save_genesis
+from hub.ppdl.genesis import load_genesis
 from hub.ppdl.net.cards import PeerCard, sign_card
 from hub.ppdl.net.tls import TlsIdentity
 from openmg.config import ConfigError, load_toml
@@ -213,7 +213,7 @@ def test_join_refuses_and_writes_nothing(tool: Tool, network: list[HubFolder], t
 
     assert "not the one that was told" in refusal(*right[:3], "0x" + "ab" * 32, second.own_card)
     assert "64 hex digits" in refusal(*right[:3], "0xab", second.own_card)
-    save_genesis(tmp_path / "other.cbor", replace(genesis, genesis_time_ms=genesis.genesis_time_ms + 1))
+    (tmp_path / "other.cbor").write_bytes((replace(genesis, genesis_time_ms=genesis.genesis_time_ms + 1)).encode())
     assert "not the one that was told" in refusal("--genesis", tmp_path / "other.cbor", *right[2:], second.own_card)
     assert "no card of validator 0x" in refusal(*right)
     assert "not a validator of this chain" in refusal(*right, second.own_card, third.own_card)

@@ -55,7 +55,8 @@ class FollowsAnyone(Replica):
     """Row 4: joins a later view on the word of one validator."""
 
     def _check_view_change(self) -> None:
-        others = [vc.view for vc in self.state.view_changes.all()]
+        box = self.state.view_changes
+        others = [vc.view for vc in (*box._by_sender.values(), *box._claims.values())]
         if others and max(others) > self.state.view and self.may_vote():
             self._start_view_change(max(others))
             return

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from train_data import SPLIT, write_households
 
+from openmg.forecast.features import Windows
+from openmg.forecast.loss import heads
 from openmg.forecast.spec import DAYS_PER_WEEK
 from openmg.forecast.trainer import get_trainer
 from workbench.attacks.catalogue import named
@@ -86,6 +88,7 @@ def test_a_replica_refuses_what_the_chain_would_refuse(file: Path, attack: str, 
     assert subject.ledger.rejected[reason] > 0
 
 
+@pytest.mark.slow
 def test_sign_flips_ruin_the_plain_mean_and_not_the_default_rule(file: Path) -> None:
     losses = {}
     for rule in ("mean", "nnm-trimmed"):
@@ -124,6 +127,27 @@ def test_forecasts_without_a_model_are_what_they_say(file: Path) -> None:
     days = np.stack([energy[split + 5 - 24 * day : split + 5 - 24 * day + 24] for day in range(1, DAYS_PER_WEEK + 1)])
     assert np.allclose(mean[5], days.mean(0))
     assert len(naive) == len(held)
+
+
+def test_forecasts_follow_the_days_before_and_nothing_later(file: Path) -> None:
+    subject = federation(file, share=0.0)
+    home, trainer = subject.fleet.honest[3], subject.fleet.honest[3].learner.trainer
+    held, standard = home.spans.held_out, home.spans.standard
+    weights = np.random.default_rng(5).normal(scale=0.05, size=subject.plan.spec.parameters).astype(np.float32)
+    told, row = home.forecast_wh(trainer, weights), 30
+    assert told.quantiles is not None
+    plain = standard.undo((held.base + heads(trainer.predict(weights, held.inputs))[0]).astype(np.float64))
+    assert not np.allclose(told.mean[0], plain[0], atol=1.0), "the first day of the test window has the training span before it"
+
+    changed = held.residual.copy()
+    for later in range(max(0, row - 23), len(held)):  # every target from this origin on
+        changed[later, max(0, row - later) :] += 7.0
+    after = Windows(held.origins, held.inputs, held.base, changed)
+    again = replace(home, spans=replace(home.spans, held_out=after)).forecast_wh(trainer, weights)
+    assert again.quantiles is not None
+    assert np.array_equal(told.mean[: row + 1], again.mean[: row + 1])
+    assert np.array_equal(told.quantiles[: row + 1], again.quantiles[: row + 1])
+    assert not np.allclose(told.mean[row + 1], again.mean[row + 1])
 
 
 def test_half_hours_add_up_to_hours_and_unknown_ones_spoil_theirs(tmp_path: Path) -> None:

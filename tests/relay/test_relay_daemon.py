@@ -23,7 +23,6 @@ from hub.chain.deployment import Deployment
 from hub.chain.verifiers import CIRCUITS, contract_name
 from hub.cli import main
 from hub.keys import HubKeys
-from hub.ppdl.genesis import save_genesis
 from hub.ppdl.store import initialise_store
 from hub.relay.relayer import SourceError
 from hub.relay.source import StoredChain
@@ -97,7 +96,7 @@ def deploy(chain: Chain, cluster: Cluster, folder: Path) -> Contract:
     )
     deployment = Deployment(RootContracts(1, contract_at("PlasmaRoot", bytes(20))), plasma)
     (folder / "deployment.json").write_text(json.dumps(deployment.to_json()))
-    save_genesis(folder / "genesis.cbor", genesis)
+    (folder / "genesis.cbor").write_bytes(genesis.encode())
     (folder / "hub.toml").write_text(CONFIG.format(url=chain.url))
     return relay
 

@@ -13,7 +13,6 @@ from round_world import CHAIN_ID, MODEL, START_HOUR
 from slot_reports import ReportOpener
 
 from edge_agent.config import AgentConfig, DeviceSection, HomeSection, HubSection, MeterSection, MqttSection
-from edge_agent.learning.pending import PendingFile
 from edge_agent.learning.service import LearningService
 from edge_agent.services import AgentContext, ServiceRunner
 from edge_agent.slots import IMPORTED, ClosedSlot
@@ -33,6 +32,7 @@ from openmg.clock import VirtualClock
 from openmg.forecast.trainer import get_trainer
 from openmg.identity import DeviceKey
 from openmg.learning.plan import LearningPlan
+from openmg.member.pending import PendingFile
 from openmg.messages.base import Signed
 from openmg.messages.learning import Ballot, Evaluation, UpdateCommit, UpdateReveal
 from openmg.mqtt import MqttAddress, MqttLink

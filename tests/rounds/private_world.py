@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from round_world import CHAIN_ID, METERS, PLAN, SPEC, Chain
 
-from edge_agent.learning.pending import PendingFile, PendingUpdate
 from edge_agent.learning.private_file import PrivateFile
 from edge_agent.learning.private_rounds import Answer, PrivateRounds
 from hub.learning.results import aggregate_of
@@ -25,6 +24,7 @@ from openmg.learning.blobs import SALT_BYTES, blob_hash, commitment_of, make_blo
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import norm_units, update_bytes
 from openmg.learning.secure.groups import group_mean
+from openmg.member.pending import PendingFile, PendingUpdate
 from openmg.messages import base, topics
 from openmg.messages.learning import UpdateCommit, UpdateReveal
 from openmg.messages.private import PrivateNotice

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 from round_world import CHAIN_ID, HISTORY_HOURS, PLAN, START_HOUR
 
-from edge_agent.learning.answers import RoundAnswer, RoundAnswerer
-from edge_agent.learning.pending import PendingFile
 from hub.learning.publisher import ModelPublisher
 from hub.ppdl.application import QueryResult
 from openmg.forecast.trainer import get_trainer
@@ -18,6 +16,9 @@ from openmg.identity import DeviceKey
 from openmg.learning.blobs import make_blob, open_blob
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import norm_units, update_bytes
+from openmg.member.answers import RoundAnswer, RoundAnswerer
+from openmg.member.pending import PendingFile
+from openmg.member.spans import of_home
 from openmg.messages import base, topics
 from openmg.messages.learning import ModelNotice
 
@@ -58,7 +59,7 @@ class Home:
         hours = home(number)
         trainer = get_trainer(PLAN.spec, "numpy")
         self.answerer = RoundAnswerer(
-            key.address, lambda minutes: (START_HOUR, hours), self.file, lambda size: bytes([number]) * size, trainer
+            key.address, of_home(lambda minutes: (START_HOUR, hours)), self.file, lambda size: bytes([number]) * size, trainer
         )
 
     def answer(self, notice: ModelNotice) -> RoundAnswer:

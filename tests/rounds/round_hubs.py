@@ -14,10 +14,12 @@ from round_world import CHAIN_ID, METERS, VALIDATOR_KEYS, VALIDATORS, blob_of, g
 from hub.learning.attendant import LearningAttendant
 from hub.learning.attendants import LearningAttendants
 from hub.ppdl.app.app import PpdlApplication
+from hub.ppdl.app.genesis_state import AppGenesis
 from hub.ppdl.app.learning_view import LearningView, model_at
 from hub.ppdl.app.round_answers import Duties
 from hub.ppdl.app.transactions import ballot_tx, commit_tx
 from hub.ppdl.engine import PbftEngine
+from hub.ppdl.genesis import Genesis
 from hub.ppdl.mempool import TxRefused
 from hub.ppdl.net.transport import PeerAddress
 from hub.ppdl.store import initialise_store
@@ -36,16 +38,17 @@ TIMEOUT_S = 120.0
 class Hub:
     """One validator."""
 
-    def __init__(self, folder: Path, key: bytes, plans: Plans, ports: dict[bytes, int], attend: Attend) -> None:
+    def __init__(self, folder: Path, key: bytes, chain: Genesis, ports: dict[bytes, int], attend: Attend) -> None:
         folder.mkdir()
+        self.folder, self.state_of_genesis = folder, AppGenesis.decode(chain.app_state)
         store = folder / "ppdl.sqlite"
-        initialise_store(store, genesis(*plans))
+        initialise_store(store, chain)
         self.app = PpdlApplication(folder / "app.sqlite")
         peers = [PeerAddress(peer, "127.0.0.1", port) for peer, port in ports.items() if peer != address_of(key)]
         timing = {"block_interval_s": 0.1, "heartbeat_s": 0.4, "view_timeout_s": 5.0}
         listen = ("127.0.0.1", ports[address_of(key)])
-        self.engine = PbftEngine(genesis(*plans), key, self.app, store, listen, peers, **timing)
-        names = [plan.spec.short_name for plan in plans]
+        self.engine = PbftEngine(chain, key, self.app, store, listen, peers, **timing)
+        names = [plan.spec.short_name for plan in self.state_of_genesis.plans]
         self.name = names[0]
         self.attendants = LearningAttendants(names, self.app.duties, self.engine, CHAIN_ID, key, folder, attend)
         self.engine.on_gossip(self.attendants.on_gossip)
@@ -72,15 +75,21 @@ class Hub:
 
 
 class Hubs:
-    """The four of them. `attend`: another attendant for the validator with this number."""
+    """The four of them. `attend`, `chains`: another attendant, or another genesis, for the validator with this number."""
 
     def __init__(
-        self, folder: Path, plan: LearningPlan | Plans, free_port: Callable[[], int], attend: dict[int, Attend] | None = None
+        self,
+        folder: Path,
+        plan: LearningPlan | Plans,
+        free_port: Callable[[], int],
+        attend: dict[int, Attend] | None = None,
+        chains: dict[int, Genesis] | None = None,
     ) -> None:
         self.plans, self._stop = plan if isinstance(plan, tuple) else (plan,), asyncio.Event()
+        chains = chains or dict.fromkeys(range(len(VALIDATOR_KEYS)), genesis(*self.plans))
         ports = {address: free_port() for address in VALIDATORS}
         self.hubs = [
-            Hub(folder / f"hub-{i}", key, self.plans, ports, (attend or {}).get(i, LearningAttendant))
+            Hub(folder / f"hub-{i}", key, chains[i], ports, (attend or {}).get(i, LearningAttendant))
             for i, key in enumerate(VALIDATOR_KEYS)
         ]
         self._running: list[asyncio.Task[None]] = []

@@ -116,6 +116,7 @@ def word(chain: Chain, data: st.DataObject) -> list[bytes]:
     return [chain.ballot(meter, 500_000, data.draw(st.sampled_from([400_000, 900_000]))) for meter in some(METERS)]
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_models_rounds_are_as_if_the_other_were_silent(data: st.DataObject) -> None:
@@ -383,7 +384,7 @@ def test_a_genesis_of_several_models_is_canonical_and_checked() -> None:
         ((SLOWER, PLAN), "the first plan's forecaster must be"),
         ((PLAN, PLAN), "plans of different forecasters"),
         ((PLAN, *map(plan_of, specs)), f"1 to {MAX_MODELS} plans"),
-        ((PLAN, plan_of(ForecastSpec("price"))), "no meter can learn openmg.forecast.2.price"),
+        ((PLAN, plan_of(ForecastSpec("price"))), "a plan for prices, trainers and price records go together"),
         ((PLAN, plan_of(ForecastSpec("generation"))), "no meter can learn"),
         ((PLAN, plan_of(ForecastSpec("import_energy", channels=("weather",)))), "no meter can learn"),
         ((PLAN, plan_of(ForecastSpec("import_energy", resolution_minutes=20, hidden=(16, 8)))), "no meter can learn"),

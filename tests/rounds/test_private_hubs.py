@@ -110,6 +110,7 @@ class LyingLeader(LearningAttendant):
         return dataclasses.replace(right, master=bytes([right.master[0] ^ 1]) + right.master[1:])
 
 
+@pytest.mark.slow
 async def test_four_hubs_open_the_sum_of_the_survivors_and_hold_no_update(tmp_path: Path, free_port: Callable[[], int]) -> None:
     """One masked update never comes, another member falls silent after it, and the first leader lies about the sum."""
     hubs_folder = tmp_path / "hubs"
@@ -136,6 +137,7 @@ async def test_four_hubs_open_the_sum_of_the_survivors_and_hold_no_update(tmp_pa
     assert not any(shows(kept, update) for update in updates.values())
 
 
+@pytest.mark.slow
 async def test_hubs_stop_at_the_budget_together(tmp_path: Path, free_port: Callable[[], int]) -> None:
     hubs_folder = tmp_path / "hubs"
     hubs_folder.mkdir()

@@ -12,13 +12,14 @@ from private_world import NOISY, SECRET, PrivateChain
 from round_homes import Notices, home
 from round_world import CHAIN_ID, METERS, MODEL, START_HOUR
 
-from edge_agent.learning.answers import RoundAnswerer
-from edge_agent.learning.pending import PendingFile
 from edge_agent.learning.private_file import PrivateFile
 from edge_agent.learning.private_rounds import Answer
 from hub.learning.private_publisher import PrivatePublisher
 from openmg.forecast.trainer import get_trainer
 from openmg.learning.secure.terms import SecureError
+from openmg.member.answers import RoundAnswerer
+from openmg.member.pending import PendingFile
+from openmg.member.spans import of_home
 from openmg.messages import base, topics
 from openmg.messages.private import PrivateNotice, Registered
 from openmg.messages.secure import ShareDealing
@@ -158,7 +159,12 @@ def test_a_meter_joins_and_judges_under_a_private_plan_and_shows_no_blob(tmp_pat
             return START_HOUR, home(1)
 
         answerer = RoundAnswerer(
-            meter.address, history, PendingFile(own, MODEL), bytes, get_trainer(plan.spec, "numpy"), PrivateFile(own, MODEL)
+            meter.address,
+            of_home(history),
+            PendingFile(own, MODEL),
+            bytes,
+            get_trainer(plan.spec, "numpy"),
+            PrivateFile(own, MODEL),
         )
         notice = notices.now()
         answer = answerer.answer(notice)
@@ -178,7 +184,12 @@ def test_a_meter_joins_and_judges_under_a_private_plan_and_shows_no_blob(tmp_pat
         file = PrivateFile(own, MODEL)
         file.save(dataclasses.replace(file.load(), charged_rounds=2))
         answerer = RoundAnswerer(
-            meter.address, history, PendingFile(own, MODEL), bytes, get_trainer(plan.spec, "numpy"), PrivateFile(own, MODEL)
+            meter.address,
+            of_home(history),
+            PendingFile(own, MODEL),
+            bytes,
+            get_trainer(plan.spec, "numpy"),
+            PrivateFile(own, MODEL),
         )
         again = answerer.answer(notice)
         assert again is not None and (again.commit is None) == (plan is NOISY), "by its own count two rounds spend the budget"

@@ -60,6 +60,7 @@ async def test_a_wrong_aggregate_of_a_byzantine_leader_is_voted_down_by_three_ho
         await hubs.same_app_hash()
 
 
+@pytest.mark.slow
 async def test_blobs_that_one_hub_got_reach_all_and_a_malformed_one_is_rejected_on_chain(
     tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
@@ -81,6 +82,7 @@ async def test_blobs_that_one_hub_got_reach_all_and_a_malformed_one_is_rejected_
         await hubs.same_app_hash()
 
 
+@pytest.mark.slow
 async def test_slow_and_absent_meters_stop_no_block(tmp_path: Path, free_port: Callable[[], int]) -> None:
     """Two of seven never show their blob and no judge speaks: the phases end at their heights and the round is learnt."""
     plan = dataclasses.replace(LONG, reveal_blocks=12, committee_blocks=3)
@@ -162,6 +164,7 @@ async def play_round(hubs: Hubs, homes: list[Home], number: int) -> None:
             await hubs.hubs[at].engine.submit(ballot_tx(home.signed(ballot)))
 
 
+@pytest.mark.slow
 async def test_blobs_that_do_not_fit_a_hubs_share_are_asked_for_until_all_have_them(
     tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,6 @@ from round_homes import Home, Notices, home
 from round_world import CHAIN_ID, METERS, MODEL, PLAN, START_HOUR, Chain
 
 from edge_agent.config import AgentConfig, DeviceSection, HomeSection, HubSection, MeterSection, MqttSection
-from edge_agent.learning.pending import PendingFile, PendingUpdate
 from edge_agent.learning.service import LearningService
 from edge_agent.services import AgentContext
 from edge_agent.slots import IMPORTED, ClosedSlot
@@ -22,6 +21,7 @@ from openmg.clock import VirtualClock
 from openmg.forecast.trainer import get_trainer
 from openmg.identity import DeviceKey
 from openmg.learning.blobs import blob_hash, commitment_of, make_blob, open_blob
+from openmg.member.pending import PendingFile, PendingUpdate
 from openmg.messages import base, topics
 from openmg.messages.learning import Evaluation, ModelNotice, UpdateCommit, UpdateReveal
 

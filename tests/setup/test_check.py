@@ -42,6 +42,14 @@ def test_every_test_runs_once_and_the_whole_machine_is_for_one_file(check, repo_
     assert check.test_runs(("tests/edge", "-x")) == (("tests", ("tests/edge", "-x")),)
 
 
+def test_processes_of_the_tests_keep_what_they_compile(check, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    asked = [sys.executable, "-c", "import sys; print(sys.dont_write_bytecode)"]
+    done = subprocess.run(asked, env=check.environment(tmp_path / "report"), capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.slow
 def test_what_was_skipped_is_told_once_however_many_processes_ran(check, repo_root, tmp_path):
     shutil.copy(repo_root / "tests" / "conftest.py", tmp_path)
     (tmp_path / "pytest.ini").write_text(SETTINGS)

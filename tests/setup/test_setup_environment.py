@@ -138,6 +138,7 @@ def stop_while_making(copy: Copy, number: signal.Signals) -> tuple[int, str]:
         return running.wait(timeout=30), running.stdout.read()
 
 
+@pytest.mark.slow
 def test_a_killed_set_up_is_finished_by_the_next_run(bare: Copy) -> None:
     code, _ = stop_while_making(bare, signal.SIGKILL)
     assert code == -signal.SIGKILL

@@ -72,7 +72,7 @@ def test_an_agent_never_gets_the_heavy_chain_libraries() -> None:
 
 @pytest.mark.parametrize(
     ("package", "extras"),
-    [("openmg", ("agent", "hub")), ("edge_agent", ("agent",)), ("firmware_sim", ("sim",)), ("hub", ("hub",))],
+    [("openmg", ("agent", "hub")), ("edge_agent", ("agent", "dlms")), ("firmware_sim", ("sim",)), ("hub", ("hub",))],
 )
 def test_what_a_package_imports_is_in_its_extra(package: str, extras: tuple[str, ...]) -> None:
     allowed = {canonical(name) for extra in extras for name in needs(extra, "3.11", "linux", "x86_64")}

@@ -17,6 +17,8 @@ from openmg_setup.console import Console
 from openmg_setup.model import Checkout, Options, SetupError
 from setup_support import ROOT, Copy, write_tool
 
+pytestmark = pytest.mark.slow
+
 
 def test_cargo_too_old_means_portable_in_one_line(made: Copy, tmp_path: Path) -> None:
     debian = write_tool(tmp_path / "bin", "cargo", "cargo 0.66.0")
@@ -166,7 +168,7 @@ def test_no_proxy_for_anything_stays_so() -> None:
 @pytest.mark.parametrize("given", ["", "*", "intra.example"])
 def test_make_exempts_loopback_and_keeps_what_was_named(given: str, tmp_path: Path) -> None:
     shutil.copy2(ROOT / "Makefile", tmp_path)
-    (tmp_path / "more.mk").write_text("include Makefile\nshow:\n\t@echo \"[$$NO_PROXY]\"\n", encoding="utf-8")
+    (tmp_path / "more.mk").write_text('include Makefile\nshow:\n\t@echo "[$$NO_PROXY]"\n', encoding="utf-8")
     env = {"PATH": os.environ["PATH"], "NO_PROXY": given}
     said = subprocess.check_output(["make", "-s", "-f", "more.mk", "show"], cwd=tmp_path, env=env, encoding="utf-8")
     loopback = "127.0.0.1,localhost,::1"

@@ -189,6 +189,7 @@ def test_a_disclosure_is_checked_against_the_chain(pool, paid):
             bad.check(commitments, spent)
 
 
+@pytest.mark.slow
 def test_wallets_that_race_for_a_root_all_count(pool, paid, tmp_path_factory):
     """Two wallets prove against one root, a third's payment lands and its batch makes another root: both still count.
 

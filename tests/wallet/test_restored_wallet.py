@@ -45,7 +45,7 @@ async def hear_everything(home: Home, *leaves: NoteEntry) -> WalletService:
     wallet = await home.start()
     await home.hear_the_chain()
     await home.hear(topics.notes(0), NotesBatch(0, NOTES + leaves))
-    await home.hear(topics.roster(1), bob_in_roster())
+    await home.hear(topics.roster(1, 0), bob_in_roster())
     await wallet.on_slot(NOW_SLOT, 0, 0)
     return wallet
 

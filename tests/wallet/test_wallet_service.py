@@ -203,7 +203,7 @@ async def test_notes_and_account_are_asked_for_once_the_contracts_are_known(home
         (topics.notes(0), base.encode(NotesBatch(0, (NoteEntry(-1, b""),)))),
         (topics.nullifiers(0), base.encode(NullifiersBatch(0, (-1,)))),
         (topics.CHAIN, base.encode(replace(CHAIN, confidential_token=b"\x77" * 20))),
-        (topics.roster(1), roster(("home-2", 1, bytes(32)), signer=b"\x55" * 32)),
+        (topics.roster(1, 0), roster(("home-2", 1, bytes(32)), signer=b"\x55" * 32)),
         (topics.receipt("home-1"), b""),
     ],
 )
@@ -222,7 +222,7 @@ async def test_a_stranger_who_makes_topics_up_does_not_fill_log_or_memory(home_o
     home = home_of()
     wallet = await home.start()
     for i in range(2 * wallet_service.MAX_WARNINGS):
-        await home.hear(topics.roster(i), b"")
+        await home.hear(topics.roster(i, 0), b"\xff")
     assert wallet.malformed == 2 * wallet_service.MAX_WARNINGS
     assert len(caplog.records) == wallet_service.MAX_WARNINGS
 
@@ -309,7 +309,7 @@ async def ready_to_pay(home: Home, members: bytes) -> WalletService:
     wallet = await home.start()
     await home.hear_the_chain()
     await home.hear(topics.notes(0), NotesBatch(0, NOTES))
-    await home.hear(topics.roster(1), members)
+    await home.hear(topics.roster(1, 0), members)
     await wallet.on_slot(NOW_SLOT, 0, 0)
     return wallet
 
@@ -360,7 +360,7 @@ async def test_a_payment_interrupted_by_a_restart_waits_for_its_end(home_of, qui
     await asyncio.sleep(0.2)
     wallet = await home.restart()
     await home.hear_the_chain()
-    await home.hear(topics.roster(1), bob_in_roster())
+    await home.hear(topics.roster(1, 0), bob_in_roster())
     await home.hear(topics.notes(0), NotesBatch(0, NOTES))
     assert wallet._notes.payment_under_way() and not wallet._payer.is_busy and wallet.purse.balance_wei() == 0
     await wallet.on_slot(NOW_SLOT + 1, 0, 0)
@@ -402,7 +402,7 @@ async def test_an_idle_and_a_busy_wallet_send_as_many_envelopes(home_of, quick):
     await asyncio.sleep(0.7)
     assert not home.contents()
     await home.hear(topics.notes(0), NotesBatch(0, NOTES))
-    await home.hear(topics.roster(1), bob_in_roster())
+    await home.hear(topics.roster(1, 0), bob_in_roster())
     await home.wallet.on_slot(NOW_SLOT, 0, 0)
     await home.until_sent()
     slots = home.clock.slot() - NOW_SLOT

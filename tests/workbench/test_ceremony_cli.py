@@ -57,7 +57,7 @@ class Held:
         self.keys = folder / "keys"
         final = ("--beacon", BEACON, "--hashes-log2", 6, "--name", "a public draw", "--circuit", self.circuit)
         done = process("finalise", self.delta, "--out", self.keys, *final)
-        assert (done.returncode, done.stderr) == (0, ""), done
+        assert done.returncode == 0, done  # what takes longer than two seconds tells of its progress
         self.said = done.stdout
         self.transcript = self.keys / "cube.ceremony"
 
@@ -80,6 +80,7 @@ def held(tmp_path_factory) -> Held:
     return Held(tmp_path_factory.mktemp("held"))
 
 
+@pytest.mark.slow
 def test_three_parties_make_keys_that_py_ecc_accepts(held):
     key = ProvingKeyFile(held.keys / "cube.pk")
     proof = groth16.PortableProver(key).prove(cube_wires(5), R_BLIND, S_BLIND).to_bytes()
@@ -103,7 +104,7 @@ def test_what_finalise_leaves_agrees(held):
 
 def test_anybody_verifies_the_transcript_from_the_circuit_alone(held):
     done = process("verify", held.transcript, "--circuit", held.circuit, "--key", held.keys / "cube.pk", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done
     report = json.loads(done.stdout)
     digest = ProvingKeyFile(held.keys / "cube.pk").verifying_key.digest().hex()
     assert report["valid"] and report["final"] and report["verifying_key_hash"] == "0x" + digest

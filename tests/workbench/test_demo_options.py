@@ -1,7 +1,6 @@
 """What a user may ask of the demo, the homes it plans, and what its report is held against."""
 
 import copy
-import os
 import socket
 import subprocess
 import sys
@@ -9,12 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from openmg.clock import slot_of
+from workbench.cli import app
 from workbench.demo.chains import REGISTRATION_SECONDS, first_registrable
 from workbench.demo.checks import shortfalls
 from workbench.demo.homes import plan_homes
-from workbench.demo.options import DEFAULT_START, DemoError, DemoOptions
+from workbench.demo.options import DEFAULT_START, DemoError, DemoOptions, usual_slot_seconds
 from workbench.demo.site import make_site
 from workbench.demo.story import ending, status_line
 from workbench.ports import HOST, PortReservation, is_free
@@ -29,7 +31,7 @@ GOOD = {
         "imported": 500, "exported": 1000, "minted": 900, "sold": 300, "bought": 200, "burned": 150, "redeemed": 400,
         "expired": 50, "outstanding": 300,
     },
-    "ppdl": {"height": 40, "rounds": 3, "loss_first": 0.8, "loss_last": 0.3, "participants": 12},
+    "ppdl": {"height": 40, "rounds": 3, "price_rounds": 1, "loss_first": 0.8, "loss_last": 0.3, "participants": 12},
     "relay": {"height": 40},
     "plasma": {"deposits": 14, "checkpoints": 2},
     "zk": {"backend": "native", "transfers": 12, "paying_homes": 12, "prove_seconds_median": 0.7},
@@ -68,6 +70,14 @@ def test_each_expectation_of_the_private_market_is_told_when_it_is_not_met(path,
     assert shortfalls(report, 12, 2) == [words]
 
 
+def test_a_chain_without_a_price_model_and_a_run_too_short_for_it_lack_nothing():
+    report = copy.deepcopy(GOOD)
+    report["ppdl"]["price_rounds"] = None
+    assert shortfalls(report, 12, 2) == []
+    report["ppdl"]["price_rounds"], report["slots"] = 0, 3
+    assert shortfalls(report, 12, 2) == []
+
+
 def test_nobody_need_buy_where_nobody_imported_a_lot():
     report = copy.deepcopy(PRIVATE)
     report["market"] |= {"purchases": 0, "buying_slots": 0}
@@ -85,6 +95,7 @@ def test_nobody_need_buy_where_nobody_imported_a_lot():
         ("energy_wh.sold", 0, "no energy was sold"),
         ("energy_wh.exported", 899, "900 Wh were minted but only 899 Wh exported"),
         ("ppdl.rounds", 2, "2 learning rounds ran"),
+        ("ppdl.price_rounds", 0, "no round of the price model was learnt"),
         ("ppdl.loss_last", 0.8, "the loss did not fall"),
         ("ppdl.loss_last", None, "the loss did not fall"),
         ("relay.height", 39, "the relay stands at height 39, the PPDL chain at 40"),
@@ -165,12 +176,12 @@ def test_any_number_of_homes_has_a_provider_in_each_microgrid(homes):
     assert {item.microgrid for item in planned if item.provides_liquidity} == set(range(1, options.microgrids + 1))
 
 
-def demo(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "workbench.cli", "demo", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
+def demo(*arguments: str | Path, **environment: str) -> Result:
+    """The command in this process: what it says and ends with is its own, only an interpreter's start is spared."""
+    return CliRunner(env=environment).invoke(app, ["demo", *map(str, arguments)])
 
 
-def sentence(done: subprocess.CompletedProcess[str]) -> str:
+def sentence(done: Result | subprocess.CompletedProcess[str]) -> str:
     """The only line that was said, progress aside."""
     lines = [line for line in done.stderr.splitlines() if "prover; state in" not in line and "waiting for" not in line]
     assert len(lines) == 1, done.stderr
@@ -183,6 +194,7 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
         (["--homes", "4"], "--homes is 4; it must be from 5 to"),
         (["--slot-seconds", "0.5"], "--slot-seconds is 0.5"),
         (["--slot-seconds", "nan"], "--slot-seconds is nan"),
+        (["--group-size", "4"], "--group-size is 4; it must be from 5 to 96"),
         (["--prover", "quick"], "choose native or portable"),
         (["--market", "black"], "--market is 'black'; choose public or private"),
         (["--privacy", "secagg_dp"], "--privacy is 'secagg_dp'; choose none or secagg"),
@@ -197,7 +209,15 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
 )
 def test_a_wrong_option_is_one_sentence_and_exit_code_2(arguments, words):
     done = demo(*arguments)
-    assert done.returncode == 2 and words in sentence(done)
+    assert done.exit_code == 2 and words in sentence(done)
+
+
+def test_the_program_ends_with_the_code_of_its_command():
+    command = [sys.executable, "-m", "workbench.cli", "demo"]
+    done = subprocess.run([*command, "--homes", "4"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and sentence(done).startswith("--homes is 4")
+    done = subprocess.run([*command, "--headless", "--state", "/proc/openmg"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "give a --state folder" in sentence(done)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +236,7 @@ def test_unusable_data_is_one_sentence_and_exit_code_2_before_anything_starts(tm
     file.write_text(content)
     done = demo("--headless", "--data", file, "--state", tmp_path / "state")
     line = sentence(done)
-    assert done.returncode == 2 and words in line and "homes.csv" in line
+    assert done.exit_code == 2 and words in line and "homes.csv" in line
     assert list((tmp_path / "state" / "logs").iterdir()) == []
 
 
@@ -224,17 +244,12 @@ def test_a_broker_that_does_not_answer_is_told(tmp_path):
     reservation = PortReservation(1)
     done = demo("--headless", "--mqtt", f"mqtt://{HOST}:{reservation.ports[0]}", "--state", tmp_path / "state")
     reservation.close()
-    assert done.returncode == 1 and "no broker answers at mqtt://" in sentence(done)
+    assert done.exit_code == 1 and "no broker answers at mqtt://" in sentence(done)
 
 
 def test_a_missing_chain_program_is_told(tmp_path):
     done = demo("--headless", "--state", tmp_path / "state", OPENMG_ANVIL=str(tmp_path / "anvil"))
-    assert done.returncode == 1 and "anvil, which is not a program" in sentence(done)
-
-
-def test_a_folder_that_cannot_be_used_is_told():
-    done = demo("--headless", "--state", "/proc/openmg")
-    assert done.returncode == 1 and "give a --state folder" in sentence(done)
+    assert done.exit_code == 1 and "anvil, which is not a program" in sentence(done)
 
 
 def test_a_port_in_use_and_a_used_folder_are_told(tmp_path):
@@ -269,3 +284,11 @@ def test_reserved_ports_are_given_to_nobody_else_and_can_be_listened_on():
     finally:
         first.close()
         second.close()
+
+
+@pytest.mark.parametrize(
+    ("market", "homes", "processors", "seconds"),
+    [("public", 12, 2, 4.0), ("public", 5, 1, 4.0), ("public", 24, 2, 8.0), ("public", 24, 8, 4.0), ("private", 12, 1, 40.0)],
+)
+def test_slots_are_as_long_as_so_many_homes_need_here(market: str, homes: int, processors: int, seconds: float):
+    assert usual_slot_seconds(market, homes, processors) == seconds

@@ -19,7 +19,17 @@ REPORT_KEYS = {
     "energy_wh": {
         "imported", "exported", "minted", "sold", "bought", "burned", "redeemed", "expired", "outstanding",
     },
-    "ppdl": {"validators", "height", "rounds", "view_changes", "model_hash", "loss_first", "loss_last", "participants"},
+    "ppdl": {
+        "validators",
+        "height",
+        "rounds",
+        "price_rounds",
+        "view_changes",
+        "model_hash",
+        "loss_first",
+        "loss_last",
+        "participants",
+    },
     "relay": {"height", "relayers", "submissions"},
     "plasma": {"blocks", "transactions", "deposits", "checkpoints"},
     "zk": {"backend", "transfers", "paying_homes", "prove_seconds_median", "verify_gas"},

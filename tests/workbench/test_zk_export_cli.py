@@ -19,10 +19,9 @@ from workbench.cli import app
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("export-cache")
-    ensure_keys(transfer.NAME, folder)
-    return folder
+def cache(key_cache: Path) -> Path:
+    ensure_keys(transfer.NAME, key_cache)
+    return key_cache
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from openmg.zk import curve, groth16, msm, ntt
 from openmg.zk.backend import get_backend
-from openmg.zk.circuits import transfer
+from openmg.zk.circuits import period, transfer
 from openmg.zk.curve import PointError
 from openmg.zk.export import snarkjs_json
 from openmg.zk.export.example import example
@@ -19,7 +19,7 @@ from openmg.zk.export.writer import ExportError, export
 from openmg.zk.export.zkey_file import odd_lagrange_points, zkey_bytes
 from openmg.zk.field import Q, R, invert
 from openmg.zk.groth16 import Toxic
-from openmg.zk.keys import DEVELOPMENT_SEED
+from openmg.zk.keys import DEVELOPMENT_SEED, ensure_keys
 from openmg.zk.proof import Proof
 from openmg.zk.proving_key import ProvingKeyFile
 
@@ -191,11 +191,14 @@ def test_zkey_holds_a_and_b_with_the_consistency_rows(iden3, system):
     assert found == expected and count == len(expected)
 
 
-def test_h_of_the_zkey_gives_the_sum_of_the_key_for_any_quotient(iden3, key):
+@pytest.mark.parametrize("circuit", [period.NAME, pytest.param(transfer.NAME, marks=pytest.mark.slow)])
+def test_h_of_the_zkey_gives_the_sum_of_the_key_for_any_quotient(circuit, key_cache, tmp_path, fastest):
     """sum h_i [tau^i Z / delta] = sum (h Z)(w^(2i+1)) H_i for a random h below degree n - 1, Z being -2 on those nodes.
 
     No secret of the key is used: for a wrong basis the sums differ.
     """
+    export(circuit, "iden3", tmp_path, fastest, cache_dir=key_cache, seed=SEED)
+    (zkey,), key = tmp_path.glob("*.zkey"), ProvingKeyFile(ensure_keys(circuit, key_cache).path)
     n = 1 << key.header.domain_log2
     draw = random.Random(5)
     h = [draw.randrange(R) for _ in range(n - 1)] + [0]
@@ -206,7 +209,7 @@ def test_h_of_the_zkey_gives_the_sum_of_the_key_for_any_quotient(iden3, key):
     node = pow(root, 2 * 3 + 1, R)
     assert (on_odd_nodes[3] - sum(c * pow(node, i, R) for i, c in enumerate(h[:-1]))) % R == 0
     ours = msm.sum_of_multiples(msm.points_from_bytes(key.section("H"), 2, 0), h[:-1])
-    points = b"".join(value.to_bytes(32, "little") for value in plain(sections_of(iden3[".zkey"], b"zkey", 1)[9]))
+    points = b"".join(value.to_bytes(32, "little") for value in plain(sections_of(zkey.read_bytes(), b"zkey", 1)[9]))
     theirs = msm.sum_of_multiples(msm.points_from_bytes(points, 2, 0), [-2 * value % R for value in on_odd_nodes])
     assert ours is not None and ours == theirs
 

@@ -33,6 +33,8 @@ from openmg.zk.proving_key import ProvingKeyFile
 from workbench.cli import app
 from workbench.zk.snarkjs import SnarkjsMissing, find_snarkjs
 
+pytestmark = pytest.mark.slow
+
 SEED = bytes(range(2, 34))
 
 

@@ -219,6 +219,7 @@ def proof_file(tmp_path, proved):
     return write
 
 
+@pytest.mark.slow
 def test_proof_files_are_checked_with_py_ecc(proof_file, proved, key_cache, transfer_key):
     report = check_proof_file(proof_file(), key_cache)
     assert report.valid and report.development and report.circuit == "transfer"

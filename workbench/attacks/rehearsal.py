@@ -3,7 +3,7 @@
 Plan, model and round are public. A meter draws the order of its windows and the noise on its inputs from chance that it tells
 nobody; a hub that knew it, or tries it out with chance of its own, is played here. With the right chance, whoever guesses the
 readings right gets the update to the bit.
-Rules: order, noise, rate and pull are the meter's own code (`edge_agent.learning.learner`), which trains here with another
+Rules: order, noise, rate and pull are the meter's own code (`openmg.member.learner`), which trains here with another
 trainer behind it; the guess has no gaps, as a home with gaps leaves windows out.
 Not here: how readings are guessed (`inversion`).
 """
@@ -15,8 +15,6 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.learning.learner import LocalLearner
-from edge_agent.learning.spans import Spans
 from openmg.forecast.features import Almanac, Series, Standard, Windows, build_windows
 from openmg.forecast.loss import QUANTILES, heads
 from openmg.forecast.model import to_float, unpack
@@ -25,6 +23,8 @@ from openmg.forecast.trainer import BETA_1, BETA_2, EPSILON, AdamState
 from openmg.forecast.trainer_numpy import forward
 from openmg.learning.plan import UPDATE_SCALE_BITS, LearningPlan
 from openmg.learning.quantise import update_from_bytes
+from openmg.member.learner import LocalLearner
+from openmg.member.spans import Spans
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -15,6 +15,8 @@ TRADING_SLOTS = 2
 """Energy of a microgrid's first slot opens its pool; from the second on there is somebody to trade with."""
 PRIVATE_TRADING_SLOTS = 3
 """A purchase for a slot comes two slots after it, when others' supply of it can be there."""
+PRICE_SLOTS = 4
+"""Hubs commit to updates of the price model for 24 blocks, some twelve seconds."""
 CROSSING_SLOTS = 4
 """Both pools must be open and deep enough before energy goes from one microgrid to the other."""
 
@@ -26,6 +28,7 @@ def shortfalls(report: dict[str, Any], homes: int, microgrids: int) -> list[str]
         *_readings(report["readings"], homes, report["slots"]),
         *(_private_energy(report["energy_wh"]) if private else _energy(report["energy_wh"], report["slots"])),
         *_learning(report["ppdl"], homes),
+        *_prices(report["ppdl"], report["slots"]),
         *_chains(report),
         *(_private_trades(report, homes) if private else trades(report["market"], report["slots"], microgrids)),
         *_transfers(report["zk"], homes),
@@ -67,6 +70,11 @@ def _learning(ppdl: dict[str, Any], homes: int) -> Iterator[str]:
         yield f"the loss did not fall: {ppdl['loss_first']} at first, {ppdl['loss_last']} at last"
     if not 0 < ppdl["participants"] <= homes:
         yield f"{ppdl['participants']} of {homes} homes took part in learning"
+
+
+def _prices(ppdl: dict[str, Any], slots: int) -> Iterator[str]:
+    if slots >= PRICE_SLOTS and ppdl["price_rounds"] == 0:
+        yield "no round of the price model was learnt"
 
 
 def _chains(report: dict[str, Any]) -> Iterator[str]:

@@ -6,8 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub.ingest.partition import MAX_GROUP_SIZE
 from openmg.learning.plan import MIN_PRIVATE_PARTICIPANTS
 from openmg.learning.secure.graph import FULL_GRAPH_MEMBERS
+from openmg.masking import DEFAULT_GROUP, MIN_GROUP
 from openmg.mqtt import MqttAddress
 
 DEFAULT_START = 1_781_485_200
@@ -18,7 +20,9 @@ MAX_HOMES = 120
 MAX_VALIDATORS = 16
 PUBLIC, PRIVATE = "public", "private"
 SLOT_SECONDS = {PUBLIC: 4.0, PRIVATE: 20.0}
-"""Wall seconds of a slot where none are given: on the private market every home proves two to four statements a slot."""
+"""Wall seconds of a slot at least, where none are given: on the private market a home proves two to four statements a slot."""
+HOMES_OF_A_PROCESSOR = 6
+"""More homes than that for each processor, and a slot where none is given is longer in that proportion."""
 COMMITTEE_SIZE = 2
 """Of as few as five homes; three of four of the others must take part in a learning round."""
 NO_PRIVACY, SUMS_ONLY = "none", "secagg"
@@ -26,6 +30,11 @@ NO_PRIVACY, SUMS_ONLY = "none", "secagg"
 HOMES_FOR_SUMS = MIN_PRIVATE_PARTICIPANTS + COMMITTEE_SIZE, FULL_GRAPH_MEMBERS + COMMITTEE_SIZE
 HOMES_FOR_TWO_MICROGRIDS = 10
 """A group needs at least five homes (openmg.masking.MIN_GROUP)."""
+
+
+def usual_slot_seconds(market: str, homes: int, processors: int) -> float:
+    """Wall seconds in which so many homes do a slot's work here; 0 for a market that there is not."""
+    return SLOT_SECONDS.get(market, 0.0) * max(1.0, homes / (HOMES_OF_A_PROCESSOR * processors))
 
 
 class DemoError(Exception):
@@ -50,6 +59,7 @@ class DemoOptions:
     mqtt: str | None = None
     market: str = PUBLIC
     privacy: str = NO_PRIVACY
+    group_size: int = DEFAULT_GROUP
 
     def __post_init__(self) -> None:
         if self.market not in SLOT_SECONDS:
@@ -62,6 +72,7 @@ class DemoOptions:
         self._between("--slots", self.slots, 0, 100_000)
         self._between("--slot-seconds", self.slot_seconds, 2, 900)
         self._between("--port", self.port, 0, 65535)
+        self._between("--group-size", self.group_size, MIN_GROUP, MAX_GROUP_SIZE)
         if self.prover not in ("auto", "native", "portable"):
             raise DemoError(f"--prover is {self.prover!r}; choose native or portable")
         if self.data is not None and not self.data.is_file():

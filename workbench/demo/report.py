@@ -136,6 +136,7 @@ def build_report(
             "lost": sum(item.lost for item in counts.values()) + hub["readings"]["lost"],
             "duplicates_ignored": hub["readings"]["duplicates_ignored"],
         },
+        "sums": {name: hub["readings"][name] for name in ("groups_opened", "left_out", "gaps")},
         "energy_wh": {
             "imported": sum(item.import_wh for item in counts.values()),
             "exported": sum(item.export_wh for item in counts.values()),
@@ -148,6 +149,7 @@ def build_report(
                 "validators",
                 "height",
                 "rounds",
+                "price_rounds",
                 "view_changes",
                 "model_hash",
                 "loss_first",

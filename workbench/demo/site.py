@@ -297,6 +297,7 @@ def _hub_table(site: Site, number: int, name: str, w0: float) -> dict[str, Any]:
         # So that the console has forecasts beside what came. Five weeks are too short to train on: the agreed model makes them.
         table["inference"] = {"port": 0, "horizons_hours": [24]}
         table["market"] = {"retail_wei_per_wh": RETAIL_WEI_PER_WH}
+        table["grid"] = {"group_size": site.options.group_size}
         table["device"] = [_device_table(site, home.name, home.microgrid, "home") for home in site.homes] + [
             _device_table(site, feeder, i, "feeder") for i, feeder in enumerate(site.feeders, 1)
         ]

@@ -67,6 +67,7 @@ def ending(report: dict[str, Any]) -> Iterator[str]:
     yield (
         f"learning: {ppdl['rounds']} rounds, the last with {ppdl['participants']} homes; "
         f"loss {ppdl['loss_first']} -> {ppdl['loss_last']}"
+        + (f"; {ppdl['price_rounds']} rounds of prices, by the hubs" if ppdl["price_rounds"] is not None else "")
     )
     proofs = "" if zk["prove_seconds_median"] is None else f", {zk['prove_seconds_median']} s a proof ({zk['backend']})"
     yield f"privacy: {zk['transfers']} private transfers{proofs}"

@@ -38,6 +38,7 @@ from hub.ppdl.app.transactions import (
     KIND_UNMASKING,
     KIND_VERDICT,
     InferenceRequest,
+    OpenedGroup,
     SlotSum,
     Transaction,
     evidence_tx,
@@ -68,7 +69,7 @@ from openmg.messages.secure import (
 )
 from openmg.messages.telemetry import MASK_MODULI, Health, RosterMember, SlotReport
 from openmg.signing import SIGNATURE_BYTES, address_of, domain_digest, sign_digest
-from openmg.units import HASH_BYTES
+from openmg.units import ADDRESS_BYTES, HASH_BYTES
 from openmg.zk.field import FELT_BYTES
 from openmg.zk.keys import ensure_keys
 from openmg.zk.proof import PROOF_BYTES
@@ -84,6 +85,7 @@ MAX_TXS, MAX_BLOCKS = 4, 3
 MAX_REASON = 5_000
 """Characters. A message's text may have 4096 of them (`openmg.messages.base.MAX_TEXT`), and a reason may repeat one."""
 VALIDATOR_KEYS = tuple(keccak256(b"openmg.fuzz.validator" + bytes([i])) for i in range(4))
+OPERATOR_KEY = keccak256(b"openmg.fuzz.operator")
 METERS = tuple(DeviceKey(keccak256(b"openmg.fuzz.meter" + bytes([i]))) for i in range(MIN_GROUP))
 MODEL = NET_ENERGY.short_name
 FIRST_SLOT = (START_HOUR + MIN_HISTORY_HOURS) * 4
@@ -190,6 +192,7 @@ def _slot_sum(tape: Tape) -> bytes:
         MICROGRID,
         FIRST_SLOT,
         [RosterMember(f"home-{i}", key.address, key.mask_public, 7, bytes(32)) for i, key in enumerate(METERS)],
+        operator=address_of(OPERATOR_KEY),
     )
     slot = tape.number(2**48 - 1, FIRST_SLOT)
     by_address = {key.address: key for key in METERS}
@@ -203,8 +206,11 @@ def _slot_sum(tape: Tape) -> bytes:
         body = encode(report)
         reports.append(codec.encode([body, sign_digest(key, domain_digest(report.PURPOSE, CHAIN_ID, body))]))
     sums = tuple(tape.below(modulus) for modulus in MASK_MODULI)
-    body = encode(SlotSum(roster, slot, tuple(reports), sums, (), ()))
-    return Transaction(KIND_SLOT_SUM, reshaped(tape, body) if tape.below(2) else body).encode()
+    closed = tuple(sorted({tape.take(ADDRESS_BYTES) for _ in range(tape.below(3))}))
+    body = encode(SlotSum(slot, (OpenedGroup(roster, tuple(reports), sums),) * (1 + tape.below(2)), closed))
+    body = reshaped(tape, body) if tape.below(2) else body
+    signature = sign_digest(OPERATOR_KEY, domain_digest(SlotSum.PURPOSE, CHAIN_ID, body))
+    return Transaction(KIND_SLOT_SUM, codec.encode([body, signature])).encode()
 
 
 def _evidence(tape: Tape) -> bytes:

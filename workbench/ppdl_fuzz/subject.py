@@ -3,7 +3,7 @@
 Rules, none of which takes the word of the code under test
 - `step` never raises, and takes no more signature checks than CHECKS_FOR_EACH for each signature that it was given.
 - A statement of this replica is on its disk before it leaves, and there is one for each (kind, height, view).
-- A vote that is kept was signed by whom it is kept for, and no more is kept than the bounds allow.
+- A vote that counts was signed by whom it counts for, and no more is kept than the bounds allow, claims among it.
 - A decided block follows the tip and has the seals of a quorum of distinct members.
 - What no member signed moves nothing: it is reported under the name of its sender, or ignored.
 - A report names who sent the message, or who is proved guilty by the evidence in it, or this replica itself.
@@ -70,7 +70,7 @@ Asked = Propose | Validate | Decide | SetTimer
 CHECKS_FOR_EACH = 4
 """Signature checks for each signature of a message: on its way in, as a vote of a certificate, and twice as evidence."""
 CHECKS_AT_REST = 512
-"""What a step may check beside its message: messages of the next height that waited, synced blocks that waited."""
+"""What a step may check beside its message: messages of the next height, synced blocks and claims that waited."""
 MAX_ASKED = 64
 """Questions of the replica that wait for an answer here; the oldest are forgotten, as a crash would."""
 MAX_SAID = 64
@@ -147,11 +147,12 @@ class Subject:
         return effects
 
     def _standing(self) -> tuple[object, ...]:
-        """All that decides what this replica says next about its height; hints are not part of it."""
+        """All that decides what this replica says next about its height; hints and unverified claims are not part of it."""
         state, tip = self.replica.state, self.replica.tip
         proposal = None if state.proposal is None else (state.proposal.block.hash, state.proposal.verdict)
         place = tip.height, tip.hash, state.view, state.active, state.deciding, self.replica.halted
-        kept = len(state.prepares), len(state.commits), len(state.view_changes)
+        votes = [sum(map(len, box._views.values())) for box in (state.prepares, state.commits)]
+        kept = *votes, len(state.view_changes.all())
         return (*place, proposal, state.prepared, *kept, tuple(state.mine.items()), state.frozen)
 
     def _member_said(self, message: Message) -> bool:
@@ -195,7 +196,7 @@ class Subject:
             case Send():
                 self._check_encoding(effect.message)
             case Report():
-                self._check_report(effect, event)
+                self._check_report(effect)
             case Decide():
                 self._check_decision(effect.decided)
                 self.asked.append(effect)
@@ -227,16 +228,15 @@ class Subject:
         require(len(wire) < CHANNEL_BYTES[Channel.CONSENSUS], f"a message of {len(wire)} bytes fits no frame")
         require(decode_message(wire) == message, "what it sent is read as something else")
 
-    def _check_report(self, report: Report, event: Event | None) -> None:
+    def _check_report(self, report: Report) -> None:
         self.outcomes.add(f"{report.complaint.name}: {_NUMBERS.sub('N', report.detail)}")
         require(len(report.detail) <= MAX_DETAIL, f"a report of {len(report.detail)} characters")
         if report.evidence is not None:
             require(self._guilty(report.evidence) == report.sender, "evidence does not prove whom it accuses")
             return
         require(report.complaint is not Complaint.EQUIVOCATION, "an accusation without evidence")
-        heard = {event.sender} if isinstance(event, Received | Announced) else set()
-        others = self.senders if isinstance(event, Advanced) else heard
-        require(report.sender in {*others, self.address}, f"{report.complaint.name} names one who sent nothing")
+        named = report.sender in {*self.senders, self.address}  # perhaps for what it claimed before
+        require(named, f"{report.complaint.name} names one who sent nothing")
 
     def _guilty(self, evidence: Evidence) -> bytes | None:
         place = evidence.kind, evidence.height, evidence.view

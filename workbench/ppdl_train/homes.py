@@ -11,13 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.learning.learner import LocalLearner
-from edge_agent.learning.spans import LearnerNotReady, Spans, spans_of
+from openmg.forecast.drift import FOLLOWED_DAYS, corrected
+from openmg.forecast.features import Windows
 from openmg.forecast.loss import heads, ordered
 from openmg.forecast.metrics import Forecast
 from openmg.forecast.trainer import Trainer
 from openmg.hashing import keccak256, word
 from openmg.learning.plan import LearningPlan
+from openmg.member.learner import LocalLearner
+from openmg.member.spans import LearnerNotReady, Spans, spans_of
 from workbench.attacks.attack import Attack
 from workbench.ppdl_train.households import Excluded, Household
 
@@ -35,13 +37,10 @@ class Home:
     name: str
     device: bytes
     learner: LocalLearner
+    spans: Spans
     hostile: bool
     naive_error_wh: float
     """Mean absolute error of "as a day ago" over the training span."""
-
-    @property
-    def spans(self) -> Spans:
-        return self.learner.spans
 
     @property
     def truth_wh(self) -> F64:
@@ -49,9 +48,14 @@ class Home:
         return self.spans.standard.undo((held.base + held.residual).astype(np.float64))
 
     def forecast_wh(self, trainer: Trainer, weights: F32) -> Forecast:
-        """What a model says of the test window."""
+        """What a model says of the test window, corrected by what it said of the days before (`openmg.forecast.drift`)."""
         held, standard = self.spans.held_out, self.spans.standard
-        mean, quantiles = heads(trainer.predict(weights, held.inputs))
+        before = _latest(self.spans.train, FOLLOWED_DAYS * trainer.spec.steps_per_day)
+        made = [trainer.predict(weights, windows.inputs) for windows in (before, held)]
+        origins = np.concatenate([before.origins, held.origins])
+        residual = np.concatenate([before.residual, held.residual])
+        output = corrected(trainer.spec, origins, np.concatenate(made), residual)
+        mean, quantiles = heads(output[len(before) :])
         return Forecast(
             standard.undo((held.base + mean).astype(np.float64)),
             standard.undo((held.base[:, None, :] + ordered(quantiles)).astype(np.float64)),
@@ -72,6 +76,12 @@ class Fleet:
     @property
     def hostile_devices(self) -> tuple[bytes, ...]:
         return tuple(home.device for home in self.homes if home.hostile)
+
+
+def _latest(windows: Windows, steps: int) -> Windows:
+    """Those that begin in the last `steps` steps before the end of the last one's inputs."""
+    first = int(np.searchsorted(windows.origins, windows.origins[-1] - steps, side="right"))
+    return Windows(windows.origins[first:], windows.inputs[first:], windows.base[first:], windows.residual[first:])
 
 
 def device_of(number: int) -> bytes:
@@ -100,7 +110,7 @@ def make_fleet(
             spans = Spans(spans.standard, attack.corrupt_data(spans.train), spans.held_out)
         device = device_of(number)
         learner = LocalLearner.of_spans(device, plan, spans, trainer)  # its own chance: a run can be repeated
-        homes.append(Home(household.name, device, learner, number in hostile, _naive_error(household, plan)))
+        homes.append(Home(household.name, device, learner, spans, number in hostile, _naive_error(household, plan)))
     return Fleet(tuple(homes), tuple(excluded))
 
 

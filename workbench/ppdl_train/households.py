@@ -35,7 +35,7 @@ class Household:
     energy_wh: tuple[int | None, ...]
 
     def history(self, resolution_minutes: int) -> tuple[int, tuple[int | None, ...]]:
-        """`edge_agent.learning.spans.EnergyHistory` of this home."""
+        """`openmg.member.spans.EnergyHistory` of this home."""
         if resolution_minutes != self.resolution_minutes:
             raise ValueError(f"households: {self.name} was read in steps of {self.resolution_minutes} minutes")
         return self.start_step, self.energy_wh

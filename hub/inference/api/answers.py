@@ -48,10 +48,15 @@ class Origin(Answer):
 
     microgrid: int
     horizon_hours: int
-    made_by: str = Field(description="`hub model`, or `agreed chain model` while the hub has no model of its own")
+    made_by: str = Field(
+        description="`hub model`; `agreed chain model` for prices, and for demand while the hub has no model of its own;"
+        " `base forecast` for prices while no round of the chain's model is learnt"
+    )
     model_id: str
     model_hash: str = Field(description="keccak-256 of model id, scale and int32 weights")
-    ppdl_height: int = Field(description="height of the PPDL chain up to which agreed sums were taken in")
+    ppdl_height: int = Field(
+        description="height of the PPDL chain up to which agreed sums were taken in; with an agreed model that at which it was"
+    )
     as_of: datetime = Field(description="inputs are known up to this moment")
     gaps_filled: int = Field(description="steps of the latest week that were not known and were made up")
     vouched: bool = Field(default=False, description="always false here: this is the word of one hub")
@@ -126,7 +131,7 @@ class ModelLine(Answer):
 
 
 class AgreedLine(Answer):
-    """A model that the homes learn together and the PPDL chain agrees on."""
+    """A model that homes, or for prices hubs, learn together and the PPDL chain agrees on."""
 
     model_id: str
     quantity: str

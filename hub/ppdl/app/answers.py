@@ -17,6 +17,7 @@ slots/MICROGRID     SlotsAnswer        agreed sums of the last two days
 slot-leaves/MICROGRID/SLOT
                     SlotLeavesNotice   (`openmg.messages.market`) the leaves under a recorded slot's root
 history/MICROGRID   HistoryAnswer      hourly net energy on which forecasts are made
+prices/MICROGRID    PricesAnswer       the pool's prices that the genesis records, from which the price model is learnt
 inference/ID        InferenceAnswer    the latest answer to a request with this number, and its event; with
                                        inference/ID/CHAIN/0xCONTRACT that contract's (plasma chain id, address)
 events/HEIGHT       EventsAnswer       the block's events with their proofs; they hold in header HEIGHT + 1
@@ -89,6 +90,16 @@ class HistoryAnswer:
     microgrid: int
     start_hour: int
     net_wh: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PricesAnswer:
+    """Wei per Wh of each slot from `start_slot` on; 0 where the pool had no price."""
+
+    PURPOSE: ClassVar[str] = "query"
+    microgrid: int
+    start_slot: int
+    wei_per_wh: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,13 @@ def _grid(state: State, text: str) -> Grid:
     if grid is None:
         raise NoAnswer(f"query: microgrid {text} is not in the genesis")
     return grid
+
+
+def _prices(env: Env, text: str) -> PricesAnswer:
+    record = next((record for record in env.genesis.prices if record.microgrid == _number(text)), None)
+    if record is None:
+        raise NoAnswer(f"query: the genesis records no prices of microgrid {text}")
+    return PricesAnswer(record.microgrid, record.start_slot, record.wei_per_wh)
 
 
 def _leaves(storage: Storage, text: str) -> bytes:
@@ -255,6 +273,8 @@ def answer_query(path: str, state: State, height: int, env: Env, storage: Storag
     elif head == "history":
         grid = _grid(state, rest)
         answer = HistoryAnswer(grid.microgrid, grid.start_hour, grid.net_wh)
+    elif head == "prices":
+        answer = _prices(env, rest)
     elif head == "inference":
         answer = _inference(state, rest, env)
     elif head == "events":

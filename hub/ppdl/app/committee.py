@@ -6,7 +6,7 @@ round before it is decided, but whoever sees that round's blobs first knows it a
 their round and judge on windows that nobody trains on; never so many are drawn that too few are left to take part.
 The candidate is refused when more than half of at least `committee_quorum` ballots find it worse than the base by more than
 `worse_milli` thousandths. Fewer ballots accept it, and the record says so: absent meters hold nothing up.
-Not here: evaluating (`edge_agent.learning`), when the phase ends (`learning_rounds`).
+Not here: evaluating (`openmg.member`), when the phase ends (`learning_rounds`).
 """
 
 from __future__ import annotations

@@ -84,9 +84,9 @@ def execute_tx(state: State, tx: bytes, height: int, env: Env) -> Outcome:
     if kind in _ROUND_KINDS:
         return _round_tx(state, kind, payload, height, env)
     if kind == KIND_SLOT_SUM:
-        slot_sum, reports = open_slot_sum(payload, env.chain_id)
-        recorded = slots.record_slot_sum(state, slot_sum, reports, env)
-        subject = _subject(kind, slot_sum.roster.microgrid, slot_sum.slot)
+        signed, reports = open_slot_sum(payload, env.chain_id)
+        recorded = slots.record_slot_sum(state, signed, reports, env)
+        subject = _subject(kind, signed.message.microgrid, signed.message.slot)
         return Outcome(recorded.state, recorded.events, subject, (recorded.leaves,))
     if kind == KIND_INFERENCE:
         return _answer(state, payload, height, env)

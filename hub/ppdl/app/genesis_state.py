@@ -1,4 +1,4 @@
-"""The application's part of the genesis: registered devices, the feeders' past, the learning plans, the verifying key.
+"""The application's part of the genesis: registered devices, the feeders' past, the learning plans, the verifying key, prices.
 
 Rules: canonical CBOR, checked in full when it is read; devices ascend by address, feeders by microgrid. The past of a
 feeder is the hourly net energy (import minus export, Wh) of its 35 days before the chain; the feeder meter is read in
@@ -6,18 +6,20 @@ clear. Each plan is one model of the chain, with rounds of its own; the first is
 model is learnt by the devices that meter its quantity, which the genesis says of each device. The verifying key of the
 circuit `commit` stands here because the replicas must agree on which slot proofs hold; it is that of a ceremony, or in a
 demo the development key, with which anybody can forge.
-Not here: validators and chain id (`hub.ppdl.genesis`).
+Not here: validators and chain id (`hub.ppdl.genesis`), who learns prices and from what (`genesis_prices`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hub.ppdl.app.genesis_prices import PriceRecord, Trainer, check_price_spec, check_records, check_trainers
 from openmg import codec
 from openmg.forecast.fixedpoint import MAX_ENERGY_WH
 from openmg.forecast.quantities import METERED
-from openmg.forecast.spec import HOURS_PER_WEEK, MINUTES_PER_HOUR, NET_ENERGY
+from openmg.forecast.spec import HOURS_PER_WEEK, MINUTES_PER_HOUR, NET_ENERGY, PRICE
 from openmg.learning.blobs import MAX_RESULT_BYTES
 from openmg.learning.plan import MAX_DEVICES, MAX_MODELS, LearningPlan
 from openmg.learning.secure.chain_round import MAX_CHAIN_MEMBERS, may_open
@@ -38,6 +40,9 @@ HISTORY_HOURS = 5 * HOURS_PER_WEEK
 """Hours of a feeder's past that are kept: four weeks for the profiles and one more for the latest."""
 MINUTES_PER_SLOT = MINUTES_PER_HOUR // SLOTS_PER_HOUR
 MAX_STATE_BYTES = 16 * 1024 * 1024
+
+
+PARTS = frozenset({"commit_key", "devices", "feeders", "plans", "prices", "trainers"})
 
 
 class AppStateError(ValueError):
@@ -96,13 +101,15 @@ class AppGenesis:
     """What a chain starts with; raises AppStateError when the parts do not fit together.
 
     plans: one for each model; the first one's answers are vouched. commit_key: the verifying key of the circuit `commit`
-    (`VerifyingKey.to_bytes`).
+    (`VerifyingKey.to_bytes`). trainers, prices: the hubs that learn prices and the record of them; none without such a plan.
     """
 
     devices: tuple[Device, ...]
     feeders: tuple[Feeder, ...]
     plans: tuple[LearningPlan, ...]
     commit_key: bytes
+    trainers: tuple[Trainer, ...] = ()
+    prices: tuple[PriceRecord, ...] = ()
 
     def __post_init__(self) -> None:
         addresses = [device.address for device in self.devices]
@@ -116,6 +123,7 @@ class AppGenesis:
         missing = {device.microgrid for device in self.devices} - set(grids)
         if missing:
             raise AppStateError(f"app state: microgrid {min(missing)} has devices but no feeder history")
+        self._check_prices(addresses)
         names = [plan.spec.short_name for plan in self.plans]
         if not 1 <= len(names) <= MAX_MODELS or len(set(names)) != len(names):
             raise AppStateError(f"app state: give 1 to {MAX_MODELS} plans of different forecasters")
@@ -125,7 +133,7 @@ class AppGenesis:
             raise AppStateError(
                 f"app state: the first plan's forecaster must be {VOUCHED.model_id}, for which answers are vouched"
             )
-        if len({plan.privacy == "none" for plan in self.plans}) > 1:
+        if len({plan.privacy == "none" for plan in self.plans if plan.spec.quantity in METERED}) > 1:
             raise AppStateError("app state: some plans hide updates and some show them; a meter that hides one shows none")
         try:
             inputs = VerifyingKey.from_bytes(self.commit_key).n_public
@@ -133,6 +141,14 @@ class AppGenesis:
             raise AppStateError(f"app state: commit_key: {error}") from error
         if inputs != PUBLIC_INPUTS:
             raise AppStateError(f"app state: commit_key is of a circuit with {inputs} public inputs; give that of commit")
+
+    def _check_prices(self, devices: list[bytes]) -> None:
+        past = {feeder.microgrid: range(feeder.start_hour, feeder.start_hour + len(feeder.net_wh)) for feeder in self.feeders}
+        try:
+            check_trainers(self.trainers, devices)
+            check_records(self.plans, self.trainers, self.prices, past)
+        except ValueError as error:
+            raise AppStateError(f"app state: {error}") from error
 
     def _check_plan(self, plan: LearningPlan) -> None:
         """AppStateError for a plan that the registered devices cannot follow, or the chain cannot agree on."""
@@ -142,7 +158,12 @@ class AppGenesis:
                 f"app state: master and momentum of {spec.model_id} have more than {MAX_RESULT_BYTES} bytes; a chain"
                 " agrees on smaller models only"
             )
-        if spec.quantity not in METERED or spec.channels or spec.resolution_minutes % MINUTES_PER_SLOT:
+        if spec.quantity == PRICE.quantity:
+            try:
+                check_price_spec(spec)
+            except ValueError as error:
+                raise AppStateError(f"app state: {error}") from error
+        elif spec.quantity not in METERED or spec.channels or spec.resolution_minutes % MINUTES_PER_SLOT:
             raise AppStateError(
                 f"app state: no meter can learn {spec.model_id}; use {', '.join(METERED)} without channels, in whole slots"
             )
@@ -153,10 +174,14 @@ class AppGenesis:
                 f" {plan.committee_size} others but {registered} are registered"
             )
         if plan.privacy != "none":
-            _check_private(plan, self.learners(plan))
+            _check_private(plan, self.metered_by(plan))
 
-    def learners(self, plan: LearningPlan) -> tuple[Device, ...]:
-        """The devices that learn a plan's model, ascending by address."""
+    def learners(self, plan: LearningPlan) -> tuple[Device | Trainer, ...]:
+        """Who learns a plan's model, ascending by address: hubs learn prices, meters what they meter."""
+        return self.trainers if plan.spec.quantity == PRICE.quantity else self.metered_by(plan)
+
+    def metered_by(self, plan: LearningPlan) -> tuple[Device, ...]:
+        """The devices that meter a plan's quantity, ascending by address."""
         return tuple(device for device in self.devices if plan.spec.quantity in device.quantities)
 
     def encode(self) -> bytes:
@@ -169,6 +194,8 @@ class AppGenesis:
                 "feeders": [[f.microgrid, f.start_hour, list(f.net_wh)] for f in self.feeders],
                 "plans": [plan.encode() for plan in self.plans],
                 "commit_key": self.commit_key,
+                "trainers": [[t.address, t.name] for t in self.trainers],
+                "prices": [[p.microgrid, p.start_slot, list(p.wei_per_wh)] for p in self.prices],
             }
         )
 
@@ -177,13 +204,15 @@ class AppGenesis:
         """Inverse of `encode`. Raises AppStateError."""
         try:
             value: Any = codec.decode(data, max_bytes=MAX_STATE_BYTES, max_items=MAX_STATE_BYTES)
-            if not isinstance(value, dict) or value.keys() != {"commit_key", "devices", "feeders", "plans"}:
-                raise AppStateError("app state: it must have exactly devices, feeders, plans and commit_key")
+            if not isinstance(value, dict) or value.keys() != PARTS:
+                raise AppStateError(f"app state: it must have exactly {', '.join(sorted(PARTS))}")
             return cls(
                 tuple(_device(item) for item in _items(value["devices"])),
                 tuple(_feeder(item) for item in _items(value["feeders"])),
                 tuple(LearningPlan.decode(_bytes(item, "a plan")) for item in _items(value["plans"])),
                 _bytes(value["commit_key"], "commit_key"),
+                tuple(Trainer(*_fields(item, bytes, str)) for item in _items(value["trainers"])),
+                tuple(_record(item) for item in _items(value["prices"])),
             )
         except AppStateError:
             raise
@@ -207,14 +236,21 @@ def _check_private(plan: LearningPlan, devices: tuple[Device, ...]) -> None:
 
 
 def make_app_genesis(
-    devices: list[Device], feeders: list[Feeder], plans: tuple[LearningPlan, ...], commit_key: bytes
+    devices: list[Device],
+    feeders: list[Feeder],
+    plans: tuple[LearningPlan, ...],
+    commit_key: bytes,
+    trainers: Sequence[Trainer] = (),
+    prices: Sequence[PriceRecord] = (),
 ) -> AppGenesis:
-    """An AppGenesis from devices and feeders in any order; the order of the plans counts. Raises AppStateError."""
+    """An AppGenesis from its parts in any order; that of the plans counts. Raises AppStateError."""
     return AppGenesis(
         tuple(sorted(devices, key=lambda device: device.address)),
         tuple(sorted(feeders, key=lambda feeder: feeder.microgrid)),
         plans,
         commit_key,
+        tuple(sorted(trainers, key=lambda trainer: trainer.address)),
+        tuple(sorted(prices, key=lambda record: record.microgrid)),
     )
 
 
@@ -248,3 +284,10 @@ def _feeder(value: Any) -> Feeder:
     if not all(type(item) is int for item in net_wh):
         raise AppStateError("app state: an hourly energy is not a whole number")
     return Feeder(microgrid, start_hour, tuple(net_wh))
+
+
+def _record(value: Any) -> PriceRecord:
+    microgrid, start_slot, wei_per_wh = _fields(value, int, int, list)
+    if not all(type(item) is int for item in wei_per_wh):
+        raise AppStateError("app state: a price is not a whole number")
+    return PriceRecord(microgrid, start_slot, tuple(wei_per_wh))

@@ -8,21 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hub.ppdl.app.genesis_prices import Trainer
 from hub.ppdl.app.genesis_state import AppGenesis, Device
 from openmg.learning.plan import LearningPlan
 
 
 @dataclass(frozen=True)
 class LearningEnv:
-    """Of one model: the chain's id and genesis hash, the model's plan, and the devices that learn it, by address.
+    """Of one model: the chain's id and genesis hash, the model's plan, and who learns it, by address.
 
-    `registered`: all devices of the chain. `name`: the short name by which messages mean this model.
+    `devices`: meters, or of prices the hubs that are registered for them. `registered`: all meters of the chain. `name`: the
+    short name by which messages mean this model.
     """
 
     chain_id: int
     chain: bytes
     plan: LearningPlan
-    devices: Mapping[bytes, Device]
+    devices: Mapping[bytes, Device | Trainer]
     registered: tuple[Device, ...]
 
     @property
@@ -33,6 +35,6 @@ class LearningEnv:
 def learning_envs(genesis: AppGenesis, chain_id: int, chain: bytes) -> tuple[LearningEnv, ...]:
     """One for each plan, in their order."""
     return tuple(
-        LearningEnv(chain_id, chain, plan, {device.address: device for device in genesis.learners(plan)}, genesis.devices)
+        LearningEnv(chain_id, chain, plan, {member.address: member for member in genesis.learners(plan)}, genesis.devices)
         for plan in genesis.plans
     )

@@ -39,7 +39,7 @@ OPENED_KEPT = 4
 def terms_of(state: LearningView, env: LearningEnv) -> RoundTerms:
     """The open round's terms; only once its members are fixed."""
     now, private = state.round, state.private[0]
-    members = {device: env.devices[device].mask_public for device in private.members}
+    members = {device.address: device.mask_public for device in env.registered if device.address in private.members}
     return chain_terms(env.plan, env.chain_id, now.number, state.model.model_hash, private.seed, members)
 
 

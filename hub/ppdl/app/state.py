@@ -39,13 +39,17 @@ MAX_SECTION_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SlotRecord:
-    """The agreed sum of one slot: how many meters, their import and export energy in Wh, and the root of their leaves."""
+    """The agreed sum of one slot: how many meters, their import and export energy in Wh, and the root of their leaves.
+
+    closed: how many more meters are in groups of the microgrid that stayed closed, so that the sum is not the microgrid's.
+    """
 
     slot: int
     members: int
     import_wh: int
     export_wh: int
     root: int
+    closed: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from openmg import codec
 from openmg.messages.base import encode
 from openmg.messages.market import SlotLeavesNotice
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 BLOCKS_KEPT = 20_000
 """Blocks whose events can still be proven; eleven hours of blocks at one every two seconds, a day of slots in a demo.
 """

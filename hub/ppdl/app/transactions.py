@@ -2,9 +2,10 @@
 
 A transaction is canonical CBOR `[kind, payload]`. Commits, ballots, evaluations and the steps of private rounds are the
 device's own signed messages, as they came over MQTT; availability, aggregates and verdicts are a validator's (`duties`); a
-slot sum holds the roster and the signed report of everybody in it, so that each replica checks that their commitments open to
-it; an inference request is signed by a validator, because replicas cannot see the plasma chain on which it was made. Evidence
-of equivocation proves itself and may come from anybody; changes of the validator set are in `set_change`.
+slot sum holds the rosters of a microgrid's groups and the signed report of everybody in it, so that each replica checks that
+their commitments open to it, and is signed by the rosters' operator, so that nobody else brings a part of it; an inference
+request is signed by a validator, because replicas cannot see the plasma chain on which it was made. Evidence of equivocation
+proves itself and may come from anybody; changes of the validator set are in `set_change`.
 Rules: decoding checks form, `open_*` check signatures; neither looks at the chain's state. There is one encoding of
 each transaction.
 Not here: what a transaction does (`execute` and what it calls).
@@ -12,7 +13,7 @@ Not here: what a transaction does (`execute` and what it calls).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ from hub.ppdl.consensus.evidence import Evidence, EvidenceError, verify_evidence
 from openmg import codec
 from openmg.masking import MAX_GROUP, MIN_GROUP, SlotSums
 from openmg.messages import topics
-from openmg.messages.base import MAX_MESSAGE_BYTES, InvalidMessage, M, Signed, decode, encode, open_signed, sign
+from openmg.messages.base import MAX_MESSAGE_BYTES, InvalidMessage, M, Signed, open_signed, sign
 from openmg.messages.telemetry import Roster, SlotReport
 from openmg.units import ADDRESS_BYTES
 
@@ -58,9 +59,11 @@ KINDS = (
 )
 PRIVATE_KINDS = (KIND_DEALING, KIND_MASK, KIND_SURVIVORS, KIND_UNMASKING)
 MAX_TX_BYTES = MAX_MESSAGE_BYTES
+"""The engine's own limit too; a slot of 192 meters needs up to 230 KiB, its proofs a fifth of that."""
+MAX_SLOT_METERS = MAX_GROUP
+"""In all groups of a microgrid together."""
 MAX_TOLD = 32
 """Characters of an unknown kind that its refusal repeats."""
-"""The engine's own limit too; a group of 192 meters needs up to 230 KiB, its proofs a fifth of that."""
 
 
 class InvalidTransaction(ValueError):
@@ -83,30 +86,62 @@ class Transaction:
 
 
 @dataclass(frozen=True)
-class SlotSum:
+class OpenedGroup:
     """A group's opened sums for one slot, with the reports of those who are in them: the whole roster or its survivors.
 
     `sums`: import and export in Wh, blindings of export and import. `signers` signed the survivor set, `signatures` in the same
     order; both are empty when nobody is left out.
     """
 
-    PURPOSE: ClassVar[str] = "ppdl-slot-sum"
     roster: Roster
-    slot: int
     reports: tuple[bytes, ...]  # signed SlotReport messages, in the roster's order
     sums: tuple[int, ...]
-    signers: tuple[bytes, ...]
-    signatures: tuple[bytes, ...]
+    signers: tuple[bytes, ...] = ()
+    signatures: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.slot < 0 or not MIN_GROUP <= len(self.reports) <= MAX_GROUP:
-            raise ValueError(f"a slot sum has a slot and the reports of {MIN_GROUP} to {MAX_GROUP} members")
+        if not MIN_GROUP <= len(self.reports) <= MAX_GROUP:
+            raise ValueError(f"a group of a slot sum has the reports of {MIN_GROUP} to {MAX_GROUP} members")
         if (
             len(self.sums) != len(SlotSums._fields)
             or len(self.signers) != len(self.signatures)
             or len(self.signers) > MAX_GROUP
         ):
-            raise ValueError(f"a slot sum has {len(SlotSums._fields)} sums, and a signature for each signer")
+            raise ValueError(f"a group of a slot sum has {len(SlotSums._fields)} sums, and a signature for each signer")
+
+    @classmethod
+    def of(
+        cls, roster: Roster, reports: tuple[bytes, ...], sums: SlotSums, signatures: Mapping[bytes, bytes] | None = None
+    ) -> OpenedGroup:
+        """`signatures`: those under the survivor set by address, when it leaves anybody out."""
+        signed = signatures or {}
+        return cls(roster, reports, tuple(sums), tuple(signed), tuple(signed.values()))
+
+
+@dataclass(frozen=True)
+class SlotSum:
+    """A microgrid's slot: the sums of its open groups, and the meters (addresses, ascending) of groups that stay closed.
+
+    Signed by the operator whom the rosters name.
+    """
+
+    PURPOSE: ClassVar[str] = "ppdl-slot-sum"
+    slot: int
+    groups: tuple[OpenedGroup, ...]
+    closed: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        if self.slot < 0 or not 1 <= sum(len(group.reports) for group in self.groups) <= MAX_SLOT_METERS:
+            raise ValueError(f"a slot sum has a slot and the reports of at most {MAX_SLOT_METERS} meters")
+        if len({group.roster.microgrid for group in self.groups}) != 1:
+            raise ValueError("the groups of a slot sum are of one microgrid")
+        known = all(len(address) == ADDRESS_BYTES for address in self.closed)
+        if not known or list(self.closed) != sorted(set(self.closed)) or len(self.closed) > MAX_SLOT_METERS:
+            raise ValueError(f"a slot sum names at most {MAX_SLOT_METERS} meters of closed groups, ascending, each once")
+
+    @property
+    def microgrid(self) -> int:
+        return self.groups[0].roster.microgrid
 
 
 @dataclass(frozen=True)
@@ -126,17 +161,10 @@ class InferenceRequest:
             raise ValueError("an inference request has a chain id in 1..2^64-1 and a request id in 0..2^256-1")
 
 
-def slot_sum_tx(
-    roster: Roster, slot: int, reports: tuple[bytes, ...], sums: SlotSums, signatures: Mapping[bytes, bytes] | None = None
-) -> bytes:
-    """The transaction of an opened group; `reports` are the survivors' signed SlotReport bytes in the roster's order.
-
-    `signatures`: those under the survivor set by address, when it leaves anybody out.
-    """
-    signed = signatures or {}
-    return Transaction(
-        KIND_SLOT_SUM, encode(SlotSum(roster, slot, reports, tuple(sums), tuple(signed), tuple(signed.values())))
-    ).encode()
+def slot_sum_tx(slot: int, groups: Sequence[OpenedGroup], closed: Iterable[bytes], chain_id: int, operator_key: bytes) -> bytes:
+    """The transaction of a slot's opened groups; `closed`: the meters of the groups that are left out of it."""
+    message = SlotSum(slot, tuple(groups), tuple(sorted(closed)))
+    return Transaction(KIND_SLOT_SUM, sign(message, chain_id, operator_key)).encode()
 
 
 def commit_tx(signed_commit: bytes) -> bytes:
@@ -186,11 +214,17 @@ def decode_tx(data: bytes) -> Transaction:
     return Transaction(value[0], value[1])
 
 
-def open_slot_sum(payload: bytes, chain_id: int) -> tuple[SlotSum, tuple[Signed[SlotReport], ...]]:
-    """The slot sum and its reports with the address that signed each. Raises InvalidTransaction."""
+GroupReports = tuple[Signed[SlotReport], ...]
+"""The opened reports of one group."""
+
+
+def open_slot_sum(payload: bytes, chain_id: int) -> tuple[Signed[SlotSum], tuple[GroupReports, ...]]:
+    """The slot sum and its signer, and each group's reports with the address that signed each. Raises InvalidTransaction."""
     try:
-        slot_sum = decode(SlotSum, payload)
-        return slot_sum, tuple(open_signed(SlotReport, report, chain_id) for report in slot_sum.reports)
+        signed = open_signed(SlotSum, payload, chain_id)
+        return signed, tuple(
+            tuple(open_signed(SlotReport, report, chain_id) for report in group.reports) for group in signed.message.groups
+        )
     except InvalidMessage as error:
         raise InvalidTransaction(f"slot sum: {error}") from error
 

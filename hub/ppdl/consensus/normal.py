@@ -36,7 +36,7 @@ from hub.ppdl.consensus.messages import (
     PrePrepare,
     QuorumCert,
 )
-from hub.ppdl.consensus.votes import Added
+from hub.ppdl.consensus.votes import Added, VoteBox
 
 
 class NormalCase(ReplicaCore):
@@ -165,21 +165,39 @@ class NormalCase(ReplicaCore):
         self._check_prepared()
 
     def _on_vote(self, sender: bytes, vote: Prepare | Commit) -> None:
-        """Keep a verified PREPARE or COMMIT; whoever passed it on, its signer counts."""
+        """Keep a PREPARE or COMMIT; whoever passed it on, its signer counts. One of another view is only claimed by its
+        sender until a quorum may come of it; a second one there is verified, so that noise is blamed.
+        """
         state = self.state
         prepare = isinstance(vote, Prepare)
         box = state.prepares if prepare else state.commits
-        if not box.wants(vote.view, state.view) or box.holds(vote, sender):
+        if not box.wants(vote.view, state.view) or box.holds(vote, sender, claimed=vote.view != state.view):
             return
-        signer = vote_signer(self.domain, self.tip.validators, vote)
-        if signer != sender:  # what the sender itself said has been heard
-            self._hear(signer, vote)
-        if box.add(vote, signer, state.view) is not Added.NEW:
+        if vote.view != state.view and sender in self.tip.validators and not box.knows(vote.view, sender):
+            box.claim(vote, sender)
+            if prepare:
+                return  # no quorum of another view's PREPAREs moves anything
+        elif not self._count_vote(box, sender, vote):
             return
         if prepare:
             self._check_prepared()
         else:
             self._check_decided(vote.view, vote.digest)
+
+    def _count_vote(self, box: VoteBox, sender: bytes, vote: Prepare | Commit) -> bool:
+        """Verify a vote and keep it; false when its signer has voted in its view. Raises CertError."""
+        signer = vote_signer(self.domain, self.tip.validators, vote)
+        if signer != sender:  # what the sender itself said has been heard
+            self._hear(signer, vote)
+        return box.add(vote, signer, self.state.view) is Added.NEW
+
+    def _redeem(self, box: VoteBox, view: int, digest: bytes) -> None:
+        """Verify the claims for a block if a quorum may come of them."""
+        for sender, vote in box.redeem(view, digest, self.tip.validators.quorum):
+            try:
+                self._count_vote(box, sender, vote)
+            except CertError as error:
+                self._report(Complaint.INVALID, sender, str(error))
 
     def _check_prepared(self) -> None:
         """Commit once a quorum prepared the current proposal and this replica accepted it."""
@@ -188,6 +206,7 @@ class NormalCase(ReplicaCore):
         if proposal is None or proposal.verdict is not Verdict.ACCEPT or not state.active or (Kind.COMMIT, view) in state.mine:
             return
         digest, needed = proposal.block.hash, self.tip.validators.quorum
+        self._redeem(state.prepares, view, digest)
         if state.prepares.count(view, digest) < needed or not self.may_vote():
             return
         signatures = state.prepares.signatures(view, digest)[:needed]
@@ -204,7 +223,10 @@ class NormalCase(ReplicaCore):
     def _check_decided(self, view: int, digest: bytes) -> None:
         """Decide once a quorum sealed one block in one view and its body is here."""
         state, needed = self.state, self.tip.validators.quorum
-        if state.deciding or state.commits.count(view, digest) < needed:
+        if state.deciding:
+            return
+        self._redeem(state.commits, view, digest)
+        if state.commits.count(view, digest) < needed:
             return
         block = state.body(digest)
         if block is not None:

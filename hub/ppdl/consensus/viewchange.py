@@ -8,8 +8,10 @@ Rules
 - Escalation: after my VIEW-CHANGE for v the timer runs only once a quorum wants v or more, so that nobody
   runs ahead alone. Joining: when f + 1 others are in later views I go to the (f + 1)-th highest at once; one
   of them is honest, so no liar sets the pace. Beyond that a view number is only bounded by its encoding
-  (MAX_VIEW): a low cap would shut out a replica that was away for long, and one kept message per sender
+  (MAX_VIEW): a low cap would shut out a replica that was away for long, and two kept messages per sender
   bounds memory.
+- In a view that is open a VIEW-CHANGE without a certificate is only claimed by its sender, and verified once f + 1 others
+  claim a later view or this replica leaves its own. A certificate is heard at once: it may hold evidence, or bring a block.
 """
 
 from __future__ import annotations
@@ -77,13 +79,29 @@ class ViewChanging(NormalCase):
             self._help_into_view(sender)
         if sender in validators and not state.view_changes.is_news(sender, message.view):
             return
-        signer = verify_view_change(self.domain, validators, message)
-        self._hear_view_change(signer, message)
-        if state.view_changes.is_news(signer, message.view):
-            state.view_changes.add(message, signer)
+        if state.active and message.cert is None and sender in validators:
+            state.view_changes.claim(message, sender)
+            self._check_view_change()
+        elif self._count_view_change(message):
             self._check_decided_body()
             if not state.deciding:
                 self._check_view_change()
+
+    def _count_view_change(self, message: ViewChange) -> bool:
+        """Verify a VIEW-CHANGE and keep it; false when its signer has gone further. Raises CertError."""
+        signer = verify_view_change(self.domain, self.tip.validators, message)
+        self._hear_view_change(signer, message)
+        news = self.state.view_changes.is_news(signer, message.view)
+        self.state.view_changes.add(message, signer)
+        return news
+
+    def _redeem_view_changes(self) -> None:
+        """Verify what was only claimed."""
+        for sender, message in self.state.view_changes.redeem():
+            try:
+                self._count_view_change(message)
+            except CertError as error:
+                self._report(Complaint.INVALID, sender, str(error))
 
     def _hear_view_change(self, signer: bytes, message: ViewChange) -> None:
         """A verified VIEW-CHANGE and the votes that it carries."""
@@ -103,6 +121,9 @@ class ViewChanging(NormalCase):
         if not self.may_vote():
             return
         joinable = state.view_changes.joinable_view(validators.max_faulty, self.address)
+        if joinable > state.view or not state.active:
+            self._redeem_view_changes()
+            joinable = state.view_changes.joinable_view(validators.max_faulty, self.address)
         if joinable > state.view:
             self._start_view_change(joinable)
             return

@@ -23,8 +23,9 @@ FRAMES_BURST = 2048
 BYTES_PER_S = 2 * 1024 * 1024
 """Many times what homes send. A decided block pays for itself, if this peer proposed it, and for its share of the transactions:
 of four validators half of what it gives. Large frames of validators cost less (`hub/ppdl/gate.py`)."""
-BYTES_BURST = 8 * 1024 * 1024
-"""Two answers of the largest size at once, or the largest block in each of three views in which none is decided."""
+BYTES_BURST = 10 * 1024 * 1024
+"""Two answers of the largest size at once, or the largest message that is sent unasked at four times its bytes
+(`UNSEASONED_PRICE` of `hub/ppdl/gate.py`): who had the whole burst is heard without a pause."""
 MAX_DEBT_S = 5
 """Blame never silences a peer for longer: one that was repaired must get in again."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -51,6 +52,13 @@ class FrameQueue:
         frame = self._frames.popleft()
         self._bytes -= len(frame)
         return frame
+
+    def forget(self, useless: Callable[[bytes], bool]) -> int:
+        """Drop the frames of which this is true; return how many."""
+        before = len(self._frames)
+        self._frames = deque(frame for frame in self._frames if not useless(frame))
+        self._bytes = sum(map(len, self._frames))
+        return before - len(self._frames)
 
     def clear(self) -> None:
         """Forget everything that waits."""

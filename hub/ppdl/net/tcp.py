@@ -1,7 +1,9 @@
 """TCP transport: length-prefixed frames (`framing.py`) over mutually authenticated connections.
 
 Every validator dials every peer and sends only on connections it dialed; it receives on those it accepted. So each direction
-has its own connection, queue and reconnect loop, and neither waits for the other.
+has its own connection, queue and reconnect loop, and neither waits for the other. A peer that comes is dialed at once: answers
+to what it asks go over that connection. Blocks and chunks that waited for one that was away for long are not sent: their
+heights are over, or they are repeated, and this validator would pay for them before it is heard with what is asked for now.
 
 With a `TlsIdentity` every connection is TLS 1.3 with a certificate on both sides (`tls.py`); without one it is plain, which is
 allowed between loopback addresses only. In both cases the hello then proves the validator keys (`link.py`).
@@ -20,8 +22,10 @@ import random
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 
 from hub.ppdl.genesis import Genesis
+from hub.ppdl.net.framing import LENGTH_BYTES
 from hub.ppdl.net.framing import frame_of as frame_of
 from hub.ppdl.net.framing import read_frame as read_frame
 from hub.ppdl.net.handshake import HandshakeError
@@ -34,6 +38,7 @@ from hub.ppdl.net.sockets import CLOSE_TIMEOUT_S, accepted_stream, close, expect
 from hub.ppdl.net.tls import TlsIdentity
 from hub.ppdl.net.transport import (
     BLAME_FRAMES,
+    LARGE_PAYLOAD_BYTES,
     MAX_FRAME_BYTES,
     Channel,
     Deliver,
@@ -52,6 +57,8 @@ CONNECT_TIMEOUT_S = 5.0
 BACKOFF_FIRST_S = 0.1
 BACKOFF_LAST_S = 5.0
 BACKOFF_JITTER = 0.25  # each wait is longer by up to this share, so that hubs that fell together do not come back together
+RECALL_S = 1.0  # a peer that comes is dialed at once, but so long after the last time: one that hangs up gains nothing by it
+AWAY_S = 5.0  # a peer without a connection for so long was away: longer than views at first, in which blocks are repeated
 STEADY_LINK_S = 5.0  # a connection that lasted so long was a good one: after its end the first wait is short again
 UNANSWERED_S = 15.0  # bytes that a peer has not acknowledged for so long end the connection
 REVIEW_S = 2.0  # how often the cards are looked at again
@@ -62,6 +69,11 @@ MAX_LOGGED_PER_PEER = 16  # different complaints; all strangers together count a
 def backoff(wait_s: float, jitter: random.Random) -> tuple[float, float]:
     """(seconds to pause now, the wait after it): doubled each time up to BACKOFF_LAST_S, each with its own bit of chance."""
     return wait_s * (1 + BACKOFF_JITTER * jitter.random()), min(2 * wait_s, BACKOFF_LAST_S)
+
+
+def outlived(frame: bytes) -> bool:
+    """Whether a frame that waited for a peer that was away is of no use to it now: one with a block, or a chunk."""
+    return len(frame) > LARGE_PAYLOAD_BYTES and frame[LENGTH_BYTES] in (Channel.CONSENSUS, Channel.SNAPSHOT)
 
 
 class TcpTransport:
@@ -91,6 +103,8 @@ class TcpTransport:
         self._places = {p.address: (p,) for p in peers if p.address != self.address} if tls is None else tls.current().places
         self._queues: dict[bytes, FrameQueue] = {}
         self._dialing: dict[bytes, asyncio.Task[None]] = {}
+        self._came: dict[bytes, asyncio.Event] = {}  # the peer dialed this validator since it was dialed
+        self._alone_since_s: dict[bytes, float] = {}  # when the last connection to the peer ended
         self._dialed: dict[bytes, Link] = {}
         self._accepted: dict[bytes, Link] = {}
         self._door = Door()
@@ -170,13 +184,14 @@ class TcpTransport:
 
     def _follow_places(self) -> None:
         for peer in self._places.keys() - self._dialing.keys():
-            self._queues[peer] = FrameQueue()
+            self._queues[peer], self._came[peer] = FrameQueue(), asyncio.Event()
+            self._alone_since_s[peer] = asyncio.get_running_loop().time()
             task = asyncio.create_task(self._dial(peer), name=f"ppdl-dial-{peer.hex()[:8]}")
             self._dialing[peer] = task
             self._spawn(task)
         for peer in self._dialing.keys() - self._places.keys():
             self._dialing.pop(peer).cancel()
-            del self._queues[peer]
+            del self._queues[peer], self._came[peer], self._alone_since_s[peer]
 
     # sending
 
@@ -229,7 +244,21 @@ class TcpTransport:
             if link is not None and loop.time() - link.since_s >= STEADY_LINK_S:
                 wait = BACKOFF_FIRST_S
             pause, wait = backoff(wait, self._jitter)
-            await asyncio.sleep(pause)
+            await self._pause(self._came[peer], pause)
+
+    async def _pause(self, came: asyncio.Event, pause_s: float) -> None:
+        """Rest before dialing again: until the peer comes itself, at most so long."""
+        await asyncio.sleep(min(pause_s, RECALL_S))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, pause_s - RECALL_S)):
+                await came.wait()
+        came.clear()
+
+    def _met(self, peer: bytes) -> None:
+        """The first of the two connections with a peer: if it was away, forget what is of no use to it any more."""
+        alone = peer not in self._dialed and peer not in self._accepted
+        if alone and asyncio.get_running_loop().time() - self._alone_since_s[peer] >= AWAY_S:
+            self.stats.frames_dropped += self._queues[peer].forget(outlived)
 
     async def _send_over(self, place: PeerAddress) -> Link:
         """Connect, prove, then send until the connection ends; the link that was. Raises if it came to none."""
@@ -247,7 +276,9 @@ class TcpTransport:
                 link = await self._credentials.prove(reader, writer, state, dialer=True)
             if link.peer != place.address:
                 raise HandshakeError(f"the validator at {place.host}:{place.port} is {link.peer.hex()}: check the peer list")
+            self._met(place.address)
             self._dialed[place.address] = link
+            self._came[place.address].clear()
             closed = asyncio.create_task(reader.read(1))  # the listener never sends: any answer or end closes
             sender = asyncio.create_task(self._drain(self._queues[place.address], writer))
             try:
@@ -258,7 +289,8 @@ class TcpTransport:
                 await asyncio.gather(closed, sender, return_exceptions=True)
             return link
         finally:
-            self._dialed.pop(place.address, None)
+            if self._dialed.pop(place.address, None) is not None and place.address in self._alone_since_s:
+                self._alone_since_s[place.address] = asyncio.get_running_loop().time()
             await close(writer)
 
     async def _drain(self, queue: FrameQueue, writer: asyncio.StreamWriter) -> None:
@@ -300,7 +332,9 @@ class TcpTransport:
             if previous is not None:
                 previous.end()  # the peer came again: its old connection is dead
             link.task = asyncio.current_task()
+            self._met(link.peer)
             self._accepted[link.peer] = link
+            self._came[link.peer].set()
             assert self._deliver is not None
             await self._receiver.receive(link, self._deliver)
         except HandshakeError as error:

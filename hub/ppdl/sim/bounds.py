@@ -60,7 +60,7 @@ HEIGHT_BOUNDS: dict[str, Bound] = {
     "frozen": lambda sizes: sizes.validators,
     "mine": lambda sizes: VOTED_KINDS,
     "prepares": lambda sizes: (2 * VIEW_WINDOW + 1) * sizes.validators,
-    "view_changes": lambda sizes: sizes.validators,
+    "view_changes": lambda sizes: 2 * sizes.validators,  # what each said, and what it claims beside
 }
 _BOUNDED = bytes | str | ValidatorSet
 """Sized values that are no containers, or that bound themselves when they are made."""

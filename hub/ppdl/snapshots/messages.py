@@ -89,6 +89,11 @@ def encode_snapshot_message(message: SnapshotMessage) -> bytes:
             return codec.encode([_CHUNK, *_id_fields(message.chunk), message.data])
 
 
+def is_request(data: bytes) -> bool:
+    """Whether a message asks for something, seen without decoding it: its kind is the byte after that of the list."""
+    return data[1:2] in (bytes([_ASK]), bytes([_FETCH]))
+
+
 def decode_snapshot_message(data: bytes) -> SnapshotMessage:
     """Parse canonical bytes. Raises SnapshotMessageError for anything else."""
     try:

@@ -1,7 +1,8 @@
 """State transfer at work in an engine: answers other hubs, and runs this hub's own sync when it is far behind.
 
-One task takes frames, one sender after the other, and everything the sync decides is carried out before the next frame;
-so a peer that asks for much waits for itself. Serving reads the application in its own thread and the store in another.
+Two tasks take frames, each one sender after the other, so a peer that asks for much waits for itself: one takes answers, and
+everything the sync decides is carried out before the next one; one serves, reading the application in its own thread and the
+store in another. A block that takes long delays what others get, and nothing of what this hub fetches.
 
 When a sync begins: once after the start (a new hub hears of no height at first); when f + 1 validators say that they are
 `lag` blocks ahead; when no block was decided for STUCK_TICKS, because blocks that this hub misses may be kept by
@@ -39,6 +40,7 @@ from hub.ppdl.snapshots.messages import (
     SnapshotMessageError,
     decode_snapshot_message,
     encode_snapshot_message,
+    is_request,
 )
 from hub.ppdl.snapshots.sync import (
     Begin,
@@ -110,8 +112,9 @@ class SnapshotService:
         self._app, self._app_thread = app, app_thread
         self._incoming, self._transport = incoming, transport
         self._install, self._blame, self._lag = install, blame, lag
-        self._frames = FairFrames()
-        self._lock = asyncio.Lock()  # a frame or a tick at a time
+        self._answers, self._requests = FairFrames(), FairFrames()
+        self._lock = asyncio.Lock()  # an answer or a tick at a time
+        self._serving = asyncio.Lock()  # nothing is served while a snapshot is put in force
         self._served: dict[bytes, int] = {}  # peers only
         self._ticks = self._still = self._rest = 0
         self._last_height = -1
@@ -126,17 +129,30 @@ class SnapshotService:
 
     def deliver(self, sender: bytes, payload: bytes) -> None:
         """A frame of a peer; never waits, a flood drops its own oldest."""
-        self._frames.put(sender, payload)
+        requests = len(payload) <= MAX_REQUEST_BYTES and is_request(payload)
+        (self._requests if requests else self._answers).put(sender, payload)
 
     async def run(self) -> None:
         """Handle frames for ever."""
+        await asyncio.gather(self._hear_answers(), self._serve_requests())
+
+    async def _hear_answers(self) -> None:
         while True:
-            sender, payload = await self._frames.get()
+            sender, payload = await self._answers.get()
             async with self._lock:
                 await self._guarded(self._handle(sender, payload))
 
+    async def _serve_requests(self) -> None:
+        while True:
+            peer, payload = await self._requests.get()
+            async with self._serving:
+                try:
+                    await self._handle(peer, payload)
+                except (sqlite3.Error, OSError, StoreError) as error:
+                    log.warning("PPDL snapshot cannot be served (%s): check the disk", error)
+
     async def _guarded(self, work: Awaitable[None]) -> None:
-        """A file of no use ends the sync under way, and neither of the two tasks."""
+        """A file of no use ends the sync under way, and no task."""
         try:
             await work
         except (sqlite3.Error, OSError, StoreError) as error:
@@ -168,7 +184,8 @@ class SnapshotService:
         if isinstance(message, FetchChunk):
             answers = [Chunk(message.chunk, await self._in_app(lambda app: _load(app, message)))]
         else:
-            snapshots = [s for s in await self._in_app(_listed) if s.height > message.above]
+            listed = await self._in_app(_listed)
+            snapshots = [s for s in reversed(listed) if s.height > message.above]  # the best first
             manifests = [await asyncio.to_thread(make_manifest, self._store, self._genesis, snapshot) for snapshot in snapshots]
             answers = [Offer(m) for m in manifests if m is not None] or answers
         for answer in answers:
@@ -196,7 +213,7 @@ class SnapshotService:
             await self._guarded(self._go_on(standing))
 
     async def _go_on(self, standing: Standing) -> None:
-        await self._carry_out(self.sync.tick())
+        await self._carry_out(self.sync.tick(standing.height, self._transport.connected()))
         above = self._wanted_above(standing)
         if above is not None:
             self._rest = RETRY_TICKS
@@ -232,7 +249,8 @@ class SnapshotService:
                     log.info("PPDL state transfer: %s", effect.reason)
                 case Ready():
                     before = self._store.base_height()
-                    fault = await self._install()
+                    async with self._serving:
+                        fault = await self._install()
                     self.installed += self._store.base_height() != before  # blocks may have been faster
                     self._rest = RETRY_TICKS
                     await self._carry_out(self.sync.installed(fault))

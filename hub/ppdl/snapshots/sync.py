@@ -1,10 +1,11 @@
 """Who is asked for which snapshot and which chunk: `SnapshotSync.step`-like handlers, without input or output.
 
 Theory of operation
-- OFFERS: every peer is asked for manifests. Each manifest is verified whole (`manifest.py`) before anything of it is
-  used; one that proves nothing drops its sender. At the next tick at which f + 1 validators of its set vouch for a snapshot
-  the highest such one is chosen (soon, for peers keep it for some blocks only): one of them is honest, so the chunk hashes
-  are those of the proved state. Without one after OFFER_TICKS the sync gives up.
+- OFFERS: every peer is asked for manifests, also one that connects only now. Each manifest is verified whole (`manifest.py`)
+  before anything of it is used; one that proves nothing drops its sender. At the next tick at which f + 1 validators of its
+  set vouch for a snapshot the highest such one is chosen (soon, for peers keep it for some blocks only): one of them is
+  honest, so the chunk hashes are those of the proved state. What blocks have overtaken meanwhile is not chosen. Without one
+  the sync gives up when everybody has answered and a tick brought no more offers, at the latest after OFFER_TICKS.
 - FETCH: chunks are asked for from everybody who vouched, some from each, every chunk checked against its hash when it
   comes. A wrong chunk drops its sender; an unanswered one is asked of somebody else.
 - READY: all chunks are kept. Whoever runs this installs them and says how it went (`installed`). When the application
@@ -13,7 +14,11 @@ A dropped peer is counted, and neither asked nor heard until a snapshot is insta
 this one gave up. Only when the others do not vouch for any snapshot is it forgiven. A peer that is only slow, or keeps the
 snapshot no longer, is passed over. When nobody is left the sync gives up; whoever runs it begins anew.
 
+It ends: OFFERS within OFFER_TICKS. In FETCH each CHUNK_TICKS bring a chunk that was missing or a timeout of every peer that
+was asked, of whom each has MAX_TIMEOUTS; chunks and peers are finite.
+
 An interrupted sync goes on: `resume` takes the manifest and the chunks kept before, once somebody offers the same again.
+Another snapshot takes their place only at a tick after which no more offers came.
 
 Bounds: CHUNKS_UNDER_WAY chunks are asked for at once, CHUNKS_OF_ONE_PEER of them from one; OFFERS_OF_ONE_PEER manifests.
 Data only passes through. Not here: clocks (a tick comes in), disks, sockets, the application.
@@ -43,12 +48,15 @@ CHUNKS_UNDER_WAY = 8
 """2 MiB asked for at once: enough to keep three links busy, little beside the 16 MiB of one peer's queue."""
 CHUNKS_OF_ONE_PEER = 3
 OFFERS_OF_ONE_PEER = SNAPSHOTS_KEPT
-OFFER_TICKS = 4
-"""How long offers are waited for: a tick is at most a second, and a manifest needs one round trip."""
+OFFER_TICKS = 16
+"""How long offers are waited for; a tick is at most a second. An answer needs more than a round trip: its peer may have to dial
+this hub first, execute a heavy block, or send what waits before it. Waiting costs nothing, blocks are fetched meanwhile, and a
+new sync would ask the same peers."""
 CHUNK_TICKS = 8
 """A chunk that has not come after so many ticks is asked of another peer."""
 MAX_TIMEOUTS = 2
-"""Unanswered chunks after which a peer is passed over."""
+"""Ticks at which chunks of a peer were taken back unanswered, after which it is passed over: those that were asked for together
+count as one."""
 
 
 class Phase(enum.Enum):
@@ -142,6 +150,9 @@ class SnapshotSync:
         self._ticks = 0
         self._candidates: dict[bytes, _Candidate] = {}
         self._offers: dict[bytes, int] = {}
+        self._silent: set[bytes] = set()  # asked for offers, and no answer came yet
+        self._met: set[bytes] = set()  # asked for offers
+        self._heard = False  # an offer since the last tick
         self._kept: Manifest | None = None  # of an interrupted sync
         self._have: set[int] = set()
         self._chosen: _Candidate | None = None
@@ -168,8 +179,8 @@ class SnapshotSync:
         if self.phase is Phase.IDLE:
             self.phase, self._above, self._ticks = Phase.OFFERS, above, 0
             self._candidates, self._offers, self._timeouts = {}, {}, {}
-            asked = (peer for peer in sorted(peers) if peer != self._me and peer not in self.dropped)
-            self._out.extend(SendTo(peer, AskSnapshots(above)) for peer in asked)
+            self._silent, self._met, self._heard = set(), set(), False
+            self._ask_for_offers(peers)
         return self._take()
 
     def expects(self, sender: bytes) -> bool:
@@ -192,19 +203,25 @@ class SnapshotSync:
             return []
         match message:
             case Offer():
+                self._silent.discard(sender)
                 self._on_offer(sender, message.manifest)
             case Chunk():
                 self._on_chunk(sender, message)
             case NothingToOffer():
-                pass
+                self._silent.discard(sender)
         return self._take()
 
-    def tick(self) -> list[SyncEffect]:
-        """A regular pulse."""
+    def tick(self, height: int = 0, peers: Sequence[bytes] = ()) -> list[SyncEffect]:
+        """A regular pulse. `height`: of the last block here; `peers`: who can be asked now."""
         if self.phase is Phase.OFFERS:
             self._ticks += 1
-            if self._ticks >= OFFER_TICKS or self._trusted():
+            self._above = max(self._above, height)
+            heard, self._heard = self._heard, False
+            answered = bool(self._met) and not self._silent and not heard
+            if self._usable(heard) or answered or self._ticks >= OFFER_TICKS:
                 self._choose()
+            else:
+                self._ask_for_offers(peers)
         elif self.phase is Phase.FETCH:
             self._age()
             self._ask()
@@ -222,12 +239,20 @@ class SnapshotSync:
 
     # handlers
 
+    def _ask_for_offers(self, peers: Sequence[bytes]) -> None:
+        """Ask who was not asked yet."""
+        asked = [peer for peer in sorted(peers) if peer != self._me and peer not in self.dropped and peer not in self._met]
+        self._met.update(asked)
+        self._silent.update(asked)
+        self._out.extend(SendTo(peer, AskSnapshots(self._above)) for peer in asked)
+
     def _on_offer(self, sender: bytes, manifest: Manifest) -> None:
         """Prove a manifest, note who vouches for it."""
         count = self._offers.get(sender, 0)
         if self.phase not in (Phase.OFFERS, Phase.FETCH) or count >= OFFERS_OF_ONE_PEER or manifest.height <= self._above:
             return
         self._offers[sender] = count + 1
+        self._heard = True
         try:
             tip = self._verify(manifest)
         except ManifestError as error:
@@ -239,20 +264,28 @@ class SnapshotSync:
             self._sources.add(sender)
             self._ask()
 
-    def _trusted(self) -> list[_Candidate]:
-        return [candidate for candidate in self._candidates.values() if candidate.trusted()]
+    def _usable(self, more: bool = False) -> list[_Candidate]:
+        """Candidates above this hub's blocks: the interrupted snapshot when it is offered again, else those that can be
+        trusted, unless it is among what may come (`more`).
+        """
+        above = [c for c in self._candidates.values() if c.manifest.height > self._above]
+        again = [c for c in above if self._is_kept(c)]
+        if more and not again and self._kept is not None and self._kept.height > self._above:
+            return []
+        return again or [c for c in above if c.trusted()]
+
+    def _is_kept(self, candidate: _Candidate) -> bool:
+        return self._kept is not None and candidate.manifest.key == self._kept.key
 
     def _choose(self) -> None:
-        """The interrupted snapshot when it is offered again, else the highest that can be trusted."""
-        trusted = self._trusted()
-        again = [c for c in self._candidates.values() if self._kept is not None and c.manifest.key == self._kept.key]
-        chosen = max(again or trusted, key=lambda c: (c.manifest.height, c.manifest.key), default=None)
+        """The highest that is usable."""
+        chosen = max(self._usable(), key=lambda c: (c.manifest.height, c.manifest.key), default=None)
         if chosen is None:
             self.dropped = {}
             self._give_up(f"no snapshot above height {self._above} is vouched for by enough validators")
             return
         self.phase, self._chosen, self._sources = Phase.FETCH, chosen, set(chosen.vouchers)
-        if not again:
+        if not self._is_kept(chosen):
             self._kept, self._have = chosen.manifest, set()
             self._out.append(Begin(chosen.manifest))
         self._ask()
@@ -277,12 +310,14 @@ class SnapshotSync:
 
     def _age(self) -> None:
         """Take back chunks that were not answered."""
-        for index, asked in list(self._asked.items()):
+        for asked in self._asked.values():
             asked.ticks += 1
-            if asked.ticks >= CHUNK_TICKS and self._asked.pop(index, None) is not None:  # passing over takes all of a peer
-                self._timeouts[asked.peer] = self._timeouts.get(asked.peer, 0) + 1
-                if self._timeouts[asked.peer] >= MAX_TIMEOUTS:
-                    self._pass_over(asked.peer)
+        late = {asked.peer for asked in self._asked.values() if asked.ticks >= CHUNK_TICKS}
+        self._asked = {index: asked for index, asked in self._asked.items() if asked.ticks < CHUNK_TICKS}
+        for peer in sorted(late):
+            self._timeouts[peer] = self._timeouts.get(peer, 0) + 1
+            if self._timeouts[peer] >= MAX_TIMEOUTS:
+                self._pass_over(peer)
 
     def _ask(self) -> None:
         """Ask for chunks that are missing, as many as the bounds allow, each of the source with least to do."""
@@ -323,6 +358,7 @@ class SnapshotSync:
         """A liar: nothing it vouched for counts, nothing more is asked of it."""
         self.dropped[peer] = reason
         self._out.append(Dropped(peer, reason))
+        self._silent.discard(peer)
         self._pass_over(peer)
         for candidate in self._candidates.values():
             candidate.vouchers.discard(peer)

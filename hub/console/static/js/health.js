@@ -79,7 +79,7 @@ function meters() {
 function sums() {
   return row("sums", "grid", "grid", (grid) => {
     const groups = grid.microgrids || [];
-    const gaps = groups.filter((g) => g.gap && g.gap.length > 0);
+    const gaps = groups.filter((g) => g.small || closedGroups(g).length > 0);
     const known = groups.filter(hasSum);
     if (gaps.length > 0) {
       return {
@@ -97,6 +97,12 @@ function sums() {
       detail: t("slot_n", { n: Math.max(...known.map((g) => g.slot || 0)) }),
     };
   });
+}
+
+/** The groups of a microgrid that stay closed; where none are told apart, the microgrid itself when it has a gap. */
+export function closedGroups(microgrid) {
+  const groups = microgrid.groups && microgrid.groups.length > 0 ? microgrid.groups : [microgrid];
+  return groups.filter((g) => g.gap && g.gap.length > 0);
 }
 
 /** Whether a group has a published sum: a group with a gap has none, whatever stands beside it. */

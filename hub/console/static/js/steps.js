@@ -66,6 +66,11 @@ function said(id, model, isNow) {
   };
 }
 
+/** Prices are public, so hubs learn them and no meter is asked to. */
+export function isLearntByHubs(model) {
+  return model.quantity === "price";
+}
+
 /** What happens in the phase that is open, in one or two sentences. */
 export function phaseWords(model) {
   const { open, phase } = model;
@@ -74,6 +79,11 @@ export function phaseWords(model) {
   const [n, of] = progress(phase, open, isHidden(model));
   const facts = { n: count(n), of: count(of), leader: open.leader ? hubName(open.leader) : "" };
   if (phase === "aggregate" && open.disagreed > 0) return t("say_doubt", { ...facts, n: count(open.disagreed) });
+  if (isLearntByHubs(model)) {
+    if (phase === "commit") return t("hubs_commit", facts);
+    if (phase === "reveal") return t("hubs_reveal", facts);
+    if (phase === "committee") return t("hubs_judge", facts);
+  }
   return t(`say_${phase}`, facts);
 }
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from hub.ppdl.engines.cometbft.chainfile import ChainFile
 from hub.ppdl.genesis import Genesis
 from hub.ppdl.mempool import MEMPOOL_MAX_BYTES, MEMPOOL_MAX_TXS
 from hub.ppdl.store import StoreError
+from openmg.durable import replace_durably
 from openmg.hashing import keccak256
 
 NODE_KEY_TAG = b"openmg.ppdl.comet.node.v1"
@@ -109,12 +109,7 @@ def check_home(home: Path) -> None:
 
 def _write(path: Path, content: object) -> None:
     """JSON, whole or not at all, for this user only."""
-    part = path.with_name(path.name + ".part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    replace_durably(path, json.dumps(content, indent=1).encode())
 
 
 def _b64(data: bytes) -> str:

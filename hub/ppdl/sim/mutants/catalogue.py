@@ -79,7 +79,11 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "votes of different views in one certificate",
         "Castro and Liskov 1999, 4.2: committed-local is of one view",
-        replaced((VoteBox, "count", faults.counted_over_views), (VoteBox, "signatures", faults.signatures_over_views)),
+        replaced(
+            (VoteBox, "count", faults.counted_over_views),
+            (VoteBox, "redeem", faults.redeemed_over_views),
+            (VoteBox, "signatures", faults.signatures_over_views),
+        ),
         scenarios.seals_of_one_view,
     ),
     Mutant(

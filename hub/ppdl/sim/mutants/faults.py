@@ -13,11 +13,13 @@ from hub.ppdl.consensus import certs
 from hub.ppdl.consensus.certs import CertError, Domain
 from hub.ppdl.consensus.effects import Broadcast, Effect, Persist, Restored, SetTimer, Timeout, Tip, Validated, VoteRecord
 from hub.ppdl.consensus.messages import (
+    Commit,
     Decided,
     DecidedAnnouncement,
     Kind,
     NewView,
     NewViewAnnouncement,
+    Prepare,
     PreparedCert,
     ViewChange,
 )
@@ -78,6 +80,12 @@ def counted_over_views(box: VoteBox, view: int, digest: bytes) -> int:
     return len({sender for sender, vote in votes if vote.digest == digest})
 
 
+def redeemed_over_views(box: VoteBox, view: int, digest: bytes, needed: int) -> list[tuple[bytes, Prepare | Commit]]:
+    """Claims for the block in any view."""
+    claims = [(of, sender) for of, said in box._claims.items() for sender, vote in said.items() if vote.digest == digest]
+    return [(sender, box._claims[of].pop(sender)) for of, sender in claims]
+
+
 def signatures_over_views(box: VoteBox, view: int, digest: bytes) -> tuple[bytes, ...]:
     """One vote of each sender for the block, from any view."""
     found = {s: vote.signature for one in box._views.values() for s, vote in one.items() if vote.digest == digest}
@@ -102,7 +110,8 @@ def every_view_wanted(box: VoteBox, view: int, current: int) -> bool:
 
 def joins_one_sender(box: ViewChangeBox, faulty: int, me: bytes) -> int:
     """Follows the highest VIEW-CHANGE of anybody."""
-    return max((vc.view for sender, vc in box._by_sender.items() if sender != me), default=0)
+    said = {**box._by_sender, **box._claims}
+    return max((vc.view for sender, vc in said.items() if sender != me), default=0)
 
 
 # What a signature binds

@@ -192,9 +192,10 @@ def next_height_starts_clean(replica_class: type[Replica]) -> str | None:
 
 
 def signature_binds_view(replica_class: type[Replica]) -> str | None:
-    """A COMMIT of view 0, relabelled as a vote of view 1."""
+    """COMMITs of view 0, relabelled as votes of view 1: as many as make their signatures matter."""
     script = Script(replica_class, numbers=(0,))
-    script.hear(0, 3, replace(script.commit(3, 0, script.chain.block(1, "A")), view=1))
+    for sender in (1, 2, 3):
+        script.hear(0, sender, replace(script.commit(sender, 0, script.chain.block(1, "A")), view=1))
     return None if script.refused(0) else "replay: a COMMIT of view 0 is counted in view 1"
 
 

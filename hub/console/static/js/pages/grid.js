@@ -1,7 +1,7 @@
 // Live grid: each feeder with its homes as a one-line diagram, the sums of the last slot, the meters' health.
 
 import { byName, count, duration, energy, groupName, isNumber, NONE, power } from "../format.js";
-import { hasSum } from "../health.js";
+import { closedGroups, hasSum } from "../health.js";
 import { t, word } from "../i18n.js";
 import { energyModel } from "../models.js";
 import "../oneline.js";
@@ -37,24 +37,60 @@ function groupCard(group, devices) {
   const name = group.name || groupName(group.id);
   const own = devices.filter((d) => d.kind !== "feeder" && groupName(d.microgrid) === groupName(group.id));
   const gap = group.gap && group.gap.length > 0 ? group.gap : null;
+  const several = (group.groups || []).length > 1;
   return card(
     name,
-    { span: 12, key: `g-${group.id}`, aside: gap ? status("warn", t("no_sum")) : status("ok", t("sum_published")) },
-    gap && h("p", { class: "callout is-warn" }, t("gap_reason", { homes: gap.join(", ") })),
+    { span: 12, key: `g-${group.id}`, aside: published(group) },
+    group.small && h("p", { class: "callout is-warn" }, t("group_small", group.small)),
+    gap && !several && h("p", { class: "callout is-warn" }, t("gap_reason", { homes: gap.join(", ") })),
     h("og-oneline", { ".model": { group, devices: own } }),
     figures(
       figure(t("feeder_import"), power(group.feeder_import_w), { tone: "import", detail: t("in_clear") }),
       figure(t("feeder_export"), power(group.feeder_export_w), { tone: "export", detail: t("in_clear") }),
       figure(t("sum_import"), hasSum(group) ? energy(group.import_wh) : NONE, {
         tone: "import",
-        detail: t("slot_sum_of", { slot: group.slot ?? NONE, n: count(group.homes) }),
+        detail: t("slot_sum_of", { slot: group.slot ?? NONE, n: count(group.meters ?? group.homes) }),
       }),
       figure(t("sum_export"), hasSum(group) ? energy(group.export_wh) : NONE, {
         tone: "export",
-        detail: t("slot_sum_of", { slot: group.slot ?? NONE, n: count(group.homes) }),
+        detail: t("slot_sum_of", { slot: group.slot ?? NONE, n: count(group.meters ?? group.homes) }),
       }),
     ),
+    several && groupsTable(group),
   );
+}
+
+/** What stands beside a microgrid's name: whether its sum is published, and of how many of its groups. */
+function published(group) {
+  const groups = group.groups || [];
+  const closed = closedGroups(group).length;
+  if (group.small || (group.gap && group.gap.length > 0)) return status("warn", t("no_sum"));
+  if (closed > 0) return status("warn", t("groups_closed", { n: closed, of: groups.length }));
+  return status("ok", t("sum_published"));
+}
+
+/** The groups of a microgrid: each is summed by itself, and a closed one says for whom it waits. */
+function groupsTable(group) {
+  return table(
+    t("groups_of", { name: group.name || groupName(group.id) }),
+    [
+      { label: t("group"), cell: (g) => String(g.number), head: true },
+      { label: t("group_homes"), cell: (g) => count(g.homes), align: "end" },
+      { label: t("state"), cell: groupState },
+      { label: t("group_slot"), cell: (g) => String(g.slot ?? NONE), align: "end" },
+      { label: t("sum_import"), cell: (g) => (isNumber(g.import_wh) ? energy(g.import_wh) : NONE), align: "end" },
+      { label: t("sum_export"), cell: (g) => (isNumber(g.export_wh) ? energy(g.export_wh) : NONE), align: "end" },
+    ],
+    group.groups,
+    { rowKey: (g) => g.number, key: `groups-${group.id}` },
+  );
+}
+
+function groupState(group) {
+  if (!group.gap || group.gap.length === 0) {
+    return isNumber(group.slot) ? status("ok", t("group_open")) : status("wait", t("group_waits"));
+  }
+  return status("warn", t(group.left_out ? "group_left_out" : "group_closed", { homes: group.gap.join(", ") }));
 }
 
 function readingsCard(readings) {

@@ -8,7 +8,7 @@ import { icon } from "../icons.js";
 import { forecastModel, lossModel, outlookModel } from "../models.js";
 import { card, chart, figure, figures, hex, nothingYet, notRunning, status, table } from "../parts.js";
 import { reason, seats } from "../round.js";
-import { hubName, isHidden, phaseWords, roundModel, timeLeft } from "../steps.js";
+import { hubName, isHidden, isLearntByHubs, phaseWords, roundModel, timeLeft } from "../steps.js";
 import { store } from "../store.js";
 import { h } from "../vdom.js";
 
@@ -34,7 +34,7 @@ export function learning(zone) {
   );
 }
 
-const QUANTITIES = { net_energy: "net_energy", import_energy: "import_energy", export_energy: "export_energy" };
+const QUANTITIES = { net_energy: "net_energy", import_energy: "import_energy", export_energy: "export_energy", price: "price" };
 
 function quantityName(model) {
   return Object.hasOwn(QUANTITIES, model.quantity) ? t(QUANTITIES[model.quantity]) : (model.quantity ?? "");
@@ -72,7 +72,7 @@ function openCard(l) {
     words ? h("p", { class: "say" }, words) : nothingYet(t("no_progress_told")),
     drawn && h("og-round", { ".model": drawn, key: "line" }),
     l.open?.devices?.length > 0 && [
-      h("h3", { key: "who", class: "sub" }, t("who_now")),
+      h("h3", { key: "who", class: "sub" }, t(isLearntByHubs(l) ? "hubs_now" : "who_now")),
       seats(l.open.devices, false),
       h("p", { key: "names", class: "note" }, namesNote(l)),
     ],
@@ -107,7 +107,8 @@ function lastCard(l) {
 const OUTCOME_LEVELS = { learnt: "ok", learnt_unjudged: "ok", refused: "warn", budget_spent: "off" };
 
 function outcome(record) {
-  return word("outcome", record.outcome);
+  const unasked = record.outcome === "learnt_unjudged" && record.committee === 0;
+  return unasked ? t("learnt_without_committee") : word("outcome", record.outcome);
 }
 
 function privacyCard(l) {
@@ -122,7 +123,7 @@ function privacyCard(l) {
       icon(isHidden(l) ? "lock" : "eye"),
       word("mode", l.privacy ?? "none"),
     ),
-    h("p", { class: "note" }, word("about", l.privacy ?? "none")),
+    h("p", { class: "note" }, isLearntByHubs(l) ? t("hubs_see_all") : word("about", l.privacy ?? "none")),
     noisy && [
       budgetBar(l.epsilon_micro, budget),
       figures(
