@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from typing import Protocol, assert_never
 
 from hub.ppdl.application import Application, Verdict
@@ -96,8 +96,8 @@ class Threads:
     """Where blocking calls run, one at a time each: those of the application, and those that write to the store."""
 
     def __init__(self) -> None:
-        self.app = ThreadPoolExecutor(1, thread_name_prefix="ppdl-app")
-        self.store = ThreadPoolExecutor(1, thread_name_prefix="ppdl-store")
+        self.app = futures.ThreadPoolExecutor(1, thread_name_prefix="ppdl-app")
+        self.store = futures.ThreadPoolExecutor(1, thread_name_prefix="ppdl-store")
 
     async def close(self) -> None:
         """Let calls under way finish, and take no more."""
@@ -144,6 +144,7 @@ class Driver:
         self._idle: SetTimer | None = None  # the idle timer that runs, or that would without quiescence
         self._logged: set[tuple[bytes, Complaint | None]] = set()
         self._tasks = TaskSet()
+        self._writing: futures.Future[None] | None = None  # the last vote on its way to the disk
 
     async def run(self) -> None:
         """Step the replica for ever; ends by cancellation or when the store fails."""
@@ -166,9 +167,13 @@ class Driver:
     async def close(self) -> None:
         """Stop the timer and let calls into application and store finish, so that no block is left half
         committed. The threads go on.
+
+        After `run` has ended: a vote that it was writing when it was cancelled is still on its way to the disk.
         """
         self._stop_timer()
         await self._tasks.finish()
+        if self._writing is not None:
+            await asyncio.to_thread(futures.wait, [self._writing])
 
     def _event_of(self, item: Item) -> Event | None:
         """Read a received message; a malformed one is counted, logged once for its sender, dropped."""
@@ -193,7 +198,8 @@ class Driver:
             log.warning("PPDL peer %s: %s", sender.hex(), text)
 
     async def _in_store(self, call: Callable[[], None]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self.threads.store, call)
+        self._writing = self.threads.store.submit(call)
+        await asyncio.wrap_future(self._writing)
 
     async def _carry_out(self, effects: list[Effect]) -> None:
         """Invariant: in order, and nothing after a Persist before it is on disk."""

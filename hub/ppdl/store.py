@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -123,8 +123,10 @@ def _create(path: Path, genesis: Genesis, log: bytes) -> None:
 
 
 class PpdlStore:
-    """The store of one validator. Writes and `restored` from one thread at a time; the other reads from any thread
-    (SQLite puts them in line).
+    """The store of one validator. Writes, `log_complete`, `knows_vote` and `restored` from one thread at a time.
+
+    The other reads come from any thread, also while one writes: they have a connection of their own, see only what is
+    committed, and wait for no disk.
 
     Raises StoreError when the file belongs to another chain, StoreDamaged when it is malformed.
     """
@@ -216,7 +218,7 @@ class PpdlStore:
 
     def last_height(self) -> int:
         """Height of the last decided block (or of the snapshot under an empty chain), 0 before the first."""
-        row = self._writer.execute("SELECT max(height) FROM blocks").fetchone()
+        row = self._reader.execute("SELECT max(height) FROM blocks").fetchone()
         return int(row[0] or 0) or self.base_height()
 
     def base(self) -> Tip | None:
@@ -307,7 +309,7 @@ class PpdlStore:
             if stored.opened:
                 _insert_change(db, SetChange(block.header, decided.qc, stored.opened))
 
-    def adopt(self, base: Tip, header: Header, changes: Sequence[SetChange]) -> None:
+    def adopt(self, base: Tip, header: Header, changes: Iterable[SetChange]) -> None:
         """Go on after a snapshot, whose block has this header, instead of after the last block.
 
         The blocks here are forgotten, and the votes up to the snapshot's height, which is decided. The history of sets

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from hub.ppdl.consensus.messages import Kind
 from hub.ppdl.marker import Mark, Marker, marker_path
 from hub.ppdl.snapshots.manifest import verify
 from hub.ppdl.snapshots.service import make_manifest
-from hub.ppdl.store import PpdlStore, StoreError, initialise_store
+from hub.ppdl.store import PpdlStore, SetChange, StoreError, initialise_store
 
 GENESIS = genesis()
 
@@ -172,6 +173,28 @@ def test_a_torn_page_is_refused_with_a_sentence(tmp_path: Path) -> None:
 
 
 SETS = {5: tuple(sorted(GENESIS.validators[:3])), 9: GENESIS.validators, 12: tuple(sorted(GENESIS.validators[1:]))}
+
+
+def test_another_thread_sees_only_what_is_committed(tmp_path: Path) -> None:
+    chain = Chain(GENESIS, SETS).grow(16)
+    manifest = chain.manifest(10)
+    initialise_store(tmp_path / "s.sqlite", GENESIS)
+    store = PpdlStore(tmp_path / "s.sqlite", GENESIS)
+    chain.store_into(store)
+    seen: list[tuple[int, int, int]] = []
+
+    def read() -> None:
+        seen.append((store.last_height(), store.base_height(), len(store.blocks_from(1, 20))))
+
+    def half_way() -> Iterator[SetChange]:
+        with ThreadPoolExecutor(1) as other:
+            other.submit(read).result()
+        yield from manifest.changes
+
+    store.adopt(verify(chain.domain, GENESIS, manifest), manifest.header, half_way())
+    read()
+    store.close()
+    assert seen == [(16, 0, 16), (10, 10, 0)]
 
 
 def test_a_chain_that_begins_after_a_snapshot(tmp_path: Path) -> None:

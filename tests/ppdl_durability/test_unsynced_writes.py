@@ -16,6 +16,7 @@ from hub.ppdl.consensus.messages import Kind
 from hub.ppdl.store import PpdlStore, initialise_store
 from workbench.ppdl_soak.disk import UNDO_SUFFIX, lose_unsynced
 
+HERE = Path(__file__).resolve().parent
 VOTES = 40
 PROGRAM = """
 import os, sys, sqlite3
@@ -41,8 +42,7 @@ def promised(path: Path, level: str) -> int:
 
     `level`: how much the store syncs, its own choice when empty.
     """
-    here = Path(__file__).parent
-    program = PROGRAM.format(root=str(here.parents[1]), here=str(here), path=str(path), level=level, votes=VOTES)
+    program = PROGRAM.format(root=str(HERE.parents[1]), here=str(HERE), path=str(path), level=level, votes=VOTES)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     return len(done.stdout.split())
@@ -98,3 +98,40 @@ def test_nothing_that_was_not_synced_is_left_and_all_that_was(tmp_path: Path) ->
     assert len(after) > len(before) and path.with_name(path.name + UNDO_SUFFIX).exists()
     lose_unsynced(tmp_path, random.Random(1), kept_share=0.0)
     assert path.read_bytes() == before and not path.with_name(path.name + UNDO_SUFFIX).exists()
+
+
+READING = """
+import sys, threading
+sys.path[:0] = [{root!r}, {here!r}]
+from pathlib import Path
+from workbench.ppdl_soak.disk import LossyDisk
+LossyDisk().install()
+from chain_maker import genesis
+from hub.ppdl.consensus.effects import VoteRecord
+from hub.ppdl.consensus.messages import Kind
+from hub.ppdl.store import PpdlStore
+store = PpdlStore(Path({path!r}), genesis())
+written = threading.Event()
+def read():
+    while not written.is_set():
+        assert (store.last_height(), store.base_height(), store.set_changes(9), store.headers_after(0, 9)) == (0, 0, (), [])
+reading = threading.Thread(target=read)
+reading.start()
+try:
+    for view in range({votes}):
+        store.persist([VoteRecord(Kind.PREPARE, 1, view, bytes(32), b"wire" * 100)], None)
+finally:
+    written.set()
+    reading.join()
+print(store.knows_vote(Kind.PREPARE, 1, {votes} - 1))
+store.close()
+"""
+
+
+def test_who_reads_the_chain_waits_for_no_write(tmp_path: Path) -> None:
+    """With one connection for both, a reader that has the interpreter waits for a writer that waits for the interpreter."""
+    path = tmp_path / "s.sqlite"
+    initialise_store(path, genesis())
+    program = READING.format(root=str(HERE.parents[1]), here=str(HERE), path=str(path), votes=10 * VOTES)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
