@@ -208,3 +208,29 @@ class Lab:
         digest = NewView(block.height, view, changes, proposal, b"").digest
         signature = self.sign(i, Kind.NEW_VIEW, block.height, view, digest)
         return NewView(block.height, view, changes, proposal, signature)
+
+
+PHASES = ("idle", "proposal seen", "prepared", "view changing", "far view")
+
+
+def stuck_in(phase: str) -> Lab:
+    """Height 1 is decided by 1, 2, 3; node 0 missed it in the given phase."""
+    lab = Lab()
+    lab.propose(1, b"A")
+    if phase == "idle":
+        lab.deliver(lambda a, b, m: b != 0)
+    elif phase == "proposal seen":
+        lab.deliver(lambda a, b, m: b != 0 or isinstance(m, PrePrepare))
+    elif phase == "prepared":
+        lab.deliver(lambda a, b, m: b != 0 or not isinstance(m, Commit))
+    elif phase == "view changing":
+        lab.time_out(0)
+        lab.deliver(lambda a, b, m: 0 not in (a, b))
+    elif phase == "far view":
+        lab.deliver(lambda a, b, m: 0 not in (a, b))
+        for i in (2, 3):
+            lab.step(0, Received(lab.addresses[i], lab.view_change(i, 40)))
+        assert lab.members[0].replica.view == 40
+    lab.wire.clear()
+    assert lab.heights() == [0, 1, 1, 1]
+    return lab

@@ -1,6 +1,6 @@
-"""Scripted scenarios, one or more for each bug that other PBFT engines shipped (numbers.
+"""Views, votes and quorums, scripted: the normal case, and rows 1 to 7 of the bugs that other PBFT engines shipped.
 
-The project's bug table, docs of the consensus package).
+The rows are those of docs/PPDL.md.
 """
 
 from __future__ import annotations
@@ -8,51 +8,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from pbft_lab import Lab, Member, Rule
+from pbft_lab import PHASES, Lab, stuck_in
 
-from hub.ppdl.application import Verdict
 from hub.ppdl.consensus import certs, viewchange
-from hub.ppdl.consensus.core import HELP_PER_TICK
 from hub.ppdl.consensus.effects import (
-    Advanced,
-    Broadcast,
     Complaint,
-    Decide,
-    LogComplete,
-    Persist,
-    Proposed,
     Received,
-    Restored,
-    Send,
     SetTimer,
     Tick,
-    Timeout,
-    Tip,
-    Validate,
-    Validated,
-    VoteRecord,
 )
 from hub.ppdl.consensus.messages import (
     Commit,
-    Decided,
-    Kind,
-    Message,
-    MessageError,
     NewView,
     Prepare,
     PrePrepare,
-    Status,
-    SyncRequest,
-    SyncResponse,
     ViewChange,
-    encode_message,
 )
-from hub.ppdl.consensus.quorum import ValidatorSet
 from hub.ppdl.consensus.votes import VIEW_WINDOW, ViewChangeBox
-
-
-def only(*kinds: type) -> Rule:
-    return lambda a, b, m: isinstance(m, kinds)
 
 
 def test_normal_case_decides_everywhere() -> None:
@@ -254,32 +226,6 @@ def test_row_4_view_changes_are_verified_before_they_are_joined() -> None:
     assert lab.members[0].replica.view == 4
 
 
-def stuck_in(phase: str) -> Lab:
-    """Height 1 is decided by 1, 2, 3; node 0 missed it in the given phase."""
-    lab = Lab()
-    lab.propose(1, b"A")
-    if phase == "idle":
-        lab.deliver(lambda a, b, m: b != 0)
-    elif phase == "proposal seen":
-        lab.deliver(lambda a, b, m: b != 0 or isinstance(m, PrePrepare))
-    elif phase == "prepared":
-        lab.deliver(lambda a, b, m: b != 0 or not isinstance(m, Commit))
-    elif phase == "view changing":
-        lab.time_out(0)
-        lab.deliver(lambda a, b, m: 0 not in (a, b))
-    elif phase == "far view":
-        lab.deliver(lambda a, b, m: 0 not in (a, b))
-        for i in (2, 3):
-            lab.step(0, Received(lab.addresses[i], lab.view_change(i, 40)))
-        assert lab.members[0].replica.view == 40
-    lab.wire.clear()
-    assert lab.heights() == [0, 1, 1, 1]
-    return lab
-
-
-PHASES = ("idle", "proposal seen", "prepared", "view changing", "far view")
-
-
 @pytest.mark.parametrize("phase", PHASES)
 def test_row_6_a_synced_block_resets_any_phase(phase: str) -> None:
     lab = stuck_in(phase)
@@ -334,229 +280,6 @@ def test_row_7_view_change_carries_the_certificate_and_the_block() -> None:
     assert lab.members[0].decided[0].block.txs == (b"A",) and lab.members[0].decided[0].qc.view == 1
 
 
-def test_row_8_a_replica_without_its_log_is_silent_until_past_what_it_may_have_signed() -> None:
-    lab = Lab()
-    lab.propose(1, b"A")
-    lab.deliver(lambda a, b, m: not (b == 0 and isinstance(m, Commit)))
-    lab.restart(0, keep_log=False)
-    replica = lab.members[0].replica
-    lab.wire.clear()
-    effects = lab.step(0, Tick()) + lab.step(0, Timeout(1, 0))
-    effects += lab.step(0, Received(lab.addresses[1], lab.pre_prepare(1, 0, lab.members[1].decided[0].block)))
-    assert not [e for e in effects if isinstance(e, Persist)]
-    assert all(isinstance(e.message, Status) for e in effects if isinstance(e, Broadcast))
-    for i in (1, 2):  # quorum - 1 others say where they work
-        lab.step(0, Received(lab.addresses[i], Status(lab.members[i].replica.height)))
-    assert replica.abstain_through == 3
-    for height in (1, 2, 3):
-        assert not replica.may_vote()
-        if height > 1:
-            lab.propose(height % 4)
-            lab.deliver()
-        lab.step(0, Received(lab.addresses[1], lab.members[1].decided[height - 1]))
-    assert replica.height == 4 and replica.may_vote()
-    lab.wire.clear()
-    lab.propose(0)  # height 4: node 0 is proposer and speaks again
-    lab.deliver()
-    assert lab.heights() == [4, 4, 4, 4]
-
-
-def test_row_8_log_recovery_is_noted_durably() -> None:
-    lab = Lab()
-    replica = lab.make(0)
-    replica.log_lost, replica.abstain_through = True, 1
-    block = lab.block(1, b"A")
-    replica.step(Received(lab.addresses[1], Decided(block, lab.qc(0, block, (1, 2, 3)))))
-    tip = Tip(1, block.hash, 5, bytes(32), lab.set, lab.set)
-    assert LogComplete() in replica.step(Advanced(tip))
-
-
-def test_row_8_more_than_f_lost_logs_stop_the_chain() -> None:
-    lab = Lab()
-    for i in (0, 3):
-        lab.restart(i, keep_log=False)
-    lab.propose(1, b"A")
-    for _ in range(4):
-        lab.deliver()
-        lab.time_out(0, 1, 2, 3)
-        for i in range(4):
-            lab.step(i, Tick())
-    lab.deliver()
-    assert lab.heights() == [0, 0, 0, 0]
-
-
-def test_row_9_a_vote_is_persisted_before_anything_is_sent_with_it() -> None:
-    lab = Lab()
-    want = lab.members[1].wants[-1]
-    effects = lab.members[1].replica.step(Proposed(want.height, 0, (b"A",), 5))
-    kinds = [type(e).__name__ for e in effects]
-    assert kinds.index("Persist") < kinds.index("Broadcast")
-    (persist,) = [e for e in effects if isinstance(e, Persist)]
-    assert [r.kind for r in persist.votes] == [Kind.PRE_PREPARE, Kind.PREPARE]
-
-
-def test_row_9_after_a_crash_the_same_vote_is_repeated_and_no_other() -> None:
-    lab = Lab()
-    first, second = lab.block(1, b"A"), lab.block(1, b"B")
-    lab.step(0, Received(lab.addresses[1], lab.pre_prepare(1, 0, first)))
-    lab.restart(0)
-    lab.wire.clear()
-    lab.step(0, Received(lab.addresses[1], lab.pre_prepare(1, 0, second)))  # the proposer equivocates
-    assert lab.members[0].replica.state.proposal is not None  # it has taken and validated the second block
-    assert lab.prepare(0, 0, second) not in [message for _, _, message in lab.wire]
-    assert [record.digest for record in lab.members[0].records] == [first.hash]
-    lab.step(0, Tick())
-    repeated = [e.message for e in lab.step(0, Tick()) if isinstance(e, Broadcast)]
-    assert lab.prepare(0, 0, first) in repeated
-    assert lab.prepare(0, 0, second) not in repeated
-
-
-def test_row_9_a_crash_between_the_last_commit_and_the_block_is_made_good_at_once() -> None:
-    """A validator alone has nobody who would send the deciding vote again."""
-    lab = Lab(1)
-    effects = lab.members[0].replica.step(Proposed(1, 0, (b"A",), 1000))
-    stored = [effect for effect in effects if isinstance(effect, Persist)]
-    votes = tuple(record for effect in stored for record in effect.votes)
-    again = lab.make(0, restored=Restored(votes, stored[-1].prepared))
-    [decide] = [effect for effect in again.start() if isinstance(effect, Decide)]
-    assert decide in effects
-
-
-def test_row_9_a_proposer_does_not_propose_twice_after_a_crash() -> None:
-    lab = Lab()
-    lab.propose(1, b"A")
-    lab.wire.clear()
-    lab.restart(1)
-    member = lab.members[1]
-    assert len(member.wants) == 1  # it is not asked again
-    effects = lab.step(1, Proposed(1, 0, (b"B",), 9))
-    assert not effects
-    lab.step(1, Tick())
-    lab.step(1, Tick())
-    lab.deliver()
-    assert lab.members[0].decided[0].block.txs == (b"A",)
-
-
-def test_row_9_after_a_view_change_no_lower_view_is_helped_even_after_a_crash() -> None:
-    lab = Lab()
-    lab.time_out(0)
-    lab.restart(0)
-    replica = lab.members[0].replica
-    assert (replica.view, replica.state.active) == (1, False)
-    assert lab.step(0, Received(lab.addresses[1], lab.pre_prepare(1, 0, lab.block(1, b"A")))) == []
-
-
-def test_row_9_prepared_certificate_survives_a_crash() -> None:
-    lab = Lab()
-    lab.propose(1, b"A")
-    lab.deliver(lambda a, b, m: not isinstance(m, Commit))
-    for i in range(4):
-        lab.restart(i)
-    lab.wire.clear()
-    lab.time_out(0, 2, 3)
-    changes = [m for _, _, m in lab.wire if isinstance(m, ViewChange)]
-    assert changes and all(vc.cert is not None and vc.block is not None for vc in changes)
-    lab.deliver()
-    assert lab.members[0].decided[0].block.txs == (b"A",)
-
-
-def test_row_11_a_lying_peer_moves_nothing_and_is_passed_over() -> None:
-    lab = stuck_in("idle")
-    replica = lab.members[0].replica
-    asked: list[bytes] = []
-    lab.step(0, Received(lab.addresses[3], Status(2**60)))
-    for i in (1, 2):
-        lab.step(0, Received(lab.addresses[i], Status(2)))
-    fake = lab.block(3, b"fake")
-    for _ in range(12):
-        for effect in lab.step(0, Tick()):
-            if isinstance(effect, Send) and isinstance(effect.message, SyncRequest):
-                asked.append(effect.peer)
-        bad = SyncResponse((Decided(fake, lab.qc(0, fake, (3,))),))
-        lab.step(0, Received(lab.addresses[3], bad))
-        assert replica.height == 1
-    assert len(set(asked)) >= 2  # somebody else is asked too
-    assert Complaint.INVALID in {r.complaint for r in lab.members[0].reports}
-    lab.deliver()
-    assert replica.height == 2
-
-
-def test_row_11_unasked_sync_is_ignored_and_help_is_rationed() -> None:
-    lab = stuck_in("idle")
-    response = SyncResponse((lab.members[1].decided[0],))
-    lab.step(0, Received(lab.addresses[1], response))
-    assert lab.heights()[0] == 0
-    for _ in range(50):
-        lab.step(1, Received(lab.addresses[0], SyncRequest(1)))
-    assert sum(isinstance(m, SyncResponse) for _, _, m in lab.wire) == HELP_PER_TICK
-
-
-def test_row_11_a_forged_block_behind_a_true_one_is_reported_and_the_batch_is_dropped() -> None:
-    """The second block of an answer is looked at when the first is executed, outside any message."""
-    lab = stuck_in("idle")
-    lab.propose(2, b"B")
-    lab.deliver(lambda a, b, m: b != 0)
-    for i in (1, 2, 3):
-        lab.step(0, Received(lab.addresses[i], Status(3)))
-    [(_, liar, request)] = [item for item in lab.wire if isinstance(item[2], SyncRequest)]
-    lab.wire.clear()
-    true = lab.members[1].decided
-    lone = Decided(true[1].block, lab.qc(0, true[1].block, (3,)))
-    lab.step(0, Received(lab.addresses[liar], SyncResponse((true[0], lone, true[1]))))
-    member = lab.members[0]
-    assert request == SyncRequest(1) and lab.heights() == [1, 2, 2, 2]
-    assert (member.reports[-1].complaint, member.reports[-1].sender) == (Complaint.INVALID, lab.addresses[liar])
-    for _ in range(3):
-        for i in range(4):
-            lab.step(i, Tick())
-        lab.deliver()
-    assert lab.heights() == [2, 2, 2, 2]
-
-
-def test_row_12_a_certificate_of_the_wrong_set_is_refused() -> None:
-    """Height 2 has a new set; the old set's quorum proves nothing there."""
-    lab = Lab(5)
-    old, new = ValidatorSet(tuple(lab.addresses[:4])), ValidatorSet(tuple(lab.addresses[1:]))
-    tip = Tip(1, bytes(32), 0, bytes(32), new, new)
-    replica = lab.make(1, tip)
-    block = lab.block(2, b"x", tip=tip)
-    replica.step(Received(lab.addresses[2], Decided(block, lab.qc(0, block, (0, 1, 2, 3)))))
-    assert not replica.state.deciding
-    assert old.hash != new.hash
-    replica.step(Received(lab.addresses[2], Decided(block, lab.qc(0, block, (1, 2, 3)))))
-    assert replica.state.deciding
-
-
-def test_row_12_header_must_name_the_next_set() -> None:
-    lab = Lab()
-    other = ValidatorSet(tuple(lab.addresses[:3]))
-    wrong = lab.block(1, b"x", tip=Tip(0, lab.tip.hash, 0, bytes(32), lab.set, other))
-    lab.step(0, Received(lab.addresses[1], lab.pre_prepare(1, 0, wrong)))
-    assert "validator set" in lab.members[0].reports[-1].detail
-
-
-def test_row_13_equivocation_is_reported_and_the_first_vote_stays() -> None:
-    lab = Lab()
-    first, second = lab.block(1, b"A"), lab.block(1, b"B")
-    for block in (first, second):
-        lab.step(0, Received(lab.addresses[1], lab.pre_prepare(1, 0, block)))
-        lab.step(0, Received(lab.addresses[2], lab.prepare(2, 0, block)))
-        lab.step(0, Received(lab.addresses[2], lab.commit(2, 0, block)))
-    complaints = [r for r in lab.members[0].reports if r.complaint is Complaint.EQUIVOCATION]
-    assert len(complaints) == 3
-    state = lab.members[0].replica.state
-    assert state.prepares.count(0, first.hash) == 2 and state.prepares.count(0, second.hash) == 0
-
-
-def test_row_15_an_idle_height_is_watched() -> None:
-    lab = Lab()
-    assert all(m.timers[-1] == SetTimer(1, 0, idle=True) for m in lab.members)
-    lab.time_out(0, 2, 3)  # proposer 1 stays silent
-    lab.deliver()
-    assert lab.heights() == [1, 1, 1, 1]
-    assert lab.members[0].decided[0].block.txs == (b"fresh in view 1",)
-
-
 def test_escalation_waits_for_a_quorum() -> None:
     """A replica that alone suspects does not run ahead through views."""
     lab = Lab()
@@ -589,104 +312,3 @@ def test_lost_new_view_is_sent_again_to_who_asks() -> None:
         lab.step(i, Tick())
     lab.deliver()
     assert lab.heights() == [1, 1, 1, 1]
-
-
-def test_a_rejected_block_gets_no_vote_and_the_next_proposer_replaces_it() -> None:
-    lab = Lab(verdict=Verdict.REJECT)
-    lab.propose(1, b"A")
-    lab.deliver()
-    assert lab.heights() == [0, 0, 0, 0]
-    lab.verdict = Verdict.ACCEPT
-    lab.time_out(0, 2, 3)
-    lab.deliver()
-    assert lab.members[0].decided[0].block.txs == (b"fresh in view 1",)
-
-
-def test_unavailable_is_asked_again() -> None:
-    lab = Lab(verdict=Verdict.UNAVAILABLE)
-    lab.propose(1, b"A")
-    lab.deliver()
-    lab.verdict = Verdict.ACCEPT
-    for _ in range(3):
-        for i in range(4):
-            lab.step(i, Tick())
-        lab.deliver()
-    assert lab.heights() == [1, 1, 1, 1]
-
-
-def test_late_or_foreign_verdicts_are_ignored() -> None:
-    lab = Lab(verdict=Verdict.REJECT)
-    block = lab.block(1, b"A")
-    effects = lab.step(0, Received(lab.addresses[1], lab.pre_prepare(1, 0, block)))
-    assert any(isinstance(e, Validate) for e in effects)
-    for event in (
-        Validated(1, 1, block.hash, Verdict.ACCEPT),
-        Validated(2, 0, block.hash, Verdict.ACCEPT),
-        Validated(1, 0, bytes(32), Verdict.ACCEPT),
-    ):
-        assert lab.step(0, event) == []
-
-
-def bad_blocks(lab: Lab) -> dict[str, Message]:
-    """Proposals of node 1 for (1, 0) that break one chain rule each."""
-    tip = lab.tip
-    strange = Tip(0, bytes(32), 0, bytes(32), lab.set, lab.set)
-    other_app = Tip(0, tip.hash, 0, b"\1" * 32, lab.set, lab.set)
-    early = Tip(0, tip.hash, 0, bytes(32), lab.set, lab.set)
-    return {
-        "parent": lab.pre_prepare(1, 0, lab.block(1, b"x", tip=strange)),
-        "app hash": lab.pre_prepare(1, 0, lab.block(1, b"x", tip=other_app)),
-        "timestamp": lab.pre_prepare(1, 0, lab.block(1, b"x", timestamp_ms=0, tip=early)),
-        "proposer named": lab.pre_prepare(1, 0, lab.block(2, b"x")),
-        "signer": lab.pre_prepare(2, 0, lab.block(2, b"x")),
-        "later view": lab.pre_prepare(2, 1, lab.block(2, b"x")),
-    }
-
-
-@pytest.mark.parametrize("name", ["parent", "app hash", "timestamp", "proposer named", "signer", "later view"])
-def test_bad_proposals_get_no_vote(name: str) -> None:
-    lab = Lab()
-    effects = lab.step(0, Received(lab.addresses[1], bad_blocks(lab)[name]))
-    assert [type(e).__name__ for e in effects] == ["Report"]
-    assert lab.members[0].reports[-1].complaint is Complaint.INVALID
-
-
-def test_a_quorum_against_my_state_stops_me() -> None:
-    lab = Lab()
-    diverged = lab.block(1, b"x", tip=Tip(0, lab.tip.hash, 0, b"\1" * 32, lab.set, lab.set))
-    lab.step(0, Received(lab.addresses[1], Decided(diverged, lab.qc(0, diverged, (1, 2, 3)))))
-    member: Member = lab.members[0]
-    assert member.reports[-1].complaint is Complaint.DIVERGED and member.replica.halted
-    assert lab.step(0, Tick()) == [] and lab.heights()[0] == 0
-
-
-def test_an_early_message_of_the_next_height_waits() -> None:
-    lab = Lab()
-    lab.propose(1, b"A")
-    lab.deliver(lambda a, b, m: b != 0)
-    lab.propose(2, b"B")
-    lab.deliver(lambda a, b, m: True)  # node 0 gets height 2 while it is in height 1
-    assert lab.heights() == [0, 2, 2, 2]
-    lab.step(0, Received(lab.addresses[1], lab.members[1].decided[0]))
-    lab.deliver()
-    assert lab.heights()[0] == 2
-
-
-def test_observer_follows_and_never_votes() -> None:
-    lab = Lab(5)
-    lab.set = ValidatorSet(tuple(lab.addresses[:4]))
-    lab.tip = Tip(0, lab.domain.genesis_hash, 0, bytes(32), lab.set, lab.set)
-    lab.members = [Member(lab.make(i)) for i in range(5)]
-    for i, member in enumerate(lab.members):
-        lab.carry(i, member.replica.start())
-    lab.propose(1, b"A")
-    lab.deliver()
-    assert lab.heights() == [1] * 5
-    assert not lab.members[4].records
-
-
-def test_a_malformed_vote_log_is_refused_with_a_sentence() -> None:
-    lab = Lab()
-    record = VoteRecord(Kind.PREPARE, 1, 0, bytes(32), encode_message(Status(1)))
-    with pytest.raises(MessageError, match="damaged"):
-        lab.make(0, restored=Restored((record,)))

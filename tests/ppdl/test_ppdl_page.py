@@ -11,6 +11,8 @@ import pytest
 
 FILES = {
     "rules": "test_consensus_rules.py",
+    "logs": "test_consensus_logs.py",
+    "blocks": "test_consensus_blocks.py",
     "forms": "test_consensus_forms.py",
     "review": "test_consensus_review.py",
     "cluster": "test_engine_cluster.py",
