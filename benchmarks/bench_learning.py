@@ -215,14 +215,16 @@ def main() -> None:
     parser.add_argument("--rule", default="nnm-trimmed")
     parser.add_argument("--json", type=Path, default=RESULTS, help="file of the results")
     options = parser.parse_args()
-    if not (options.data / LONDON).is_file():
-        parser.error(f"--data {options.data} holds no {LONDON}; give the folder with the measured data")
+    parts = options.parts.split(",")
+    for name in parts:
+        if name not in PARTS:
+            parser.error(f"--parts {name} is unknown; use {', '.join(PARTS)}")
+    if parts != ["step"] and not (options.data / LONDON).is_file():
+        parser.error(f"--data {options.data} holds no {LONDON}; give the folder with the measured data, or take --parts step")
     path: Path = options.json
     results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     results["machine"] = {"cpus": os.cpu_count(), "load": os.getloadavg(), "python": platform.python_version()}
-    for name in options.parts.split(","):
-        if name not in PARTS:
-            parser.error(f"--parts {name} is unknown; use {', '.join(PARTS)}")
+    for name in parts:
         results[name] = PARTS[name](options)
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
