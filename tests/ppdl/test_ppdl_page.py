@@ -16,6 +16,7 @@ FILES = {
     "forms": "test_consensus_forms.py",
     "review": "test_consensus_review.py",
     "cluster": "test_engine_cluster.py",
+    "files": "test_engine_files.py",
     "engine": "test_engine_review.py",
     "sets": "test_set_changes.py",
     "net": "test_net_transport.py",
