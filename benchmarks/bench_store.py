@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from edge_agent import retention
-from edge_agent.meter import FLUSH_SECONDS
+from edge_agent.shared import FLUSH_SECONDS
 from edge_agent.store import MAX_OUTBOX, RawReading, Store
 from edge_agent.store_file import set_counter
 from openmg.units import SLOT_SECONDS, SLOTS_PER_DAY

@@ -49,6 +49,36 @@ def test_processes_of_the_tests_keep_what_they_compile(check, monkeypatch, tmp_p
     assert done.stdout == "False\n"
 
 
+def test_checks_that_run_beside_each_other_are_all_told_and_a_failed_one_whole(check, capfd):
+    said = "import time, sys; print('first'); print('last'); time.sleep(0.2); sys.exit({})"
+    several = [
+        check.Check("right", (sys.executable, "-c", said.format(0))),
+        check.Check("wrong", (sys.executable, "-c", said.format(3))),
+        check.Check("absent", ("there-is-no-such-program",), lambda: "it is not installed"),
+        check.Check("right too", (sys.executable, "-c", said.format(0))),
+    ]
+    outcomes = check.run_together(several, dict(os.environ))
+    assert [(item.name, item.word, item.reason) for item in outcomes] == [
+        ("right", "ok", ""),
+        ("wrong", "failed (3)", ""),
+        ("absent", "not run", "it is not installed"),
+        ("right too", "ok", ""),
+    ]
+    assert capfd.readouterr().out == "\n== right\nlast\n\n== wrong\nfirst\nlast\n\n== right too\nlast\n"
+
+
+def test_collecting_beforehand_leaves_no_list_of_skipped_tests(check, repo_root, tmp_path):
+    (tmp_path / "conftest.py").write_bytes((repo_root / "tests" / "conftest.py").read_bytes())
+    (tmp_path / "pytest.ini").write_text(SETTINGS)
+    (tmp_path / "test_one.py").write_text(TESTS)
+    report = tmp_path / "skipped.json"
+    env = {**os.environ, "PYTHONPATH": str(repo_root), check.SKIP_REPORT_VARIABLE: str(report)}
+    command = [sys.executable, *check.COLLECT, "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "2/3 tests collected" in done.stdout.splitlines()[-1], done.stdout + done.stderr
+    assert not report.exists()
+
+
 @pytest.mark.slow
 def test_what_was_skipped_is_told_once_however_many_processes_ran(check, repo_root, tmp_path):
     shutil.copy(repo_root / "tests" / "conftest.py", tmp_path)
