@@ -32,7 +32,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -46,7 +46,7 @@ from openmg.clock import VirtualClock
 from openmg.identity import DeviceKey, load_or_create_key
 from openmg.masking import DEFAULT_GROUP, MIN_GROUP, make_roster
 from openmg.messages import base, topics
-from openmg.messages.telemetry import RosterMember
+from openmg.messages.telemetry import RosterMember, SlotReport
 from openmg.mqtt import MqttAddress, MqttLink
 from openmg.profiles.profile import load_profile
 from openmg.signing import address_of
@@ -265,7 +265,7 @@ def hub(folder: Path, broker_port: int, w0: float) -> IngestService:
     return IngestService(settings, registry, store, clock, IngestEvents(), _no_home)
 
 
-def _no_home(_payload: bytes) -> NoReturn:
+def _no_home(_payload: bytes, _report: SlotReport) -> NoReturn:
     raise ValueError("no home is registered here")
 
 
@@ -273,7 +273,7 @@ async def one_run(kind: str, seconds: float, meters: int = 0) -> Cost:
     with tempfile.TemporaryDirectory() as name:
         folder, w0 = Path(name), time.time()
         meter_port, broker_port = free_port(), free_port()
-        quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        quiet: dict[str, Any] = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         helpers = [
             subprocess.Popen(
                 street_command(meters, meter_port) if meters else simulator_command(folder, meter_port, w0), **quiet

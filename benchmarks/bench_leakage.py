@@ -33,7 +33,7 @@ from openmg.hashing import keccak256, word
 from openmg.learning.plan import LearningPlan
 from openmg.learning.quantise import update_from_bytes
 from openmg.member.learner import LocalLearner
-from openmg.member.spans import LearnerNotReady, of_home
+from openmg.member.spans import LearnerNotReady, Spans, of_home
 from workbench.attacks.attack import BaseAttack
 from workbench.attacks.inversion import LearnedInversion, Prior, Recovery, RehearsedInversion, day_profile
 from workbench.attacks.presence import HomePresence, ModelPresence, WindowPresence, window_losses
@@ -62,6 +62,12 @@ I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 
 
+def own_spans(learner: LocalLearner) -> Spans:
+    """Of a learner of a home's energy, the only ones here."""
+    assert isinstance(learner.spans, Spans)
+    return learner.spans
+
+
 @dataclass(frozen=True)
 class Sample:
     """A home's training span: its readings in deviations [T], the update it sent, and updates under other chance."""
@@ -75,7 +81,7 @@ class Sample:
     def under_other_chance(self, master: I32) -> F64:
         """The mean update of trainings whose order and noise are not those of the update that was sent."""
         others = [
-            LocalLearner.of_spans(device_of(1000 + n), self.learner.plan, self.learner.spans, self.learner.trainer)
+            LocalLearner.of_spans(device_of(1000 + n), self.learner.plan, own_spans(self.learner), self.learner.trainer)
             for n in range(OTHER_TRAININGS)
         ]
         return np.asarray(np.mean([_update(learner, master, self.span) for learner in others], axis=0), dtype=np.float64)
@@ -105,9 +111,9 @@ class Bench:
         if not self.options.base_rounds:
             return initial_master(self.plan.spec, self.plan.seed)
         learners = [self._learner(number, household, 0) for number, household in enumerate(self._households.homes)]
-        homes = [Home("", learner.chance, learner, learner.spans, False, 0.0) for learner in learners if learner is not None][
-            ::SHADOWS_OF
-        ]
+        homes = [
+            Home("", learner.chance, learner, own_spans(learner), False, 0.0) for learner in learners if learner is not None
+        ][::SHADOWS_OF]
         return _federated(self.plan, homes, 1, self.options.base_rounds)
 
     @cached_property
@@ -122,7 +128,7 @@ class Bench:
                     end = learner.plan.evaluation_start_hour - start
                     values = series(energy[end - learner.plan.train_hours : end])
                     update = _update(learner, self.master, span)
-                    found.append(Sample(number, span, learner, learner.spans.standard.apply(values), update))
+                    found.append(Sample(number, span, learner, own_spans(learner).standard.apply(values), update))
         return tuple(found)
 
     def _learner(self, number: int, household: Household, span: int) -> LocalLearner | None:
@@ -180,7 +186,7 @@ def bench_learned(bench: Bench) -> list[dict[str, Any]]:
                 day_truth, day_prior = day_profile(sample.values), day_profile(prior.mean)
                 days.append(Recovery.of(day, day_truth, day_prior))
                 hours.append(Recovery.of(hour, sample.values, prior.mean))
-                scale = sample.learner.spans.standard.deviation_wh
+                scale = own_spans(sample.learner).standard.deviation_wh
                 days_wh.append((days[-1].error * scale, days[-1].prior_error * scale))
         wh, prior_wh = np.median(np.array(days_wh), axis=0)
         day_said, hours_said = _said(days), _said(hours)
@@ -211,7 +217,7 @@ def bench_rehearsed(bench: Bench) -> list[dict[str, Any]]:
         for sample, guess in zip(group, guesses, strict=True):
             hour = Recovery.of(guess, sample.values, attack.prior.mean)
             day = Recovery.of(day_profile(guess), day_profile(sample.values), day_profile(attack.prior.mean))
-            scale = sample.learner.spans.standard.deviation_wh
+            scale = own_spans(sample.learner).standard.deviation_wh
             rows.append({"home": sample.home, "members": members, "hours": vars(hour), "day": vars(day), "deviation_wh": scale})
             print(
                 f"  home {sample.home}: hours {hour.ratio:.3f} of the prior's error (corr {hour.correlation:+.2f},"
@@ -286,7 +292,7 @@ def bench_windows(bench: Bench) -> list[dict[str, Any]]:
 
 def bench_models(bench: Bench) -> dict[str, Any]:
     """Was this home among those that an agreed model was trained on? Each model in turn against all the others."""
-    homes = [Home("", s.learner.chance, s.learner, s.learner.spans, False, 0.0) for s in bench.samples if s.span == 0]
+    homes = [Home("", s.learner.chance, s.learner, own_spans(s.learner), False, 0.0) for s in bench.samples if s.span == 0]
     first = initial_master(bench.plan.spec, bench.plan.seed)
     inside = np.stack([np.random.default_rng([10, n // 2]).permutation(len(homes)) % 2 == n % 2 for n in range(MODELS)], 1)
     losses = np.empty((len(homes), MODELS))

@@ -151,7 +151,7 @@ async def measure_street(places: list[Place], seconds: float) -> float:
         share = max(1, round(CONNECTIONS * units / total))
         for place in range(share):
             chunk = range(1 + place, units + 1, share)
-            _transport, reader = await loop.create_connection(lambda c=chunk: PlainReader(c), "127.0.0.1", port)  # type: ignore[misc]
+            _transport, reader = await loop.create_connection(lambda c=chunk: PlainReader(c), "127.0.0.1", port)
             readers.append(reader)
     await asyncio.sleep(0.5)
     before, began = sum(reader.polls for reader in readers), time.perf_counter()

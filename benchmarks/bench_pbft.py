@@ -29,6 +29,7 @@ from asyncio.subprocess import Process
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -53,7 +54,7 @@ WARM_UP_BLOCKS = 10
 CHAIN_ID = 31
 FSYNCS = 100
 PAUSE_EVERY_S = 1.0
-TIMING = {"block_interval_s": 0.0, "heartbeat_s": 1.0, "view_timeout_s": 2.0}
+TIMING: dict[str, Any] = {"block_interval_s": 0.0, "heartbeat_s": 1.0, "view_timeout_s": 2.0}
 
 
 class HashChain:

@@ -27,12 +27,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from bench_pbft import HashChain, free_ports, fsync_ms
-
+from benchmarks.bench_pbft import HashChain, free_ports, fsync_ms
 from hub.ppdl.engines.base import Engine
 from hub.ppdl.engines.cometbft.binary import BinaryError, find_binary
 from hub.ppdl.engines.cometbft.engine import CometEngine
@@ -237,7 +236,7 @@ async def one_run(name: str, n: int, seconds: float, tx_bytes: int) -> dict[str,
         processes = []
         for me in range(n):
             arguments = ["--child", name, str(me), place, str(seconds), str(tx_bytes)]
-            pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+            pipes: dict[str, Any] = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
             processes.append(await asyncio.create_subprocess_exec(sys.executable, __file__, *arguments, **pipes))
         stdout = processes[0].stdout
         assert stdout is not None

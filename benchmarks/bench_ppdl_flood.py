@@ -85,7 +85,7 @@ async def one_run(kind: str, seconds: float, floods: int, voter: bool, pace: flo
                 str(int(voter)),
                 str(pace),
             ]
-            pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+            pipes: dict[str, Any] = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
             processes.append(await asyncio.create_subprocess_exec(*command, **pipes))
         for process in processes:
             assert process.stdout is not None

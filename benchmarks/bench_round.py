@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -61,7 +62,7 @@ VALIDATORS = 4
 CHAIN_ID, GENESIS_MS = 41, 1_781_485_200_000
 START_HOUR, HISTORY_HOURS = 494_017, 840
 PHASES = ("reveal", "aggregate", "committee")
-TIMING = {"block_interval_s": 0.1, "heartbeat_s": 0.4, "view_timeout_s": 5.0}
+TIMING: dict[str, Any] = {"block_interval_s": 0.1, "heartbeat_s": 0.4, "view_timeout_s": 5.0}
 LONG_BLOCKS = 600
 """Phases end as soon as everybody has spoken; none is to end by its length here."""
 PATIENCE_S = 300.0

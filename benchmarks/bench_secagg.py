@@ -83,14 +83,14 @@ def private_round(keys: dict[bytes, DeviceKey], parameters: int, drop_out: float
     before, after = set(leaving[::2]), set(leaving[1::2])
     hub, memories = SecureHub(terms), {}
     for address, key in keys.items():
-        step = lambda key=key: device.deal(key, terms, secrets.token_bytes(32))  # noqa: E731  # one argument a loop
-        memories[address], dealing = clock.timed("device_deal", step)
+        deal = lambda key=key: device.deal(key, terms, secrets.token_bytes(32))  # noqa: E731  # one argument a loop
+        memories[address], dealing = clock.timed("device_deal", deal)
         clock.sizes["device_deal"].append(len(encode(dealing)))
         hub.take_dealing(address, dealing)
     deliveries = clock.timed("hub_deliver", hub.close_dealing)
     for address in deliveries.keys() - before:
-        step = lambda a=address: device.mask(keys[a], terms, memories[a], deliveries[a], updates[a])  # noqa: E731
-        memories[address], masked = clock.timed("device_mask", step)
+        mask = lambda a=address: device.mask(keys[a], terms, memories[a], deliveries[a], updates[a])  # noqa: E731
+        memories[address], masked = clock.timed("device_mask", mask)
         clock.sizes["device_receive"].append(sum(len(encode(item)) for item in deliveries[address]))
         clock.sizes["device_mask"].append(len(encode(masked)))
         hub.take_masked(address, masked)
@@ -107,13 +107,13 @@ def finish(
     """Signing, unmasking and opening."""
     survivors = hub.close_masking()
     for address in set(survivors.survivors) - after:
-        step = lambda a=address: device.sign(keys[a], hub.terms, memories[a], survivors)  # noqa: E731
-        memories[address], signature = clock.timed("device_sign", step)
+        sign = lambda a=address: device.sign(keys[a], hub.terms, memories[a], survivors)  # noqa: E731
+        memories[address], signature = clock.timed("device_sign", sign)
         hub.take_signature(address, signature)
     signatures = hub.close_signing()
     for address in signatures:
-        step = lambda a=address: device.unmask(keys[a], hub.terms, memories[a], survivors, signatures)  # noqa: E731
-        unmasking = clock.timed("device_unmask", step)
+        unmask = lambda a=address: device.unmask(keys[a], hub.terms, memories[a], survivors, signatures)  # noqa: E731
+        unmasking = clock.timed("device_unmask", unmask)
         clock.sizes["device_unmask"].append(len(encode(unmasking)))
         hub.take_unmasking(address, unmasking)
     return clock.timed("hub_open", hub.open)
