@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
-from edge_kit import Processes, agent_toml, processes  # noqa: F401 - a fixture
+from edge_kit import Broker, Processes, agent_toml, processes  # noqa: F401 - a fixture
 
 from edge_agent import doctor
 from edge_agent.config import AgentConfig
@@ -24,11 +24,11 @@ def notice(*relays: bytes) -> bytes:
 
 
 @pytest.fixture
-async def broker(processes: Processes, free_port: Callable[[], int]) -> AsyncIterator[MqttLink]:  # noqa: F811
+async def told(tmp_path: Path, processes: Processes, free_port: Callable[[], int]) -> AsyncIterator[MqttLink]:  # noqa: F811
     """A broker, and a connection of somebody who publishes as a hub does."""
-    port, connected = free_port(), asyncio.Event()
-    processes.start(sys.executable, "-m", "hub.cli", "broker", "--port", str(port))
-    link = MqttLink(MqttAddress.parse(f"mqtt://127.0.0.1:{port}"), "a-hub", lambda _topic, _payload: None, connected.set)
+    broker, connected = Broker("amqtt", free_port(), tmp_path, processes), asyncio.Event()
+    broker.start()  # a connection that comes too early is tried again only seconds later
+    link = MqttLink(MqttAddress.parse(broker.url), "a-hub", lambda _topic, _payload: None, connected.set)
     link.start()
     await asyncio.wait_for(connected.wait(), 20)
     yield link
@@ -44,13 +44,13 @@ async def broker(processes: Processes, free_port: Callable[[], int]) -> AsyncIte
         (None, False, "the hub has not said which relays there are"),
     ],
 )
-async def test_doctor_says_when_one_hub_may_see_sender_and_content(broker, tmp_path, relays, ok, text):
-    address = f"mqtt://127.0.0.1:{broker.address.port}"
+async def test_doctor_says_when_one_hub_may_see_sender_and_content(told, tmp_path, relays, ok, text):
+    address = str(told.address)
     path = agent_toml(tmp_path, 1, address)
     path.write_text(path.read_text(encoding="utf-8") + WALLET, encoding="utf-8")
     config = load_toml(path, AgentConfig)
     if relays is not None:
-        assert broker.publish(topics.CHAIN, notice(*relays), retain=True)
+        assert told.publish(topics.CHAIN, notice(*relays), retain=True)
     if ok:
         assert await doctor._relays(config) == text
     else:
