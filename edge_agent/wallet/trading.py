@@ -136,6 +136,8 @@ def offer(energy_wh: int, pool: Pool, *, provides: bool, balance_wei: int) -> tu
         middle_wei = energy_wh * (pool.feed_in_wei_per_wh + pool.retail_wei_per_wh) // 2
         return (Provide(energy_wh, middle_wei),) if provides and 0 < middle_wei <= balance_wei else ()
     sold_wh = _saleable_wh(energy_wh, pool)
+    if output_for(sold_wh, pool.reserve_wh, pool.reserve_wei) < sold_wh * pool.feed_in_wei_per_wh:
+        sold_wh = 0  # the pool stands above the tariff by less than its fee
     orders: list[Sell | Redeem | Provide] = []
     if sold_wh:
         orders.append(Sell(sold_wh, max(sold_wh * pool.feed_in_wei_per_wh, _sale_limit_wei(sold_wh, pool))))

@@ -1,6 +1,6 @@
 """Orders of an owner: never below feed-in, never above retail, never more than was metered."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_agent.wallet.trading import Buy, Pool, Provide, Redeem, Sell, demand, offer
@@ -11,6 +11,7 @@ pools = st.builds(lambda wh, price: Pool(wh * price, wh, FEED_IN, RETAIL), st.in
 
 
 @given(st.integers(1, 10**6), pools)
+@example(1, Pool(8348 * 20_004_784_666, 8348, FEED_IN, RETAIL))  # above feed-in by less than the pool's fee
 def test_surplus_is_sold_or_redeemed_whole_and_never_below_feed_in(energy_wh, pool):
     orders = offer(energy_wh, pool, provides=False, balance_wei=0)
     assert sum(order.energy_wh for order in orders) == energy_wh
