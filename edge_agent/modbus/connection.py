@@ -1,8 +1,9 @@
-"""One open connection to a bus: sends a request, waits for its answer.
+"""One open connection to a bus: sends a request and hands on its answer, or why there is none.
 
-Rules: one transaction at a time; no repeated requests, since a repetition is how a late answer finds the wrong request; silent
-units do not close it (that would cut their neighbours off), and nothing opens it anew. What arrives before a request was sent
-is no answer to it.
+Rules: one transaction at a time, and one outcome of each, told in the turn of the loop in which it is known (waking a task for
+it costs more than the answer does), and none after `close`; no repeated requests, since a repetition is how a late answer finds
+the wrong request; silent units do not close it (that would cut their neighbours off), and nothing opens it anew. What arrives
+before a request was sent is no answer to it.
 Not here: frames (`frames`), a serial port's bytes (`edge_agent.serial_line`), who may ask when, time-outs (`link`).
 """
 
@@ -12,8 +13,10 @@ import asyncio
 import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from edge_agent.modbus.errors import Refused
 from edge_agent.modbus.frames import MAX_TRANSACTION, Ask, Framing, Garbled, RtuFraming, TcpFraming, read_answer
 from edge_agent.modbus.target import BusTarget
 
@@ -29,10 +32,15 @@ class NoAnswer(Exception):
     """Nothing came in time, or the connection ended."""
 
 
-class Connection(asyncio.Protocol):
-    """A connection from when its transport is made to `close`."""
+Outcome = tuple[int, ...] | NoAnswer | Garbled | Refused
+"""Of a read: registers, or bits as 0 and 1; else why there are none."""
 
-    def __init__(self, target: BusTarget) -> None:
+
+class Connection(asyncio.Protocol):
+    """A connection from when its transport is made to `close`. heard: told the outcome of each `ask`, and may ask again."""
+
+    def __init__(self, target: BusTarget, heard: Callable[[Outcome], None]) -> None:
+        self._heard = heard
         self._timeout_s = target.timeout_s
         self._framing: type[Framing] = TcpFraming if target.transport == "tcp" else RtuFraming
         self._loop = asyncio.get_running_loop()
@@ -40,7 +48,11 @@ class Connection(asyncio.Protocol):
         self._transaction = 0
         self._ask: Ask | None = None
         """What is waited for."""
-        self._outcome: asyncio.Future[bytes | Exception] | None = None
+        self._deadline = 0.0
+        """When what is waited for is too late (of the loop's clock)."""
+        self._alarm: asyncio.TimerHandle | None = None
+        """At or before the deadline; one that an answer forestalls serves the next read, since a timer costs more than a poll's
+        frames do."""
         self._arrived = b""
         self.last_byte_at = 0.0
         """When anything last arrived (monotonic seconds)."""
@@ -51,30 +63,50 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def close(self) -> None:
+        self._ask = None
+        self._end_alarm()
         if self._transport is not None:
             self._transport.close()
 
-    async def read(self, unit: int, function: int, address: int, count: int) -> tuple[int, ...]:
-        """`count` registers, or bits as 0 and 1; raises NoAnswer, Garbled or Refused."""
-        if self._transport is None or self._transport.is_closing():
-            raise NoAnswer
+    def ask(self, unit: int, function: int, address: int, count: int) -> None:
+        """Sends a read of `count` registers or bits over the open connection, on which nothing else is waited for."""
+        assert self._transport is not None and self._ask is None
         self._transaction = self._transaction % MAX_TRANSACTION + 1
-        ask = self._ask = Ask(unit, function, address, count, self._transaction)
-        self._arrived, self._outcome = b"", self._loop.create_future()
-        too_late = self._loop.call_later(self._timeout_s, self._end, NoAnswer())
-        self._transport.write(self._framing.wrap(ask))
-        try:
-            outcome = await self._outcome
-        finally:
-            too_late.cancel()
-            self._ask = None
-        if isinstance(outcome, Exception):
-            raise outcome
-        return read_answer(ask, outcome)
+        self._ask = Ask(unit, function, address, count, self._transaction)
+        self._arrived = b""
+        self._deadline = self._loop.time() + self._timeout_s
+        if self._alarm is None:
+            self._alarm = self._loop.call_at(self._deadline, self._look_at_deadline)
+        self._transport.write(self._framing.wrap(self._ask))
 
-    def _end(self, outcome: bytes | Exception) -> None:
-        if self._outcome is not None and not self._outcome.done():
-            self._outcome.set_result(outcome)
+    def _end(self, outcome: bytes | NoAnswer | Garbled) -> None:
+        """Tells what came of the read that is waited for."""
+        ask, self._ask = self._ask, None
+        if ask is None:
+            return
+        if not isinstance(outcome, bytes):
+            self._heard(outcome)
+            return
+        try:
+            answer = read_answer(ask, outcome)
+        except (Garbled, Refused) as error:
+            self._heard(error)
+        else:
+            self._heard(answer)
+
+    def _look_at_deadline(self) -> None:
+        self._alarm = None
+        if self._ask is None:
+            return
+        if self._loop.time() < self._deadline:  # of a later read than the one it was set for
+            self._alarm = self._loop.call_at(self._deadline, self._look_at_deadline)
+        else:
+            self._end(NoAnswer())
+
+    def _end_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     # What the transport calls.
 
@@ -99,12 +131,13 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None
+        self._end_alarm()
         self._end(NoAnswer())
 
 
-async def open_connection(target: BusTarget) -> Connection:
-    """The connection to a bus; Unreachable when there is none to be had."""
-    connection = Connection(target)
+async def open_connection(target: BusTarget, heard: Callable[[Outcome], None]) -> Connection:
+    """The connection to a bus, which tells `heard`; Unreachable when there is none to be had."""
+    connection = Connection(target, heard)
     try:
         if target.transport == "rtu":
             from edge_agent.serial_line import SerialLine

@@ -1,11 +1,12 @@
 """`ModbusLink`: the one way to a bus and its units, which makes the traps of cheap meters harmless.
 
-Theory of operation. One task owns the connection and serves one request at a time; callers only wait for its
-result, so a caller that is cancelled never cuts a transaction in two (its answer would be taken for the next
-one's). After a missing answer the bus stays silent for `drain_s`, longer than any late answer, and longer when bytes still
-arrive: on RTU framing a late answer would otherwise be read as the next request's, without an error, for ever. The
-connection stays open meanwhile, because the other units behind it are well; it is opened anew when none of them answers
-any more, and after an answer that is none.
+Theory of operation. The link asks one request at a time; callers only wait for its result, so a caller that is cancelled
+never cuts a transaction in two (its answer would be taken for the next one's). The next request leaves in the same turn of the
+loop in which an answer came; a task is woken only to wait until the line may be spoken to, and to connect. After a missing
+answer the bus stays silent for `drain_s`, longer than any late answer, and longer when bytes still arrive: on RTU framing a
+late answer would otherwise be read as the next request's, without an error, for ever. The connection stays open meanwhile,
+because the other units behind it are well; it is opened anew when none of them answers any more, and after an answer that is
+none.
 
 Each unit has its own back-off. While it lasts, reads of this unit fail at once, so that a dead unit costs its
 neighbours one time-out a step; what it is asked then goes behind their requests, but not for longer than
@@ -18,6 +19,7 @@ Not here: which registers mean what (`reader`, profiles), frames (`frames`) and 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import itertools
 import logging
 import time
@@ -25,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_agent.modbus.connection import Connection, NoAnswer, Unreachable, open_connection
+from edge_agent.modbus.connection import Connection, NoAnswer, Outcome, Unreachable, open_connection
 from edge_agent.modbus.errors import BadAnswer, LinkDown, LinkError, Refused
 from edge_agent.modbus.frames import Garbled
 from edge_agent.modbus.patience import Patience
@@ -66,16 +68,14 @@ class _Asked:
     waiting: int = 0
 
 
-@dataclass(order=True)
+@dataclass(slots=True)
 class _Request:
     guest: bool
-    due: float
-    number: int
-    unit: int = field(compare=False)
-    asked: _Asked = field(compare=False)
-    what: tuple[int, int, int] = field(compare=False)
-    queued_at: float = field(compare=False)
-    result: asyncio.Future[tuple[int, ...]] = field(compare=False)
+    unit: int
+    asked: _Asked
+    what: tuple[int, int, int]
+    queued_at: float
+    result: asyncio.Future[tuple[int, ...]]
 
 
 class ModbusLink:
@@ -90,9 +90,14 @@ class ModbusLink:
         self._level = logging.DEBUG if quiet else logging.WARNING
         self.connects = 0
         self.served = 0
-        """Requests of all units that the owner of the connection has done with."""
+        """Requests of all units that are done with."""
         self._now = now
-        self._queue: asyncio.PriorityQueue[_Request] = asyncio.PriorityQueue(MAX_QUEUE)
+        self._queue: list[tuple[bool, float, int, _Request]] = []
+        """A heap: owners before guests, then by when they are due, then in order; at most MAX_QUEUE."""
+        self._current: _Request | None = None
+        """The one that is asked, or waits until the line is ready for it."""
+        self._unready = asyncio.Event()
+        """Set while it waits for that."""
         self._numbers = itertools.count()
         self._units: dict[tuple[int, bool], _Asked] = {}
         self._bus = Patience()
@@ -103,11 +108,11 @@ class ModbusLink:
         self._draining = self._reopen = False
 
     def open(self) -> None:
-        """Starts the task that owns the connection, once; nobody need be there yet."""
+        """Starts the task that connects, once; nobody need be there yet."""
         self._users += 1
         if self._worker is not None:
             return
-        self._worker = asyncio.get_running_loop().create_task(self._work(), name=f"modbus {self.target}")
+        self._worker = asyncio.get_running_loop().create_task(self._make_ready(), name=f"modbus {self.target}")
 
     async def close(self) -> None:
         """Ends the task and the connection once nobody uses them any more; waiting requests fail with LinkDown."""
@@ -116,9 +121,12 @@ class ModbusLink:
             return
         worker, self._worker = self._worker, None
         await end_task(worker)
+        self._unready.clear()
         self._disconnect()
-        while not self._queue.empty():
-            self._fail(self._queue.get_nowait(), LinkDown(f"bus {self.target}: the link was closed"))
+        request = self._current or self._next()
+        while request is not None:
+            self._fail(request, LinkDown(f"bus {self.target}: the link was closed"))
+            request = self._next()
 
     def unit(self, number: int) -> Unit:
         """The unit of that number, for its owner."""
@@ -130,13 +138,14 @@ class ModbusLink:
         if self._worker is None:
             raise LinkDown(f"meter {self._name(unit)}: the link is not open")
         self._require_patience(unit, asked, now)
-        if asked.waiting >= MAX_WAITING or self._queue.full():
+        if asked.waiting >= MAX_WAITING or len(self._queue) >= MAX_QUEUE:
             raise LinkDown(f"meter {self._name(unit)}: {asked.waiting} requests are waiting already; ask more slowly")
         due = now + (RETRY_PATIENCE_S if asked.patience.failures else 0.0)
         result: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
         asked.waiting += 1
-        what = function, address, count
-        self._queue.put_nowait(_Request(guest, due, next(self._numbers), unit, asked, what, now, result))
+        request = _Request(guest, unit, asked, (function, address, count), now, result)
+        heapq.heappush(self._queue, (guest, due, next(self._numbers), request))
+        self._go_on()
         return await result
 
     @property
@@ -160,11 +169,9 @@ class ModbusLink:
         """The bus and its units, or one unit `of` them, for people and scripts: counts, and what is wrong."""
 
         def rows(guest: bool) -> dict[str, Any]:
-            return {
-                str(unit): vars(asked.counts) | {"problem": asked.patience.problem}
-                for (unit, is_guest), asked in sorted(self._units.items())
-                if is_guest == guest and (guest or of in (None, unit))
-            }
+            units = sorted(unit for unit, is_guest in self._units if is_guest == guest and (guest or of in (None, unit)))
+            asked = ((unit, self._units[unit, guest]) for unit in units)
+            return {str(unit): vars(a.counts) | {"problem": a.patience.problem} for unit, a in asked}
 
         return {
             "bus": self.target.where,
@@ -192,51 +199,85 @@ class ModbusLink:
                 what = f"bus {self.target}" if patience is self._bus else f"meter {self._name(unit)}"
                 raise LinkDown(f"{what} {patience.problem} (next try in {wait_s:.1f} s)")
 
-    async def _work(self) -> None:
-        while True:
-            request = await self._queue.get()
+    def _go_on(self) -> None:
+        """Asks what is next when nothing is asked; what the line is not ready for is left to the task."""
+        if self._current is not None or (request := self._next()) is None:
+            return
+        self._current = request
+        connection = self._connection
+        quiet = self._draining or self._reopen or self._quiet_until > self._now()
+        if quiet or connection is None or not connection.is_open:
+            self._unready.set()
+        else:
+            self._ask(connection, request)
+
+    def _next(self) -> _Request | None:
+        """Takes the first request that is still to be asked out of the queue."""
+        while self._queue:
+            request = heapq.heappop(self._queue)[-1]
+            asked = request.asked
             if request.result.done():  # the caller went away
-                request.asked.waiting -= 1
-                continue
+                asked.waiting -= 1
+            elif request.queued_at <= asked.patience.failed_at:  # asked before its unit was found dead: that was its answer
+                asked.counts.refused_at_once += 1
+                self._fail(request, LinkDown(f"meter {self._name(request.unit)} {asked.patience.problem}"))
+            else:
+                return request
+        return None
+
+    async def _make_ready(self) -> None:
+        """Waits and connects for a request that the line is not ready for, and asks it; runs until cancelled."""
+        while True:
+            await self._unready.wait()
+            self._unready.clear()
+            request = self._current
+            assert request is not None  # it stays until it is asked
             try:
-                answer = await self._serve(request)
+                await self._silence()
+                connection = await self._connected()
             except LinkError as error:
                 self._fail(request, error)
-            except asyncio.CancelledError:
-                self._fail(request, LinkDown(f"bus {self.target}: the link was closed"))
-                raise
+                self._go_on()
             else:
-                request.asked.waiting -= 1
-                if not request.result.done():
-                    request.result.set_result(answer)
-            self.served += 1
+                self._ask(connection, request)
+
+    def _ask(self, connection: Connection, request: _Request) -> None:
+        request.asked.counts.requests += 1
+        if connection.is_open:
+            connection.ask(request.unit, *request.what)
+        else:  # the other side closed it as soon as it was made
+            self._heard(NoAnswer())
 
     def _fail(self, request: _Request, error: LinkError) -> None:
-        request.asked.waiting -= 1
+        self._done(request)
         if not request.result.done():
             request.result.set_exception(error)
 
-    async def _serve(self, request: _Request) -> tuple[int, ...]:
+    def _done(self, request: _Request) -> None:
+        request.asked.waiting -= 1
+        self.served += 1
+        if request is self._current:
+            self._current = None
+
+    def _heard(self, outcome: Outcome) -> None:
+        """What the connection tells of the request that was asked."""
+        request = self._current
+        assert request is not None  # a connection tells one outcome for each that it was asked
         asked = request.asked
-        if request.queued_at <= asked.patience.failed_at:  # asked before its unit was found dead: that was its answer
-            asked.counts.refused_at_once += 1
-            raise LinkDown(f"meter {self._name(request.unit)} {asked.patience.problem}")
-        await self._silence()
-        connection = await self._connected()
-        asked.counts.requests += 1
-        try:
-            answer = await connection.read(request.unit, *request.what)
-        except NoAnswer:
-            raise self._missed(request, asked) from None
-        except Garbled as error:
-            raise self._garbled(request, asked, str(error)) from error
-        except Refused as error:
-            raise self._refused(request, asked, error.code) from error
-        finally:
-            self._quiet_until = max(self._quiet_until, self._now() + self.target.gap_s)
-        self._answered(request.unit, asked)
-        asked.counts.answers += 1
-        return answer
+        if isinstance(outcome, tuple):
+            self._answered(request.unit, asked)
+            asked.counts.answers += 1
+            self._done(request)
+            if not request.result.done():
+                request.result.set_result(outcome)
+        elif isinstance(outcome, NoAnswer):
+            self._fail(request, self._missed(request, asked))
+        elif isinstance(outcome, Garbled):
+            self._fail(request, self._garbled(request, asked, str(outcome)))
+        else:
+            self._fail(request, self._refused(request, asked, outcome.code))
+        self._quiet_until = max(self._quiet_until, self._now() + self.target.gap_s)
+        self._go_on()
 
     async def _silence(self) -> None:
         """Waits until the bus may be spoken to, and closes a connection that is to be made anew."""
@@ -260,7 +301,7 @@ class ModbusLink:
         if self._bus.wait_s(self._now()) > 0:
             raise LinkDown(f"bus {self.target} {self._bus.problem}")
         try:
-            self._connection = await open_connection(self.target)
+            self._connection = await open_connection(self.target, self._heard)
         except Unreachable as error:
             if self._bus.failed(self._now(), str(error)):
                 log.log(self._level, "bus %s %s (retrying with back-off)", self.target, error)

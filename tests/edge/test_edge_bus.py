@@ -150,6 +150,63 @@ async def test_garbage_of_one_unit_leaves_its_neighbour_right(
     assert not [r for r in caplog.records if r.name.startswith("asyncio")]
 
 
+async def test_each_read_has_its_own_time_out_whatever_was_read_before() -> None:
+    """One timer serves them all: it was set for the first read, and is due while the second and the third still have time."""
+    chain = Chain(dead={3}, late={2: (0.45, 1)})
+    async with link_to(chain, "tcp", timeout_s=0.6) as link:
+        assert await link.read(1, 4, 0, 2) == right(1, 0, 2)
+        await asyncio.sleep(0.3)
+        assert await link.read(2, 4, 0, 2) == right(2, 0, 2)
+        began = time.monotonic()
+        with pytest.raises(LinkDown, match="did not answer within 0.6 s"):
+            await link.read(3, 4, 0, 2)
+        assert 0.6 <= time.monotonic() - began < 1.1
+        await asyncio.sleep(1.0)  # long enough for a timer that rests
+        assert await link.read(1, 4, 0, 2) == right(1, 0, 2)
+
+
+async def test_a_link_that_was_closed_amid_requests_can_be_opened_again() -> None:
+    chain = Chain(late={1: (5.0, 1)})
+    async with on_tcp(chain) as port:
+        link = ModbusLink(BusTarget("127.0.0.1", port, "tcp", 5.0, DRAIN_S))
+        link.open()
+        waiting = [asyncio.create_task(link.read(unit, 4, 0, 2)) for unit in (1, 2, 3)]
+        await until(lambda: chain.asked, 5)
+        await link.close()
+        for task in waiting:
+            with pytest.raises(LinkDown, match="closed"):
+                await task
+        link.open()
+        first = asyncio.create_task(link.read(2, 4, 0, 2))
+        await asyncio.sleep(0)  # asked for, and nothing is connected yet
+        await link.close()
+        with pytest.raises(LinkDown, match="closed"):
+            await first
+        link.open()
+        await asyncio.sleep(0.05)  # nothing is asked yet, and nothing left of what was
+        assert await link.read(2, 4, 0, 2) == right(2, 0, 2)
+        await link.close()
+
+
+async def test_a_gateway_that_hangs_up_at_once_is_tried_again() -> None:
+    chain = Chain()
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    link = ModbusLink(BusTarget("127.0.0.1", port, "tcp", 1.0, DRAIN_S))
+    link.open()
+    for unit in (1, 2, 3):
+        with pytest.raises(LinkDown):
+            await link.read(unit, 4, 0, 2)
+    server.close()
+    async with on_tcp(chain, port=port):
+        await answered(link, 1, 0, 2)
+        await link.close()
+
+
 @pytest.mark.parametrize("transport", ["rtu_over_tcp", "rtu"])
 async def test_silence_is_counted_from_the_last_byte(transport: str) -> None:
     chain = Chain(late={1: (0.25, 1)})
@@ -194,7 +251,7 @@ async def test_requests_wait_within_bounds_and_are_told_when_there_are_too_many(
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        await until(lambda: link._queue.empty(), 5)  # whom nobody waits for is not asked
+        await until(lambda: not link._queue, 5)  # whom nobody waits for is not asked
         assert await link.read(1, 4, 0, 1) == right(1, 0, 1) and len(chain.asked) < 20
 
 
