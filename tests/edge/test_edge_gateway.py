@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from edge_agent.learning.service import LearningService
 from edge_agent.log_names import DEVICE, WithDevice
 from edge_agent.meter import next_beat
 from edge_agent.modbus.target import BusTarget
-from edge_agent.shared import Shared
+from edge_agent.shared import MOMENTS, Shared
 from openmg.config import ConfigError, load_toml
 
 SERIAL = BusTarget(transport="rtu", serial="/dev/ttyUSB0", timeout_s=1.0, drain_s=0.4)
@@ -214,11 +215,13 @@ def test_a_gateway_of_many_commits_raw_readings_more_seldom() -> None:
 
 
 def test_polls_are_spread_and_keep_their_place() -> None:
-    shared = Shared()
-    for meters in (2, 10, 100):
-        phases = sorted(Shared.next_phase(shared) for _ in range(meters))
+    for meters in (2, 3, 5, 7, 10):
+        phases = sorted(Shared.next_phase(shared) for shared in [Shared()] for _ in range(meters))
         gaps = [after - before for before, after in zip(phases, [*phases[1:], phases[0] + 1], strict=True)]
-        assert min(gaps) > 0.35 / meters and max(gaps) < 3 / meters
+        assert min(gaps) > 0.09 and max(gaps) < 3 / meters
+    shared = Shared()
+    meters_at = Counter(Shared.next_phase(shared) for _ in range(97))
+    assert len(meters_at) == MOMENTS and set(meters_at.values()) == {9, 10}, "a moment has no more than its share"
     assert next_beat(10.0, 1.0, 0.25) == 10.25 and next_beat(10.25, 1.0, 0.25) == 10.25
     assert next_beat(10.26, 1.0, 0.25) == pytest.approx(11.25)
     assert next_beat(7.0, 5.0, 0.5) == 7.5
