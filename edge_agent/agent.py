@@ -153,10 +153,8 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._one_report = asyncio.Lock()
         self._closing = False
-        self._news = 0
-        """Slots and rosters that came: after each, something may be due."""
-        self._settled = -1
-        """How many of them there were when last nothing was due and no roster missing."""
+        self._news = asyncio.Event()
+        """Set by slots and rosters that come: after each, something may be due."""
         self._began = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -276,19 +274,20 @@ class Agent:
         task.add_done_callback(self._tasks.discard)
 
     async def _look_after(self) -> None:
-        """Repeats what a full disk put off, and asks for a roster that is missing; runs until cancelled."""
+        """Repeats what a full disk put off, and asks for a roster that is missing; runs until cancelled. It rests while neither
+        can be, which news ends."""
         pause = self.config.mqtt.resend_seconds
         wait, asked = pause, pause
         while True:
             await asyncio.sleep(wait)
-            wait, news = pause, self._news
-            if news == self._settled:
-                continue
+            wait = pause
+            self._news.clear()
             with contextlib.suppress(StoreError):
                 await self._report()
                 if not await asyncio.to_thread(self.reporter.lacks_roster):
                     asked = pause
-                    self._settled = -1 if self.reporter.unproved else news
+                    if not self.reporter.unproved:
+                        await self._news.wait()
                     continue
                 if self.link.connected:
                     self.link.subscribe_again()
@@ -340,7 +339,7 @@ class Agent:
             self.publisher.malformed.note(topic, str(error))
             return
         if news:
-            self._news += 1
+            self._news.set()
             await self._report()
 
     async def _on_opening(self, topic: str, payload: bytes) -> None:
@@ -357,7 +356,7 @@ class Agent:
             self.link.publish(topics.from_meter(self.config.device.name, topics.OPENING), answer)
 
     async def _on_slot(self, closed: ClosedSlot) -> None:
-        self._news += 1
+        self._news.set()
         if self.link.connected:
             self._announce()
         for runner in self._runners:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import random
 import time
@@ -37,7 +36,7 @@ LONGEST_WAIT = 12
 SPREAD = 0.25
 """Part of a wait by which it is shortened by chance: meters that wait for one hub must not come all together."""
 LOOK_ANYWAY = 12
-"""Turns of `resend_seconds` after which the store is asked what waits, whatever was counted."""
+"""Times `resend_seconds` after which the store is asked what waits, whatever was counted."""
 PER_SECOND = 64
 """Reports that leave in a second of wall time; a month's backlog of a meter, 2,976, takes three quarters of a minute."""
 PACE_S = 0.25
@@ -73,6 +72,8 @@ class Publisher:
         self._progress = False
         self._all_sent = False
         """Whether the last `send` came to the end of what waits."""
+        self._busy = asyncio.Event()
+        """Set whenever a report may be waiting; `run` rests while none is."""
         self._sending = asyncio.Lock()
         self._answering = asyncio.Lock()
         """Keeps the hub's answers in order: a refusal goes before the acknowledgement that counts its number in."""
@@ -86,6 +87,8 @@ class Publisher:
 
     async def restart(self) -> None:
         """Sends from the oldest unacknowledged report on; after each connection."""
+        self._all_sent = False
+        self._busy.set()
         async with self._sending:  # a `send` under way would count on from where it was
             self._sent_to = self._in_flight = 0
             if len(await asyncio.to_thread(self._store.pending, 0, WINDOW)) == WINDOW:
@@ -98,6 +101,7 @@ class Publisher:
         """Sends what window and pace allow."""
         async with self._sending:
             self._all_sent = False
+            self._busy.set()
             while self._link.connected and self._in_flight < self._window:
                 allowed = self._allowance()
                 if allowed < 1:
@@ -188,17 +192,26 @@ class Publisher:
             log.error("the hub refuses report %d for good (%s); it is set aside, see `openmg-agent store info`", seq, reason)
         return aside
 
+    @property
+    def _at_rest(self) -> bool:
+        """Whether no report can be waiting, as far as is counted; whatever ends it sets `_busy`."""
+        return self._all_sent and not self._in_flight
+
     async def run(self) -> None:
-        """Sends again whatever waits too long; runs until cancelled."""
-        in_vain = 1
-        for turn in itertools.count(1):
+        """Sends again whatever waits too long; runs until cancelled. At rest neither the processor nor the store is asked for
+        more than one look in LOOK_ANYWAY times `resend_seconds`."""
+        in_vain, resend_s = 1, self._config.mqtt.resend_seconds
+        while True:
+            self._busy.clear()
+            if self._at_rest:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_ANYWAY * resend_s):
+                        await self._busy.wait()
             self._progress = False
-            await asyncio.sleep(in_vain * self._config.mqtt.resend_seconds * (1 - SPREAD * random.random()))
+            await asyncio.sleep(in_vain * resend_s * (1 - SPREAD * random.random()))
             if self._progress or not self._link.connected:
                 in_vain = 1
                 continue
-            if self._all_sent and not self._in_flight and turn % LOOK_ANYWAY:
-                continue  # nothing can be waiting: the store, which others want too, is not asked
             with contextlib.suppress(StoreError):  # the store has said so; the next time comes
                 if await self.waiting():
                     in_vain, self._window = min(2 * in_vain, LONGEST_WAIT), AGAIN

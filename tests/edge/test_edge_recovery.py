@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ from openmg.config import load_toml
 from openmg.identity import DeviceKey
 from openmg.masking import make_roster, roster_id
 from openmg.messages import base, topics
+from openmg.messages.feeder import FEEDER
 from openmg.messages.slot_opening import OpeningNotice
 from openmg.messages.telemetry import Birth, Roster, RosterMember
 from openmg.mqtt import MqttAddress, MqttLink
@@ -209,6 +212,23 @@ async def test_a_feeder_tells_its_birth_with_each_slot(running: Running, wire: W
     await until(lambda: wire.count(topic) == 1)
     await agent._on_slot(ClosedSlot(7, 8, 9, 0))
     await until(lambda: wire.count(topic) == 2)
+
+
+async def test_an_agent_at_rest_repeats_what_the_store_refused_when_a_slot_closed(running: Running, wire: Wire) -> None:
+    agent = running.start(running.make("feeder-1", "feeder"))
+    await until(lambda: agent.link.connected)
+    await asyncio.sleep(1.5)  # everything has looked once
+    asked = agent.store.operations
+    await asyncio.sleep(1.2)
+    assert agent.store.operations == asked, "nothing is due, so the store is left alone"
+    close_slot(agent, SLOT)
+    with closing(sqlite3.connect(agent.store.path)) as other:
+        other.execute("ALTER TABLE outbox RENAME TO elsewhere")
+        await agent._on_slot(ClosedSlot(SLOT, 7, 1, 0))
+        await asyncio.sleep(0.8)
+        assert agent.store.operations > asked
+        other.execute("ALTER TABLE elsewhere RENAME TO outbox")
+    await until(lambda: wire.count(topics.from_meter("feeder-1", FEEDER)))
 
 
 async def test_a_lost_subscription_is_made_again(broker: Broker, hubs: Hubs, running: Running, tmp_path: Path) -> None:
