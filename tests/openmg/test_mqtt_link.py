@@ -3,6 +3,7 @@
 import asyncio
 
 from hub.ingest.broker import serve_broker
+from openmg import mqtt_pump
 from openmg.mqtt import MqttAddress, MqttLink
 
 
@@ -82,5 +83,30 @@ async def test_only_what_was_subscribed_is_heard(free_port):
     assert set(heard) == {"grid/news"}
     await first.stop()
     await second.stop()
+    stop.set()
+    await broker
+
+
+async def test_looks_go_on_and_a_late_word_of_an_end_ends_no_other_connection(free_port, monkeypatch):
+    monkeypatch.setattr(mqtt_pump, "LOOK_S", 0.1)
+    address, stop, heard = MqttAddress("127.0.0.1", free_port()), asyncio.Event(), []
+    broker = asyncio.create_task(serve_broker(address.host, address.port, stop))
+    await asyncio.sleep(0.3)
+    link = MqttLink(address, "listener", lambda topic, payload: heard.append(topic), lambda: None)
+    link.subscribe("known/topic")
+    link.start()
+    await until(lambda: link.connected)
+    pump = link._pump
+    pump.down()  # as of the connection before, told when this one stands already
+    before = pump.turns
+    await asyncio.sleep(1.0)
+    assert 5 <= pump.turns - before <= 12, "looked at ten times a second, neither resting nor spinning"
+    assert link.publish("known/topic", b"x")
+    await until(lambda: heard == ["known/topic"])
+    assert link.counts().connects == 1
+    await link.stop()
+    turns = pump.turns
+    await asyncio.sleep(0.3)
+    assert pump.turns == turns, "after the end nobody looks"
     stop.set()
     await broker
