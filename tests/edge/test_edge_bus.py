@@ -219,7 +219,7 @@ async def test_silence_is_counted_from_the_last_byte(transport: str) -> None:
 
 
 async def test_a_line_that_is_never_silent_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "MAX_DRAIN_S", 0.5)
+    monkeypatch.setattr(link_module, "MAX_DRAIN_S", 1.0)
 
     async def jabber(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         jabbering.append(writer)
@@ -231,14 +231,15 @@ async def test_a_line_that_is_never_silent_is_opened_anew(monkeypatch: pytest.Mo
 
     jabbering: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(jabber, "127.0.0.1", 0)
-    link = ModbusLink(BusTarget("127.0.0.1", server.sockets[0].getsockname()[1], "rtu_over_tcp", 0.1, 0.1))
+    link = ModbusLink(BusTarget("127.0.0.1", server.sockets[0].getsockname()[1], "rtu_over_tcp", 0.1, 0.5))
     link.open()
     await asyncio.gather(*(link.read(unit, 4, 0, 2) for unit in (1, 2)), return_exceptions=True)
-    assert link.connects == 2 and link.counts_of(2).timeouts == 1
+    connects, timeouts = link.connects, link.counts_of(2).timeouts
     await link.close()
     server.close()
     for writer in jabbering:
         writer.transport.abort()
+    assert connects == 2 and timeouts == 1
 
 
 async def test_requests_wait_within_bounds_and_are_told_when_there_are_too_many() -> None:
