@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from hub.ppdl.app.round_state import MAX_REASON
 from hub.status import CLOSED_SHOWN, LOSSES_SHOWN, REJECTIONS_SHOWN, learning_section
 from openmg.learning.plan import MAX_MODELS
 from openmg.learning.quantise import update_bytes
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    one = Chain(tmp_path / "app.sqlite")
-    yield one
-    one.close()
 
 
 def states(chain: Chain, *, last: bool = False) -> dict[bytes, tuple[str, str]]:

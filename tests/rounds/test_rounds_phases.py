@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +32,6 @@ from openmg.messages import base
 from openmg.messages.learning import UpdateCommit
 
 NAME = model_hash(SPEC, initial_master(SPEC, PLAN.seed))
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    one = Chain(tmp_path / "app.sqlite")
-    yield one
-    one.close()
 
 
 def test_a_round_from_commit_to_a_new_model(chain: Chain) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,13 +38,6 @@ from openmg.forecast.model import initial_master, master_bytes
 from openmg.forecast.spec import ForecastSpec
 from openmg.learning.quantise import update_bytes
 from openmg.messages import base
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    one = Chain(tmp_path / "app.sqlite")
-    yield one
-    one.close()
 
 
 def test_a_replay_of_the_chain_gives_the_same_app_hash(chain: Chain, tmp_path: Path) -> None:
