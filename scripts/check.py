@@ -29,7 +29,7 @@ SKIP_REPORT_VARIABLE = "OPENMG_SKIP_REPORT"  # read by tests/conftest.py
 MAX_TESTS_NAMED = 3  # per reason; the rest is counted
 ALONE = ("tests/workbench/test_demo_run.py",)  # whole microgrids, whose slots must not wait for other tests
 MAX_WORKERS = 4  # each starts chains and brokers of its own, some 300 MB
-WAITING = 2  # a worker waits half of its time for sockets, timers and children, so this many are added to the processors
+WAITING = 2  # a worker waits some two fifths of its time for sockets and timers, so there are this many more than processors
 PYTEST = ("-m", "pytest", "-q", "--durations=15")
 COLLECT = ("-m", "pytest", "-q", "--collect-only", "-p", "no:openmg-skip-list")  # what is skipped the tests themselves tell
 
