@@ -253,12 +253,13 @@ class Accepting:
         writer.close()
 
 
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What an `Accepting` does after its welcome: nothing, so it closes."""
+
+
 async def test_a_peer_that_welcomes_and_hangs_up_is_dialed_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """As one does in whose peer list this validator is missing."""
     monkeypatch.setattr(tcp, "BACKOFF_FIRST_S", 0.01)
-
-    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        pass
 
     peers = peer_list(KEYS[:2], free_ports(2))
     other = Accepting(KEYS[1], hang_up)
@@ -298,9 +299,6 @@ async def test_a_peer_that_comes_is_dialed_at_once(monkeypatch: pytest.MonkeyPat
 async def test_a_peer_that_comes_again_and_again_is_dialed_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """It hangs up each time: whatever it does, dialing stays cheap."""
     monkeypatch.setattr(tcp, "RECALL_S", 0.5)
-
-    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        pass
 
     peers = peer_list(KEYS[:2], free_ports(2))
     other = Accepting(KEYS[1], hang_up)
